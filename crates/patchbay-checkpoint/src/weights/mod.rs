@@ -1,0 +1,110 @@
+//! Named tensors, each read from its mapped file when it is asked for.
+//!
+//! Opening reads headers only; [`Weights::get`] turns one tensor's bytes into a candle tensor of the wanted type on the
+//! wanted device. So peak memory is what the model keeps plus one tensor, and tensors may be read from several threads.
+
+mod gguf;
+mod safetensors;
+
+pub(crate) use safetensors::{INDEX, SINGLE, read_index};
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use candle_core::{DType, Device, Tensor};
+
+use crate::CheckpointError;
+use crate::mmap::MappedFile;
+
+/// How a tensor's bytes become numbers.
+trait Stored: Send + Sync {
+    /// Reads the tensor onto a device, in whatever float type is nearest to what is stored.
+    fn read(&self, bytes: &[u8], device: &Device) -> candle_core::Result<Tensor>;
+}
+
+/// One tensor of one file.
+struct Entry {
+    file: Arc<(PathBuf, MappedFile)>,
+    /// Where its bytes lie. Checked to be inside the file when the entry is made.
+    bytes: Range<usize>,
+    /// Its shape as Hugging Face has it, which is what [`Stored::read`] gives.
+    shape: Vec<usize>,
+    stored: Box<dyn Stored>,
+}
+
+/// The tensors of a model, under Hugging Face's names.
+pub struct Weights {
+    /// The file, or the folder, that errors name when a tensor is missing.
+    origin: PathBuf,
+    entries: BTreeMap<String, Entry>,
+}
+
+impl Weights {
+    /// The names of all tensors, in alphabetical order.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.entries.keys().map(String::as_str)
+    }
+
+    /// Whether there is a tensor of this name.
+    pub fn contains(&self, name: &str) -> bool {
+        self.entries.contains_key(name)
+    }
+
+    /// A tensor's shape.
+    pub fn shape(&self, name: &str) -> Option<&[usize]> {
+        self.entries.get(name).map(|entry| entry.shape.as_slice())
+    }
+
+    /// Size of all tensors as they are stored, in bytes.
+    pub fn total_bytes(&self) -> u64 {
+        self.entries.values().map(|entry| entry.bytes.len() as u64).sum()
+    }
+
+    /// Number of parameters: the elements of all tensors.
+    pub fn parameters(&self) -> u64 {
+        self.entries.values().map(|entry| entry.shape.iter().map(|&size| size as u64).product::<u64>()).sum()
+    }
+
+    /// The file or folder the weights come from.
+    pub fn origin(&self) -> &Path {
+        &self.origin
+    }
+
+    /// Reads one tensor, which must have this shape, as numbers of the type `dtype` on `device`. Quantised tensors are
+    /// dequantised.
+    ///
+    /// # Errors
+    /// [`CheckpointError::MissingTensor`], [`CheckpointError::Shape`] or [`CheckpointError::Tensor`], each with the
+    /// tensor's name and file.
+    pub fn get(&self, name: &str, shape: &[usize], dtype: DType, device: &Device) -> Result<Tensor, CheckpointError> {
+        let entry = self.entries.get(name).ok_or_else(|| self.missing(name))?;
+        let (path, map) = &*entry.file;
+        if entry.shape != shape {
+            return Err(CheckpointError::Shape {
+                file: path.clone(),
+                name: name.to_owned(),
+                found: entry.shape.clone(),
+                expected: shape.to_vec(),
+            });
+        }
+        entry.stored.read(&map[entry.bytes.clone()], device).and_then(|tensor| tensor.to_dtype(dtype)).map_err(
+            |source| CheckpointError::Tensor { file: path.clone(), name: name.to_owned(), source: Box::new(source) },
+        )
+    }
+
+    fn missing(&self, name: &str) -> CheckpointError {
+        let mut similar: Vec<(f64, &str)> =
+            self.names().map(|known| (strsim::normalized_levenshtein(name, known), known)).collect();
+        similar.sort_by(|a, b| b.0.total_cmp(&a.0));
+        let nearest = similar.iter().take(3).filter(|(score, _)| *score > 0.5).map(|(_, known)| (*known).to_owned());
+        CheckpointError::MissingTensor { file: self.origin.clone(), name: name.to_owned(), nearest: nearest.collect() }
+    }
+}
+
+impl std::fmt::Debug for Weights {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Weights").field("origin", &self.origin).field("tensors", &self.entries.len()).finish()
+    }
+}

@@ -1,0 +1,240 @@
+//! The Hub, against a stand-in of its HTTP API on a loopback socket: the same requests, headers and error codes.
+
+#![allow(clippy::unwrap_used, reason = "helpers of tests stop the test, as tests do")]
+
+mod common;
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+
+use axum::Router;
+use axum::extract::{Path as Route, State};
+use axum::http::{HeaderMap, Method, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use common::fixture;
+use patchbay_checkpoint::{Checkpoint, CheckpointError, HubSettings, Source, open};
+
+const COMMIT: &str = "0123456789abcdef0123456789abcdef01234567";
+const TAGGED: &str = "89abcdef0123456789abcdef0123456789abcdef";
+
+/// One repository, `org/tiny`: what each commit holds, and who may read it.
+struct Hub {
+    commits: BTreeMap<&'static str, BTreeMap<String, Vec<u8>>>,
+    token: Option<&'static str>,
+    refusal: StatusCode,
+    downloads: AtomicUsize,
+}
+
+impl Hub {
+    fn serve(self) -> Stand {
+        let hub = Arc::new(self);
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+        let listener = runtime.block_on(tokio::net::TcpListener::bind("127.0.0.1:0")).unwrap();
+        let endpoint = format!("http://{}", listener.local_addr().unwrap());
+        let routes = Router::new()
+            .route("/{org}/{name}/resolve/{revision}/{*file}", axum::routing::any(resolve))
+            .route("/api/models/{org}/{name}", axum::routing::get(describe))
+            .route("/api/models/{org}/{name}/revision/{revision}", axum::routing::get(describe))
+            .with_state(hub.clone());
+        runtime.spawn(async move { axum::serve(listener, routes).await });
+        Stand { hub, endpoint, cache: tempfile::tempdir().unwrap(), runtime: Some(runtime) }
+    }
+}
+
+/// A hub that runs, and a cache of its own.
+struct Stand {
+    hub: Arc<Hub>,
+    endpoint: String,
+    cache: tempfile::TempDir,
+    runtime: Option<tokio::runtime::Runtime>,
+}
+
+impl Stand {
+    fn settings(&self) -> HubSettings {
+        HubSettings {
+            endpoint: Some(self.endpoint.clone()),
+            cache: Some(self.cache.path().to_path_buf()),
+            token: Some("read-me".to_owned()),
+            offline: false,
+        }
+    }
+
+    fn stop(&mut self) {
+        self.runtime.take().unwrap().shutdown_background();
+    }
+
+    fn downloads(&self) -> usize {
+        self.hub.downloads.load(Ordering::SeqCst)
+    }
+}
+
+fn refuse(status: StatusCode, code: &'static str) -> Response {
+    (status, [("x-error-code", code)]).into_response()
+}
+
+/// The commit that a revision is.
+fn commit(org: &str, name: &str, revision: &str) -> Result<&'static str, Box<Response>> {
+    match (format!("{org}/{name}").as_str(), revision) {
+        ("org/tiny", "main" | COMMIT) => Ok(COMMIT),
+        ("org/tiny", "v1" | TAGGED) => Ok(TAGGED),
+        ("org/tiny", _) => Err(refuse(StatusCode::NOT_FOUND, "RevisionNotFound").into()),
+        _ => Err(refuse(StatusCode::NOT_FOUND, "RepoNotFound").into()),
+    }
+}
+
+async fn describe(Route(route): Route<BTreeMap<String, String>>) -> Response {
+    let revision = route.get("revision").map_or("main", String::as_str);
+    match commit(&route["org"], &route["name"], revision) {
+        Ok(sha) => axum::Json(serde_json::json!({"id": "org/tiny", "sha": sha})).into_response(),
+        Err(refusal) => *refusal,
+    }
+}
+
+async fn resolve(
+    State(hub): State<Arc<Hub>>,
+    Route((org, name, revision, file)): Route<(String, String, String, String)>,
+    method: Method,
+    headers: HeaderMap,
+) -> Response {
+    let authorization = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
+    if hub.token.is_some_and(|token| authorization != Some(&format!("Bearer {token}"))) {
+        return refuse(hub.refusal, "GatedRepo");
+    }
+    let commit = match commit(&org, &name, &revision) {
+        Ok(commit) => commit,
+        Err(refusal) => return *refusal,
+    };
+    let Some(bytes) = hub.commits[commit].get(&file) else {
+        let found = [("x-error-code", "EntryNotFound"), ("x-repo-commit", commit)];
+        return (StatusCode::NOT_FOUND, found).into_response();
+    };
+    let etag = format!("\"{commit}-{}-{}\"", file.replace('/', "-"), bytes.len());
+    if headers.get(header::IF_NONE_MATCH).is_some_and(|known| known.as_bytes() == etag.as_bytes()) {
+        return (StatusCode::NOT_MODIFIED, [("x-repo-commit", commit)]).into_response();
+    }
+    if method == Method::GET {
+        hub.downloads.fetch_add(1, Ordering::SeqCst);
+    }
+    let described = [("etag", etag), ("x-repo-commit", commit.to_owned())];
+    (described, bytes.clone()).into_response()
+}
+
+/// The files of a tiny Llama whose `config.json` says which commit it is of.
+fn files(mark: &str) -> BTreeMap<String, Vec<u8>> {
+    BTreeMap::from([
+        ("config.json".to_owned(), format!(r#"{{"model_type": "llama", "mark": "{mark}"}}"#).into_bytes()),
+        ("model.safetensors".to_owned(), std::fs::read(fixture("tiny-llama.safetensors")).unwrap()),
+    ])
+}
+
+fn hub() -> Hub {
+    Hub {
+        commits: BTreeMap::from([(COMMIT, files("main")), (TAGGED, files("tagged"))]),
+        token: None,
+        refusal: StatusCode::UNAUTHORIZED,
+        downloads: AtomicUsize::new(0),
+    }
+}
+
+fn load(source: &str, settings: &HubSettings) -> Result<Checkpoint, CheckpointError> {
+    open(&Source::parse(source).unwrap(), settings, &|_| ())
+}
+
+fn mark(checkpoint: &Checkpoint) -> &str {
+    checkpoint.config.opt_str("mark").unwrap().unwrap()
+}
+
+#[test]
+fn a_model_is_downloaded_once_and_then_found_in_the_cache() {
+    let mut stand = hub().serve();
+    let events = Mutex::new(Vec::new());
+    let watch = |event| events.lock().unwrap().push(event);
+    let first = open(&Source::parse("org/tiny").unwrap(), &stand.settings(), &watch).unwrap();
+    assert_eq!((mark(&first), stand.downloads()), ("main", 2));
+    assert!(first.weights.contains("model.norm.weight"));
+    assert!(first.tokenizer.is_none());
+    assert!(first.origin.starts_with(stand.cache.path()) && first.origin.ends_with(Path::new(COMMIT)));
+    let events = events.into_inner().unwrap();
+    let size = std::fs::metadata(fixture("tiny-llama.safetensors")).unwrap().len();
+    let whole = |event: &patchbay_checkpoint::ProgressEvent| {
+        event.stage == "download" && event.what == "model.safetensors" && (event.done, event.total) == (size, size)
+    };
+    assert!(events.iter().any(whole), "{events:?}");
+
+    load("org/tiny", &stand.settings()).unwrap();
+    assert_eq!(stand.downloads(), 2);
+
+    stand.stop();
+    let offline = HubSettings { offline: true, ..stand.settings() };
+    assert_eq!(mark(&load("org/tiny", &offline).unwrap()), "main");
+    assert_eq!(mark(&load(&format!("org/tiny@{COMMIT}"), &offline).unwrap()), "main");
+}
+
+#[test]
+fn a_revision_is_a_branch_a_tag_or_a_commit() {
+    let stand = hub().serve();
+    assert_eq!(mark(&load("org/tiny@v1", &stand.settings()).unwrap()), "tagged");
+    assert_eq!(mark(&load(&format!("org/tiny@{TAGGED}"), &stand.settings()).unwrap()), "tagged");
+    assert_eq!(mark(&load("org/tiny", &stand.settings()).unwrap()), "main");
+    let error = load("org/tiny@v2", &stand.settings()).unwrap_err().to_string();
+    assert!(error.contains("org/tiny@v2") && error.contains("no such revision"), "{error}");
+}
+
+#[test]
+fn shards_and_the_tokenizers_files_come_along() {
+    let mut hub = hub();
+    let files = hub.commits.get_mut(COMMIT).unwrap();
+    let weights = files.remove("model.safetensors").unwrap();
+    files.insert("model-00001-of-00001.safetensors".to_owned(), weights);
+    let index = br#"{"weight_map": {"model.norm.weight": "model-00001-of-00001.safetensors"}}"#;
+    files.insert("model.safetensors.index.json".to_owned(), index.to_vec());
+    files.insert("generation_config.json".to_owned(), br#"{"eos_token_id": [1]}"#.to_vec());
+    let stand = hub.serve();
+    let checkpoint = load("org/tiny", &stand.settings()).unwrap();
+    assert!(checkpoint.weights.contains("model.layers.1.mlp.up_proj.weight"));
+    assert!(checkpoint.origin.join("generation_config.json").exists());
+}
+
+#[test]
+fn a_token_is_sent_and_a_refusal_says_what_to_do() {
+    let stand = Hub { token: Some("read-me"), ..hub() }.serve();
+    load("org/tiny", &stand.settings()).unwrap();
+    for (refusal, expected) in [(StatusCode::UNAUTHORIZED, "401"), (StatusCode::FORBIDDEN, "accept its terms")] {
+        let stand = Hub { token: Some("another"), refusal, ..hub() }.serve();
+        let error = load("org/tiny", &stand.settings()).unwrap_err().to_string();
+        assert!(error.contains(expected) && error.contains("HF_TOKEN"), "{error}");
+        assert!(!error.contains("read-me") && !format!("{:?}", stand.settings()).contains("read-me"));
+    }
+}
+
+#[test]
+fn what_is_not_there_is_said() {
+    let mut hub = hub();
+    hub.commits.get_mut(COMMIT).unwrap().remove("model.safetensors");
+    let stand = hub.serve();
+    let error = load("org/tiny", &stand.settings()).unwrap_err().to_string();
+    assert!(error.contains("it has no model.safetensors"), "{error}");
+    let error = load("org/other", &stand.settings()).unwrap_err().to_string();
+    assert!(error.contains("no such model"), "{error}");
+}
+
+#[test]
+fn neither_network_nor_cache_is_an_error_with_both_ways_out() {
+    let mut stand = hub().serve();
+    stand.stop();
+    let error = load("org/tiny", &HubSettings { offline: true, ..stand.settings() }).unwrap_err().to_string();
+    assert!(error.contains("config.json is not in the cache") && error.contains("HF_HUB_OFFLINE"), "{error}");
+    let error = load("org/tiny", &stand.settings()).unwrap_err().to_string();
+    assert!(error.contains("cannot be reached") && error.contains("HF_ENDPOINT"), "{error}");
+}
+
+#[test]
+fn a_load_may_start_inside_a_runtime() {
+    let stand = hub().serve();
+    let settings = stand.settings();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let checkpoint = runtime.block_on(async { load("org/tiny", &settings) }).unwrap();
+    assert_eq!(mark(&checkpoint), "main");
+}

@@ -1,0 +1,124 @@
+//! The values of a plan while it runs.
+
+use std::collections::HashMap;
+
+use candle_core::{Device, Result, Tensor};
+use patchbay_graph::literal::Literal;
+use patchbay_graph::plan::{Plan, Source, ValueId};
+use patchbay_graph::selection::Placement;
+use patchbay_model::Decoder;
+
+use crate::ops::Call;
+use crate::part;
+
+/// Tensors by value number, each kept until nothing needs it any more.
+pub(crate) struct Values<'a> {
+    plan: &'a Plan,
+    stored: &'a HashMap<(String, Option<String>), Tensor>,
+    decoder: &'a Decoder,
+    tensors: Vec<Option<Tensor>>,
+    /// How many operations still need each value; those that writes and results need are kept to the end.
+    needed: Vec<usize>,
+}
+
+impl<'a> Values<'a> {
+    pub(crate) fn new(
+        plan: &'a Plan,
+        stored: &'a HashMap<(String, Option<String>), Tensor>,
+        decoder: &'a Decoder,
+    ) -> Self {
+        let mut needed = vec![0; plan.values.len()];
+        plan.values.iter().flat_map(|value| value.args()).for_each(|arg| needed[*arg] += 1);
+        let results = plan.results.iter().map(|result| result.value);
+        let kept = plan.kept.iter().map(|(_, value)| *value);
+        let writes = plan.writes.iter().map(|write| write.value);
+        let skips = plan.skips.iter().filter_map(|skip| skip.with);
+        results.chain(kept).chain(writes).chain(skips).for_each(|id| needed[id] = usize::MAX);
+        Self { plan, stored, decoder, tensors: vec![None; plan.values.len()], needed }
+    }
+
+    /// Makes everything that needs no pass.
+    pub(crate) fn prologue(&mut self) -> Result<()> {
+        self.plan.prologue.iter().try_for_each(|id| self.compute(*id))
+    }
+
+    /// A value that is known.
+    pub(crate) fn get(&self, id: ValueId) -> Result<&Tensor> {
+        match &self.tensors[id] {
+            Some(tensor) => Ok(tensor),
+            None => candle_core::bail!("the plan uses value {id} at {} before it is made", self.plan.values[id].at),
+        }
+    }
+
+    /// A value as f32, broadcast to `dims`.
+    pub(crate) fn get_as(&self, id: ValueId, dims: &[usize]) -> Result<Tensor> {
+        self.get(id)?.to_dtype(candle_core::DType::F32)?.broadcast_as(dims)?.contiguous()
+    }
+
+    /// Takes in what was read.
+    pub(crate) fn put(&mut self, id: ValueId, tensor: Tensor) {
+        self.tensors[id] = Some(tensor);
+    }
+
+    /// Makes a value out of others.
+    pub(crate) fn compute(&mut self, id: ValueId) -> Result<()> {
+        let value = &self.plan.values[id];
+        let device = self.decoder.device();
+        let tensor = match &value.source {
+            Source::Literal(found) => literal(found, device)?,
+            Source::Stored { name, key } => match self.stored.get(&(name.clone(), key.clone())) {
+                Some(tensor) => tensor.to_device(device)?,
+                None => candle_core::bail!("`@{name}` was not given to the engine"),
+            },
+            Source::Read(_) => candle_core::bail!("a read is made by a pass, not computed"),
+            Source::Index { of, selection } => {
+                let blocks = selection.blocks(&Placement::of_shape(&self.plan.values[*of].shape));
+                part::read(&self.get(*of)?.contiguous()?, &blocks, &value.shape.dims)?
+            }
+            Source::Stack(of) => {
+                let tensors = of.iter().map(|id| self.get(*id)).collect::<Result<Vec<_>>>()?;
+                Tensor::stack(&tensors, 0)?
+            }
+            Source::Project { of, transform } => {
+                self.decoder.project_on_vocab(&self.get(*of)?.contiguous()?, *transform)?
+            }
+            Source::Op { spec, args, attrs } => {
+                let args = args.iter().map(|id| Ok((&self.plan.values[*id], self.get(*id)?.clone())));
+                Call { spec, attrs, args: args.collect::<Result<_>>()?, out: value }.run()?
+            }
+        };
+        self.tensors[id] = Some(tensor);
+        self.release(value.args());
+        Ok(())
+    }
+
+    fn release(&mut self, args: &[ValueId]) {
+        for arg in args {
+            if self.needed[*arg] != usize::MAX {
+                self.needed[*arg] -= 1;
+                if self.needed[*arg] == 0 {
+                    self.tensors[*arg] = None;
+                }
+            }
+        }
+    }
+}
+
+fn literal(literal: &Literal, device: &Device) -> Result<Tensor> {
+    Tensor::from_slice(&literal.data, literal.dims.as_slice(), device)?.to_dtype(candle_dtype(literal.dtype))
+}
+
+/// The type that holds a value; booleans are bytes.
+pub(crate) fn candle_dtype(dtype: patchbay_graph::DType) -> candle_core::DType {
+    use candle_core::DType as C;
+    use patchbay_graph::DType as G;
+    match dtype {
+        G::Bool | G::U8 => C::U8,
+        G::U32 => C::U32,
+        G::I64 => C::I64,
+        G::F16 => C::F16,
+        G::Bf16 => C::BF16,
+        G::F32 => C::F32,
+        G::F64 => C::F64,
+    }
+}

@@ -1,0 +1,84 @@
+//! From a graph as it came to a plan: everything that can be wrong is found here, before anything runs.
+//!
+//! `build` walks through the nodes and notes every write and access to a site, `values` gives every value a number, a shape
+//! and a type, `schedule` puts what happens into passes (each a `walk` through the layers), and `cost` prices them.
+
+mod build;
+mod cost;
+mod order;
+mod schedule;
+mod sites;
+mod values;
+mod walk;
+
+use crate::context::{Context, TokenRow};
+use crate::plan::{Cost, Plan, PlanInput};
+use crate::problem::{Code, Problem, Result};
+use crate::request::Request;
+
+/// Checks a request against a model, the tokenized inputs and the caller's tensors.
+///
+/// # Errors
+/// Everything that a graph can get wrong, with its place and, where it helps, a way to mend it.
+pub fn check(request: &Request, context: &Context<'_>) -> Result<Plan> {
+    check_sizes(request, context)?;
+    let built = build::Builder::new(context).build(&request.graph)?;
+    let scheduled = schedule::schedule(&built, context)?;
+    let inputs: Vec<PlanInput> =
+        context.inputs.iter().map(|input| PlanInput { name: input.name.clone(), lengths: input.lengths() }).collect();
+    let mut plan = Plan {
+        inputs,
+        values: built.values,
+        writes: built.writes,
+        skips: built.skips,
+        prologue: scheduled.prologue,
+        passes: scheduled.passes,
+        results: built.results,
+        kept: built.kept,
+        cost: Cost::default(),
+    };
+    plan.cost = cost::cost(&plan, context.tree);
+    check_cost(&plan, context)?;
+    Ok(plan)
+}
+
+fn check_sizes(request: &Request, context: &Context<'_>) -> Result<()> {
+    let limits = context.limits;
+    let too_many = |what: &str, found: usize, limit: usize, name: &str, at: &str| match found > limit {
+        false => Ok(()),
+        true => Err(Problem::new(Code::TooLarge, format!("{found} {what}, the limit is {limit}"))
+            .hint(format!("the server's setting is `{name}`"))
+            .at(at)),
+    };
+    let rows = context.inputs.iter().map(|input| input.rows.len()).sum();
+    let tokens = context.inputs.iter().flat_map(|input| &input.rows).map(TokenRow::len).sum();
+    too_many("nodes", order::count(&request.graph), limits.max_nodes, "max_nodes", "/graph")?;
+    too_many("rows", rows, limits.max_rows, "max_rows", "")?;
+    too_many("tokens", tokens, limits.max_tokens, "max_tokens", "")?;
+    for (number, input) in context.inputs.iter().enumerate() {
+        let at = |row: usize| request.inputs.get(number).map_or(String::new(), |input| input.place(row));
+        for (i, row) in input.rows.iter().enumerate() {
+            if row.is_empty() {
+                let problem = Problem::new(Code::Malformed, format!("row {i} has no token")).at(at(i));
+                return Err(problem.hint("a row has at least one token"));
+            }
+            if row.len() > context.tree.context {
+                let detail = format!("row {i} has {} tokens, this model takes {}", row.len(), context.tree.context);
+                return Err(Problem::new(Code::TooLarge, detail).hint("cut the row").at(at(i)));
+            }
+        }
+    }
+    Ok(())
+}
+
+fn check_cost(plan: &Plan, context: &Context<'_>) -> Result<()> {
+    let limits = context.limits;
+    let refuse = |what: &str, found: u64, limit: u64, name: &str| match found > limit {
+        false => Ok(()),
+        true => Err(Problem::new(Code::TooLarge, format!("{what} would take {found} bytes, the limit is {limit}"))
+            .hint(format!("save less, for example with an index such as `[:, -1]`; the server's setting is `{name}`"))
+            .at("/graph")),
+    };
+    refuse("the results", plan.cost.result_bytes, limits.max_result_bytes, "max_result_bytes")?;
+    refuse("this request", plan.cost.peak_bytes, limits.max_peak_bytes, "max_peak_bytes")
+}

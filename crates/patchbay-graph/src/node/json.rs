@@ -1,0 +1,86 @@
+//! Writes nodes as they would be read again.
+
+use serde_json::{Map, Value, json};
+
+use super::{Action, Node};
+use crate::index::{Coord, Item};
+use crate::operand::Operand;
+use crate::ops::Attr;
+
+impl Node {
+    /// The JSON that parses to this node.
+    pub fn to_json(&self) -> Value {
+        let mut object = Map::new();
+        object.insert("op".into(), json!(self.op()));
+        if let Some(id) = &self.id {
+            object.insert("id".into(), json!(id));
+        }
+        let mut put = |name: &str, value: Option<Value>| {
+            if let Some(value) = value {
+                object.insert(name.into(), value);
+            }
+        };
+        match &self.action {
+            Action::Save { value, name, to } => {
+                put("value", Some(value.to_json()));
+                put("as", name.as_ref().map(|name| json!(name)));
+                put("to", to.as_ref().map(|to| json!(format!("@{to}"))));
+            }
+            Action::Set { target, value } => {
+                put("target", Some(json!(target.to_string())));
+                put("value", Some(value.to_json()));
+            }
+            Action::Steer(steer) => {
+                put("layers", Some(json!(steer.layers)));
+                put("vector", Some(steer.vector.to_json()));
+                put("factor", steer.factor.as_ref().map(Operand::to_json));
+                put("tokens", steer.tokens.as_ref().map(places_to_json));
+                put("rows", steer.rows.as_ref().map(places_to_json));
+                put("input", steer.input.as_ref().map(|input| json!(input)));
+                put("site", steer.site.as_ref().map(|site| json!(site)));
+            }
+            Action::Skip { layers: (first, last), with, input } => {
+                put("layers", Some(json!([first, last])));
+                put("with", with.as_ref().map(Operand::to_json));
+                put("input", input.as_ref().map(|input| json!(input)));
+            }
+            Action::Project { value, output_transform } => {
+                put("args", Some(json!([value.to_json()])));
+                put("output_transform", output_transform.then(|| json!(true)));
+            }
+            Action::TopTokens { value, k, name } => {
+                put("value", Some(value.to_json()));
+                put("k", Some(json!(k)));
+                put("as", Some(json!(name)));
+            }
+            Action::Op { args, attrs, .. } => {
+                args.iter().for_each(|(name, value)| put(name, Some(value.to_json())));
+                attrs.iter().for_each(|(name, attr)| put(name, Some(attr_to_json(attr))));
+            }
+        }
+        Value::Object(object)
+    }
+}
+
+fn attr_to_json(attr: &Attr) -> Value {
+    match attr {
+        Attr::Axes(axes) if axes.len() == 1 => json!(axes[0]),
+        Attr::Axes(axes) => json!(axes),
+        Attr::Number(number) => json!(number),
+        Attr::Flag(flag) => json!(flag),
+        Attr::Word(word) => json!(word),
+    }
+}
+
+fn places_to_json(item: &Item) -> Value {
+    match item {
+        Item::Each(coords) => {
+            let coord = |coord: &Coord| match coord {
+                Coord::Int(place) => json!(place),
+                Coord::Text(text) => json!(text),
+            };
+            Value::Array(coords.iter().map(coord).collect())
+        }
+        item => json!(item.to_string()),
+    }
+}

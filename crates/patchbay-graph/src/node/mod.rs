@@ -1,0 +1,126 @@
+//! Nodes: what a graph is a list of.
+
+mod json;
+mod parse;
+
+use crate::index::Item;
+use crate::operand::{Operand, OperandKind, SiteOperand};
+use crate::ops::{Attr, OpSpec};
+
+/// One node of a graph.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Node {
+    /// JSON pointer to it.
+    pub at: String,
+    /// The name by which others take its value.
+    pub id: Option<String>,
+    /// What it does.
+    pub action: Action,
+}
+
+/// What a node does.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Action {
+    /// Returns a value, or keeps it on the server.
+    Save {
+        /// What to save.
+        value: Operand,
+        /// Name of the result (`as`).
+        name: Option<String>,
+        /// Name in the caller's store (`to`), without the `@`.
+        to: Option<String>,
+    },
+    /// Replaces part of a site.
+    Set {
+        /// The site, index included.
+        target: SiteOperand,
+        /// What it becomes.
+        value: Operand,
+    },
+    /// Adds a multiple of a vector to the residual stream of several layers.
+    Steer(Box<Steer>),
+    /// Leaves out blocks.
+    Skip {
+        /// First and last of them, inclusive.
+        layers: (i64, i64),
+        /// Their output, or the first one's input.
+        with: Option<Operand>,
+        /// Which input.
+        input: Option<String>,
+    },
+    /// `lm_head(ln_final(x))`.
+    Project {
+        /// The hidden states, D wide.
+        value: Operand,
+        /// Whether the soft cap or scale is added.
+        output_transform: bool,
+    },
+    /// The likeliest tokens.
+    TopTokens {
+        /// Logits, V wide.
+        value: Operand,
+        /// How many.
+        k: usize,
+        /// Name of the result.
+        name: String,
+    },
+    /// A tensor operation.
+    Op {
+        /// Which.
+        spec: &'static OpSpec,
+        /// Its values by parameter name, in the table's order.
+        args: Vec<(&'static str, Operand)>,
+        /// Its other arguments by parameter name.
+        attrs: Vec<(&'static str, Attr)>,
+    },
+}
+
+/// The fields of `steer`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Steer {
+    /// Layers whose output is steered.
+    pub layers: Vec<i64>,
+    /// What is added, D wide.
+    pub vector: Operand,
+    /// By what it is multiplied.
+    pub factor: Option<Operand>,
+    /// Which tokens, or all.
+    pub tokens: Option<Item>,
+    /// Which rows, or all.
+    pub rows: Option<Item>,
+    /// Which input.
+    pub input: Option<String>,
+    /// The site below the layer, `output` if not given.
+    pub site: Option<String>,
+}
+
+impl PartialEq for OpSpec {
+    fn eq(&self, other: &Self) -> bool {
+        self.op == other.op
+    }
+}
+
+impl Node {
+    /// Name of the operation.
+    pub fn op(&self) -> &'static str {
+        match &self.action {
+            Action::Save { .. } => "save",
+            Action::Set { .. } => "set",
+            Action::Steer(_) => "steer",
+            Action::Skip { .. } => "skip",
+            Action::Project { .. } => "project_on_vocab",
+            Action::TopTokens { .. } => "top_tokens",
+            Action::Op { spec, .. } => spec.name,
+        }
+    }
+}
+
+impl Operand {
+    /// The node written in place, if it is one.
+    pub fn inline(&self) -> Option<&Node> {
+        match &self.kind {
+            OperandKind::Inline(node) => Some(node),
+            _ => None,
+        }
+    }
+}

@@ -1,0 +1,243 @@
+//! A graph as it was understood: every value with its shape, every access with its place in the forward pass.
+
+use crate::dtype::DType;
+use crate::literal::Literal;
+use crate::ops::{Attr, OpSpec};
+use crate::selection::Selection;
+use crate::shape::Shape;
+use crate::site::Site;
+
+/// Number of a value in [`Plan::values`].
+pub type ValueId = usize;
+
+/// A checked graph. A plan that exists can run.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// The inputs.
+    pub inputs: Vec<PlanInput>,
+    /// Every value, arguments before what is made of them.
+    pub values: Vec<Value>,
+    /// Every write.
+    pub writes: Vec<Write>,
+    /// Blocks that do not run.
+    pub skips: Vec<Skip>,
+    /// Values to make before any pass, in this order.
+    pub prologue: Vec<ValueId>,
+    /// The passes, in order.
+    pub passes: Vec<Pass>,
+    /// What is returned.
+    pub results: Vec<Returned>,
+    /// What is kept in the caller's store, by name.
+    pub kept: Vec<(String, ValueId)>,
+    /// What it costs.
+    pub cost: Cost,
+}
+
+/// An input of a plan.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PlanInput {
+    /// Its name.
+    pub name: String,
+    /// Number of tokens of each row.
+    pub lengths: Vec<usize>,
+}
+
+/// A value: its type, its shape, and how it is made.
+#[derive(Clone, Debug)]
+pub struct Value {
+    /// JSON pointer to where it stands.
+    pub at: String,
+    /// Its shape.
+    pub shape: Shape,
+    /// Its type.
+    pub dtype: DType,
+    /// A plain number, which takes the type of what it is combined with.
+    pub weak: bool,
+    /// How it is made.
+    pub source: Source,
+}
+
+/// How a value is made.
+#[derive(Clone, Debug)]
+pub enum Source {
+    /// It came with the request.
+    Literal(Literal),
+    /// It is in the caller's store.
+    Stored {
+        /// Name in the store.
+        name: String,
+        /// Which of several.
+        key: Option<String>,
+    },
+    /// It is read from a running pass.
+    Read(Read),
+    /// Part of another value.
+    Index {
+        /// The value.
+        of: ValueId,
+        /// Which part.
+        selection: Selection,
+    },
+    /// Several values of one shape, stacked on a new first axis.
+    Stack(Vec<ValueId>),
+    /// A tensor operation.
+    Op {
+        /// Which.
+        spec: &'static OpSpec,
+        /// Its values, in the table's order.
+        args: Vec<ValueId>,
+        /// Its other arguments.
+        attrs: Vec<(&'static str, Attr)>,
+    },
+    /// `lm_head(ln_final(x))`, with the soft cap or scale if `transform`.
+    Project {
+        /// The hidden states.
+        of: ValueId,
+        /// Whether the soft cap or scale is added.
+        transform: bool,
+    },
+}
+
+/// A read of a site.
+#[derive(Clone, Debug)]
+pub struct Read {
+    /// Of which input.
+    pub input: usize,
+    /// Where.
+    pub site: Site,
+    /// Which part.
+    pub selection: Selection,
+}
+
+/// A write to a site.
+#[derive(Clone, Debug)]
+pub struct Write {
+    /// JSON pointer to the node.
+    pub at: String,
+    /// Number of the node in the request's list.
+    pub node: usize,
+    /// To which input.
+    pub input: usize,
+    /// Where.
+    pub site: Site,
+    /// Which part.
+    pub selection: Selection,
+    /// What is written; it broadcasts to the part's shape.
+    pub value: ValueId,
+    /// Whether the value replaces what is there or is added to it.
+    pub mode: WriteMode,
+}
+
+/// What a write does with what is there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WriteMode {
+    /// The value replaces it.
+    Replace,
+    /// The value is added to the part as it stood, once: where a part names one place twice, the last sum counts, as in
+    /// PyTorch's `x[:, [0, 0]] += v`.
+    Add,
+}
+
+/// Blocks of one input that do not run.
+#[derive(Clone, Debug)]
+pub struct Skip {
+    /// JSON pointer to the node.
+    pub at: String,
+    /// Which input.
+    pub input: usize,
+    /// First block.
+    pub first: usize,
+    /// Last block, inclusive.
+    pub last: usize,
+    /// Their output; the first one's input where there is none.
+    pub with: Option<ValueId>,
+}
+
+/// One walk through the layers, for some of the inputs.
+#[derive(Clone, Debug, Default)]
+pub struct Pass {
+    /// The inputs that take part.
+    pub inputs: Vec<PassInput>,
+    /// What happens, in the order of the forward pass.
+    pub steps: Vec<Step>,
+}
+
+/// An input's part in a pass.
+#[derive(Clone, Debug, PartialEq)]
+pub struct PassInput {
+    /// Number of the input.
+    pub input: usize,
+    /// The last site it has to reach.
+    pub until: Site,
+    /// Whether it is finished with this pass; if not, it runs again in a later one, with more known.
+    pub finished: bool,
+    /// Tokens of each row that are looked at from the final norm on.
+    pub final_tokens: Vec<Vec<usize>>,
+}
+
+/// Something that happens at a site.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Step {
+    /// Where.
+    pub site: Site,
+    /// What.
+    pub event: Event,
+}
+
+/// What happens.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// A value is read from the site.
+    Read(ValueId),
+    /// A value is computed from others, all known.
+    Compute(ValueId),
+    /// The site is written.
+    Write(usize),
+}
+
+/// A result.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Returned {
+    /// Its name.
+    pub name: String,
+    /// The value.
+    pub value: ValueId,
+    /// How many of the likeliest tokens, where the value is logits and only those are wanted.
+    pub top_tokens: Option<usize>,
+}
+
+/// The price of a plan.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Cost {
+    /// Floating-point operations.
+    pub flops: f64,
+    /// Bytes held at the worst moment, weights left out.
+    pub peak_bytes: u64,
+    /// Bytes of all results.
+    pub result_bytes: u64,
+    /// Blocks run, over all passes, counted once however many inputs share them.
+    pub layers_run: usize,
+}
+
+impl Value {
+    /// The values it is made of.
+    pub fn args(&self) -> &[ValueId] {
+        match &self.source {
+            Source::Literal(_) | Source::Stored { .. } | Source::Read(_) => &[],
+            Source::Index { of, .. } | Source::Project { of, .. } => std::slice::from_ref(of),
+            Source::Stack(args) | Source::Op { args, .. } => args,
+        }
+    }
+
+    /// Bytes of its dense form.
+    pub fn bytes(&self) -> u64 {
+        self.shape.elements().unwrap_or(usize::MAX) as u64 * self.dtype.size() as u64
+    }
+}
+
+impl Plan {
+    /// The blocks of `input` that do not run, if this one is among them.
+    pub fn skip_at(&self, input: usize, layer: usize) -> Option<&Skip> {
+        self.skips.iter().find(|skip| skip.input == input && (skip.first..=skip.last).contains(&layer))
+    }
+}

@@ -1,0 +1,250 @@
+//! A request as it came: the model, the inputs, the graph, and how the answer is to be written.
+
+use serde_json::{Map, Value};
+
+use crate::dtype::DType;
+use crate::fields::{Fields, brief, wrong};
+use crate::node::Node;
+use crate::problem::{Code, Problem, Result, escape};
+
+/// Name of the input where the request has only one.
+pub const ONLY_INPUT: &str = "input";
+
+/// The body of a trace, parsed.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Request {
+    /// Which model; none only where there is one to take.
+    pub model: Option<String>,
+    /// The inputs, in the order of the request.
+    pub inputs: Vec<Input>,
+    /// The nodes.
+    pub graph: Vec<Node>,
+    /// How the answer is written.
+    pub output: Output,
+}
+
+/// A named input.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Input {
+    /// Its name.
+    pub name: String,
+    /// JSON pointer to its rows: to the list of them, or to the only one.
+    pub at: String,
+    /// Its rows.
+    pub rows: Vec<InputRow>,
+}
+
+/// One row of an input, before it is tokenized.
+#[derive(Clone, Debug, PartialEq)]
+pub enum InputRow {
+    /// A text.
+    Text {
+        /// The text.
+        text: String,
+        /// Whether the tokenizer adds the special tokens that it adds by default.
+        add_special_tokens: bool,
+    },
+    /// Token ids.
+    Ids(Vec<u32>),
+    /// A conversation, for the model's chat template.
+    Messages(Value),
+}
+
+/// How the answer is written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Output {
+    /// The form of tensors; none where the `Accept` header decides.
+    pub encoding: Option<Encoding>,
+    /// Type that floats are converted to.
+    pub dtype: Option<DType>,
+}
+
+/// The form of tensors in an answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Encoding {
+    /// Nested lists of numbers.
+    Json,
+    /// Base64 of the little-endian bytes.
+    Base64,
+    /// The whole body is one safetensors file.
+    Safetensors,
+}
+
+impl Input {
+    /// JSON pointer to a row. A text or a conversation may stand for an input of one row; others are lists.
+    pub fn place(&self, row: usize) -> String {
+        match &self.rows[..] {
+            [InputRow::Text { .. } | InputRow::Messages(_)] => self.at.clone(),
+            _ => format!("{}/{row}", self.at),
+        }
+    }
+}
+
+impl Request {
+    /// Parses the body of `/v1/trace` or `/v1/validate`.
+    pub fn parse(body: &Value) -> Result<Self> {
+        let object = body.as_object().ok_or_else(|| Problem::new(Code::Malformed, "the body is a JSON object"))?;
+        let mut fields = Fields::new("a trace", object);
+        let model = fields.text("model")?.map(String::from);
+        let inputs = inputs(fields.get("input"), fields.get("inputs"))?;
+        let graph = graph(fields.need("graph")?)?;
+        let output = fields.get("output").map(output).transpose().map_err(|problem| problem.under("output"))?;
+        if let Some(name) =
+            ["sweep", "async"].into_iter().find(|name| fields.get(name).is_some_and(|v| *v != Value::Bool(false)))
+        {
+            return Err(Problem::new(Code::Unsupported, format!("this server does not take `{name}`")).under(name));
+        }
+        fields.finish()?;
+        Ok(Self { model, inputs, graph, output: output.unwrap_or_default() })
+    }
+}
+
+fn graph(value: &Value) -> Result<Vec<Node>> {
+    let nodes = value.as_array().ok_or_else(|| wrong("graph", "a list of nodes", value))?;
+    let node = |(i, node): (usize, &Value)| {
+        let at = format!("/graph/{i}");
+        match node.as_object() {
+            Some(object) => Node::parse(object, &at, 0).map_err(|problem| problem.below(&at)),
+            None => Err(Problem::new(Code::Malformed, "a node is an object with `op`")
+                .hint("{\"op\": \"save\", \"value\": \"logits[:, -1]\", \"as\": \"x\"}")
+                .at(at)),
+        }
+    };
+    nodes.iter().enumerate().map(node).collect()
+}
+
+fn output(value: &Value) -> Result<Output> {
+    let object = value.as_object().ok_or_else(|| Problem::new(Code::Malformed, "`output` is an object"))?;
+    let mut fields = Fields::new("`output`", object);
+    let encoding = match fields.text("encoding")? {
+        None => None,
+        Some("json") => Some(Encoding::Json),
+        Some("base64") => Some(Encoding::Base64),
+        Some("safetensors") => Some(Encoding::Safetensors),
+        Some(other) => {
+            let problem = Problem::new(Code::BadArgument, format!("there is no encoding `{other}`"));
+            return Err(problem.suggest(other, ["json", "base64", "safetensors"]).under("encoding"));
+        }
+    };
+    let dtype = match fields.text("dtype")? {
+        None => None,
+        Some(name) => match DType::from_name(name).filter(|dtype| dtype.is_float()) {
+            Some(dtype) => Some(dtype),
+            None => {
+                let problem = Problem::new(Code::DtypeMismatch, format!("floats cannot be written as `{name}`"));
+                return Err(problem.suggest(name, ["f32", "f16", "bf16", "f64"]).under("dtype"));
+            }
+        },
+    };
+    fields.finish()?;
+    Ok(Output { encoding, dtype })
+}
+
+fn inputs(one: Option<&Value>, several: Option<&Value>) -> Result<Vec<Input>> {
+    match (one, several) {
+        (Some(value), None) => Ok(vec![input(ONLY_INPUT, "/input".into(), value)?]),
+        (None, Some(Value::Object(named))) if !named.is_empty() => {
+            named.iter().map(|(name, value)| named_input(name, value)).collect()
+        }
+        (None, Some(value)) => Err(wrong("inputs", "an object of named inputs", value)),
+        (Some(_), Some(_)) => {
+            Err(Problem::new(Code::Malformed, "a request has either `input` or `inputs`").under("inputs"))
+        }
+        (None, None) => Err(Problem::new(Code::MissingField, "a trace needs the field `input`, or `inputs` by name")
+            .hint("\"input\": \"The capital of France is\"")),
+    }
+}
+
+fn named_input(name: &str, value: &Value) -> Result<Input> {
+    let at = format!("/inputs/{}", escape(name));
+    if name.is_empty() || name.contains(['/', '[', ']', '$', '@', '"', '\'']) {
+        let problem = Problem::new(Code::BadArgument, format!("{name:?} cannot name an input")).at(at);
+        return Err(problem.hint("take letters, digits, `_` and `-`"));
+    }
+    input(name, at, value)
+}
+
+fn input(name: &str, at: String, value: &Value) -> Result<Input> {
+    let (at, rows) = match value {
+        Value::Array(items) if items.iter().all(Value::is_number) && !items.is_empty() => {
+            let problem = Problem::new(Code::Malformed, "token ids come as a list of lists, one a row");
+            return Err(problem.hint("put the list into another: [[…]]").at(at));
+        }
+        Value::Array(items) => {
+            let row = |(i, item): (usize, &Value)| row(item).map_err(|problem| problem.under(i).below(&at));
+            let rows = items.iter().enumerate().map(row).collect::<Result<_>>()?;
+            (at, rows)
+        }
+        Value::Object(object) => {
+            let (field, rows) = object_rows(object).map_err(|problem| problem.below(&at))?;
+            (format!("{at}/{field}"), rows)
+        }
+        value => {
+            let row = row(value).map_err(|problem| problem.below(&at))?;
+            (at, vec![row])
+        }
+    };
+    if rows.is_empty() {
+        let problem = Problem::new(Code::Malformed, "an input has at least one row").at(at);
+        return Err(problem.hint("a row is a text or a list of token ids"));
+    }
+    Ok(Input { name: name.into(), at, rows })
+}
+
+/// One row.
+fn row(value: &Value) -> Result<InputRow> {
+    match value {
+        Value::String(text) => Ok(InputRow::Text { text: text.into(), add_special_tokens: true }),
+        Value::Array(ids) => {
+            let id = |(i, id)| token(id).map_err(|problem| problem.under(i));
+            ids.iter().enumerate().map(id).collect::<Result<_>>().map(InputRow::Ids)
+        }
+        Value::Object(object) => {
+            let (field, mut rows) = object_rows(object)?;
+            match (rows.pop(), rows.is_empty()) {
+                (Some(row), true) => Ok(row),
+                _ => Err(Problem::new(Code::Malformed, "an item of a list of rows is one row")
+                    .hint("write one object a text")
+                    .under(field)),
+            }
+        }
+        _ => Err(Problem::new(
+            Code::Malformed,
+            "a row is a string, a list of token ids, {\"text\": …} or {\"messages\": […]}",
+        )),
+    }
+}
+
+fn token(value: &Value) -> Result<u32> {
+    let id = value.as_u64().and_then(|id| u32::try_from(id).ok());
+    id.ok_or_else(|| wrong_value("a token id is a whole number", value))
+}
+
+/// The rows of an input object, and the field they stand in.
+fn object_rows(object: &Map<String, Value>) -> Result<(&'static str, Vec<InputRow>)> {
+    let mut fields = Fields::new("an input", object);
+    let add_special_tokens = fields.flag("add_special_tokens")?.unwrap_or(true);
+    let row = |text: &str| InputRow::Text { text: text.into(), add_special_tokens };
+    let rows = match (fields.get("text"), fields.get("messages")) {
+        (Some(Value::String(text)), None) => ("text", vec![row(text)]),
+        (Some(Value::Array(texts)), None) => {
+            let text = |(i, text): (usize, &Value)| {
+                let found = text.as_str().map(row);
+                found.ok_or_else(|| wrong_value("a text is a string", text).under(i).under("text"))
+            };
+            ("text", texts.iter().enumerate().map(text).collect::<Result<_>>()?)
+        }
+        (None, Some(messages @ Value::Array(list))) if !list.is_empty() => {
+            ("messages", vec![InputRow::Messages(messages.clone())])
+        }
+        (Some(value), None) => return Err(wrong("text", "a string or a list of strings", value)),
+        (None, Some(value)) => return Err(wrong("messages", "a list of messages with `role` and `content`", value)),
+        _ => return Err(Problem::new(Code::MissingField, "an input object has either `text` or `messages`")),
+    };
+    fields.finish()?;
+    Ok(rows)
+}
+
+fn wrong_value(expected: &str, found: &Value) -> Problem {
+    Problem::new(Code::Malformed, format!("{expected}, found {}", brief(found)))
+}

@@ -1,0 +1,218 @@
+//! Nothing that a request can hold panics or takes long.
+
+mod common;
+
+use std::time::{Duration, Instant};
+
+use common::{plan, plan_body};
+use patchbay_graph::index::Index;
+use patchbay_graph::path::SitePath;
+use patchbay_graph::{Code, Problem, Request};
+use proptest::prelude::*;
+use serde_json::{Value, json};
+
+/// What every answer has to come within, on a busy machine and without optimisation.
+const LONG: Duration = Duration::from_secs(5);
+
+#[track_caller]
+fn refused_soon(graph: Value) -> Problem {
+    let start = Instant::now();
+    let problem = plan(graph).expect_err("it is too much");
+    assert!(start.elapsed() < LONG, "{problem} after {:?}", start.elapsed());
+    assert!(problem.detail.len() < 4096, "the answer is brief: {} bytes", problem.detail.len());
+    problem
+}
+
+#[track_caller]
+fn taken_soon(graph: Value) -> patchbay_graph::Plan {
+    let start = Instant::now();
+    let plan = plan(graph);
+    assert!(start.elapsed() < LONG, "{:?}", start.elapsed());
+    plan.unwrap_or_else(|problem| panic!("{problem}"))
+}
+
+fn save(value: Value) -> Value {
+    json!({"op": "save", "value": value, "as": "x"})
+}
+
+/// A request that uses most of the language, to be spoiled.
+fn valid() -> Value {
+    json!({
+        "model": "m",
+        "inputs": {"clean": ["The capital of France", [1, 2]], "corrupt": {"text": ["a b", "c"]}},
+        "output": {"encoding": "json", "dtype": "f32"},
+        "graph": [
+            {"op": "steer", "layers": [0, -1], "vector": "@joy", "factor": 2.5, "tokens": "-1", "rows": [0], "input": "clean"},
+            {"op": "set", "target": "corrupt/layers.1.output[:, -1]", "value": "clean/layers.0.output[:, -1]"},
+            {"op": "skip", "layers": [2, 2], "input": "corrupt"},
+            {"id": "p", "op": "softmax", "args": [{"op": "add", "args": ["corrupt/logits[..., [0, 3]]", 1]}, -1]},
+            {"op": "save", "value": "$p[0]", "as": "probs", "to": "@kept"},
+            {"op": "save", "value": {"op": "sum", "args": ["clean/layers.*.mlp.up", 3], "keepdim": true}, "as": "ups"},
+            {"op": "top_tokens", "value": {"op": "project_on_vocab", "args": ["clean/layers.3.output"]}, "k": 2, "as": "t"},
+        ],
+    })
+}
+
+/// Values that programs forget about.
+fn spoiled() -> impl Strategy<Value = Value> {
+    let number = prop_oneof![
+        Just(json!(i64::MIN)),
+        Just(json!(i64::MAX)),
+        Just(json!(u64::MAX)),
+        Just(json!(f64::MAX)),
+        Just(json!(-0.0)),
+        any::<i16>().prop_map(|n| json!(n)),
+    ];
+    let ends = || prop_oneof![Just(i64::MIN), Just(i64::MAX), Just(0), -9i64..9];
+    let index = (ends(), ends(), ends(), ends()).prop_map(|(a, b, c, d)| format!("[{a}:{b}:{c}, {d}]"));
+    let text = prop_oneof![
+        index.clone().prop_map(|index| format!("clean/layers.0.output{index}")),
+        index.clone().prop_map(|index| format!("$p{index}")),
+        index.prop_map(|index| format!("@joy{index}")),
+        ends().prop_map(|layer| format!("layers[{layer}].output")),
+        "[\\PC]{0,12}",
+        "(clean/)?(layers|layers_output|logits|\\$p|@joy)?[\\[\\]\\.\\*,:'\"0-9é -]{0,12}",
+    ];
+    let leaf = prop_oneof![number.clone(), text.prop_map(Value::from), Just(Value::Null), Just(json!(true))];
+    leaf.prop_recursive(3, 8, 3, move |inner| {
+        prop_oneof![
+            prop::collection::vec(inner.clone(), 0..4).prop_map(Value::Array),
+            (inner.clone(), inner.clone()).prop_map(|(a, b)| json!({"op": "mul", "args": [a, b]})),
+            (inner.clone(), inner.clone())
+                .prop_map(|(shape, data)| json!({"dtype": "i64", "shape": shape, "data": data})),
+            inner.prop_map(|b64| json!({"dtype": "f16", "shape": [u32::MAX, u32::MAX, 2], "b64": b64})),
+        ]
+    })
+}
+
+/// Every place of a value, as JSON pointers.
+fn places(value: &Value, at: &str, found: &mut Vec<String>) {
+    found.push(at.to_owned());
+    match value {
+        Value::Array(items) => {
+            items.iter().enumerate().for_each(|(i, item)| places(item, &format!("{at}/{i}"), found));
+        }
+        Value::Object(fields) => fields.iter().for_each(|(key, item)| places(item, &format!("{at}/{key}"), found)),
+        _ => {}
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(3000))]
+
+    #[test]
+    fn spoiled_requests_are_answered(spoils in prop::collection::vec((any::<prop::sample::Index>(), spoiled()), 1..4)) {
+        let mut body = valid();
+        for (which, spoil) in spoils {
+            let mut found = Vec::new();
+            places(&body, "", &mut found);
+            if let Some(place) = body.pointer_mut(which.get(&found).as_str()) {
+                *place = spoil;
+            }
+        }
+        if let Err(problem) = plan_body(&body) {
+            // what is absent is pointed to by the object that lacks it
+            prop_assert!(body.pointer(&problem.pointer).is_some(), "{} points nowhere in {}", problem, body);
+        }
+    }
+
+    #[test]
+    fn any_text_is_read_or_refused(text in "\\PC{0,20}", sites in "[layers_outpi.\\[\\]\\*0-9,é'-]{0,20}") {
+        for text in [&text, &sites] {
+            let _ = Index::parse(text);
+            let _ = Index::parse(&format!("[{text}"));
+            let _ = SitePath::parse(text);
+            let _ = plan(json!([save(json!(text))]));
+            let _ = Request::parse(&json!({"input": text, "graph": text}));
+        }
+    }
+}
+
+#[test]
+fn the_request_that_is_spoiled_is_right() {
+    plan_body(&valid()).unwrap();
+}
+
+#[test]
+fn long_chains_of_nodes() {
+    let chain = |count: usize, op: &str| {
+        let mut graph = vec![save(json!("$n0"))];
+        graph.extend((0..count).map(|i| {
+            let next = if i + 1 == count { json!("layers.0.output[:, 0, 0]") } else { json!(format!("$n{}", i + 1)) };
+            json!({"id": format!("n{i}"), "op": op, "args": if op == "add" { json!([next, next]) } else { json!([next]) }})
+        }));
+        json!(graph)
+    };
+    assert_eq!(taken_soon(chain(4095, "neg")).values.len(), 4096);
+    taken_soon(chain(4095, "add"));
+    assert_eq!(refused_soon(chain(4096, "neg")).code, Code::TooLarge);
+    // at the end of the chain a value that would have to flow backwards
+    let mut backward = chain(4094, "add");
+    backward[0] = json!({"op": "set", "target": "embed_tokens.output", "value": "$n0"});
+    backward.as_array_mut().unwrap().push(save(json!("logits")));
+    assert_eq!(refused_soon(backward).code, Code::BackwardFlow);
+}
+
+#[test]
+fn deep_nesting() {
+    let nest = |depth: usize| (0..depth).fold(json!(1), |inner, _| json!({"op": "neg", "args": [inner]}));
+    taken_soon(json!([save(nest(64))]));
+    assert_eq!(refused_soon(json!([save(nest(65))])).code, Code::TooLarge);
+    assert_eq!(refused_soon(json!([save((0..100).fold(json!(1), |inner, _| json!([inner])))])).code, Code::TooLarge);
+}
+
+#[test]
+fn giant_names_and_lists() {
+    let name = "n".repeat(200_000);
+    refused_soon(
+        json!([save(json!(format!("${name}"))), {"op": "neg", "args": [1], "id": name.replacen('n', "m", 1)}]),
+    );
+    refused_soon(json!([save(json!(name))]));
+    refused_soon(json!([{"op": name, "args": []}]));
+    refused_soon(json!([{"op": "neg", name: 1, "args": [1]}]));
+    let list = |count: usize| format!("[{}]", vec!["0"; count].join(","));
+    refused_soon(json!([save(json!(format!("layers.{}.output", list(100_000))))]));
+    refused_soon(json!([save(json!(format!("logits[:, {}]", list(100_000))))]));
+    refused_soon(json!([save(json!(format!("layers.{}.output[:, {}]", list(1000), list(60_000))))]));
+    refused_soon(json!([save(json!(format!("logits[:, [{}]]", vec!["'a'"; 65].join(","))))]));
+    refused_soon(json!([save(json!(format!("logits[{}]", vec!["None"; 14].join(","))))]));
+    let steer = json!({"op": "steer", "layers": vec![0; 70_000], "vector": "@joy"});
+    refused_soon(json!([steer, save(json!("logits"))]));
+}
+
+#[test]
+fn many_rows_and_many_writes() {
+    let row = vec![1; 60];
+    let mut graph: Vec<Value> = (0..2000)
+        .map(|i| json!({"op": "set", "target": format!("layers[{}].output[:, [0, -1, 3]]", i % 4), "value": 0}))
+        .collect();
+    graph.extend((0..2000).map(|i| json!({"op": "save", "value": "logits[:, :, 0]", "as": format!("x{i}")})));
+    let start = Instant::now();
+    let plan = plan_body(&json!({"input": vec![row; 1000], "graph": graph})).unwrap();
+    assert_eq!(plan.writes.len(), 2000);
+    assert!(start.elapsed() < LONG, "{:?}", start.elapsed());
+}
+
+#[test]
+fn numbers_at_the_ends_of_their_types() {
+    for index in ["[:, -9223372036854775808]", "[:, 9223372036854775807]"] {
+        assert_eq!(refused_soon(json!([save(json!(format!("logits{index}")))])).code, Code::IndexOutOfRange);
+    }
+    let slice = "logits[:, 9223372036854775807:-9223372036854775808:-9223372036854775808]";
+    assert_eq!(taken_soon(json!([save(json!(slice))])).values[0].shape.dims, [1, 1, 11]);
+    for value in [
+        json!({"dtype": "f32", "shape": [0, u64::MAX, 16], "data": []}),
+        json!({"dtype": "f32", "shape": [u64::MAX], "b64": ""}),
+    ] {
+        refused_soon(json!([save(value)]));
+    }
+    for graph in [
+        json!([{"op": "top_tokens", "value": "logits", "k": u64::MAX, "as": "x"}]),
+        json!([{"op": "skip", "layers": [i64::MIN, i64::MAX]}, save(json!("logits"))]),
+        json!([{"op": "steer", "layers": i64::MIN, "vector": "@joy"}, save(json!("logits"))]),
+        json!([save(json!({"op": "sum", "args": ["logits", i64::MIN]}))]),
+        json!([save(json!({"op": "softmax", "args": ["logits", i64::MAX]}))]),
+    ] {
+        refused_soon(graph);
+    }
+}

@@ -1,0 +1,31 @@
+//! Qwen 2 and Qwen 3: Llama with biases on queries, keys and values, and with norms on each head in their place.
+
+use patchbay_checkpoint::{CheckpointError, Config};
+
+use super::llama::{Style, decoder};
+use super::settings::{layer_count, size_or, sliding_layers};
+use crate::spec::Spec;
+
+/// `model_type` "qwen2".
+pub(super) fn qwen2(config: &Config) -> Result<Spec, CheckpointError> {
+    decoder(config, &Style { qkv_bias: true, windows: windows(config)?, ..Style::default() })
+}
+
+/// `model_type` "qwen3".
+pub(super) fn qwen3(config: &Config) -> Result<Spec, CheckpointError> {
+    let bias = config.flag("attention_bias", false)?;
+    let windows = windows(config)?;
+    decoder(config, &Style { qkv_bias: bias, o_bias: bias, mlp_bias: false, head_norms: true, windows })
+}
+
+/// The blocks from `max_window_layers` on have a window, if windows are used at all.
+fn windows(config: &Config) -> Result<Vec<Option<usize>>, CheckpointError> {
+    let layers = layer_count(config, "num_hidden_layers")?;
+    if !config.flag("use_sliding_window", false)? {
+        return Ok(Vec::new());
+    }
+    let window = size_or(config, "sliding_window", 4096)?;
+    let first = config.usize_or("max_window_layers", 28)?;
+    let sliding = sliding_layers(config, layers, |layer| layer >= first)?;
+    Ok(sliding.into_iter().map(|sliding| sliding.then_some(window)).collect())
+}

@@ -1,0 +1,107 @@
+//! Attention with all its sites.
+
+use std::sync::Arc;
+
+use candle_core::{DType, Result, Tensor};
+use patchbay_graph::LayerSite;
+
+use crate::kernels::{Kernels, Scoring};
+use crate::parameters::{Linear, Norm};
+use crate::rope::Rotary;
+use crate::segments::Segments;
+use crate::tap::LayerTap;
+
+/// The attention of one block. T packed tokens, H query heads, K key/value heads, d the size of a head.
+#[derive(Debug)]
+pub(crate) struct Attention {
+    pub(crate) heads: usize,
+    pub(crate) kv_heads: usize,
+    pub(crate) head_dim: usize,
+    pub(crate) q: Linear,
+    pub(crate) k: Linear,
+    pub(crate) v: Linear,
+    pub(crate) o: Linear,
+    pub(crate) q_norm: Option<Norm>,
+    pub(crate) k_norm: Option<Norm>,
+    pub(crate) rotary: Option<Arc<Rotary>>,
+    pub(crate) scoring: Scoring,
+}
+
+impl Attention {
+    /// `x: [T, D]` to `[T, D]`, from `self_attn.q` to `self_attn.output`.
+    pub(crate) fn forward(
+        &self,
+        kernels: &dyn Kernels,
+        x: &Tensor,
+        segments: &Segments,
+        tap: &mut LayerTap<'_>,
+    ) -> Result<Tensor> {
+        let tokens = segments.tokens();
+        let projected = kernels.linear(x, &[&self.q, &self.k, &self.v])?;
+        let split = |index: usize, heads| projected[index].reshape((tokens, heads, self.head_dim));
+        let q = normed(kernels, split(0, self.heads)?, self.q_norm.as_ref())?;
+        let k = normed(kernels, split(1, self.kv_heads)?, self.k_norm.as_ref())?;
+        let q = tap.offer(LayerSite::Q, q)?;
+        let k = tap.offer(LayerSite::K, k)?;
+        let v = tap.offer(LayerSite::V, split(2, self.kv_heads)?)?;
+        let (q, k) = self.rotated(kernels, q, k, segments)?;
+        let q = tap.offer(LayerSite::QRot, q)?;
+        let k = tap.offer(LayerSite::KRot, k)?;
+        let z = if tap.wants(LayerSite::Scores) || tap.wants(LayerSite::Probs) {
+            let scores = tap.offer(LayerSite::Scores, kernels.scores(&q, &k, segments, &self.scoring)?)?;
+            let probs = tap.offer(LayerSite::Probs, kernels.probs(&scores, segments, self.heads)?)?;
+            kernels.mix(&probs, &v, segments, self.heads)?
+        } else {
+            kernels.attention(&q, &k, &v, segments, &self.scoring)?
+        };
+        let z = tap.offer(LayerSite::Z, z)?;
+        let output = self.project(kernels, &z, tap)?;
+        tap.offer(LayerSite::AttnOutput, output)
+    }
+
+    fn rotated(&self, kernels: &dyn Kernels, q: Tensor, k: Tensor, segments: &Segments) -> Result<(Tensor, Tensor)> {
+        let Some(rotary) = &self.rotary else { return Ok((q, k)) };
+        let rows = rotary.rows(segments)?;
+        Ok((kernels.rotate(&q, &rows)?, kernels.rotate(&k, &rows)?))
+    }
+
+    /// The output projection, with each head's share of it where that is wanted.
+    ///
+    /// Where a write to the shares changed something the output is their sum and the bias; elsewhere it keeps its bits.
+    fn project(&self, kernels: &dyn Kernels, z: &Tensor, tap: &mut LayerTap<'_>) -> Result<Tensor> {
+        let output = linear(kernels, &z.flatten_from(1)?, &self.o)?;
+        if !tap.wants(LayerSite::Heads) {
+            return Ok(output);
+        }
+        let shares = self.shares(kernels, z)?;
+        let written = tap.offer(LayerSite::Heads, shares.clone())?;
+        if written.id() == shares.id() {
+            return Ok(output);
+        }
+        let changed = written.ne(&shares)?.to_dtype(DType::F32)?.sum(1)?.gt(0.0)?;
+        let sum = written.sum(1)?;
+        let sum = self.o.bias.as_ref().map_or(Ok(sum.clone()), |bias| sum.broadcast_add(bias))?;
+        // The difference is 0 where it is used, but takes gradients to what was written.
+        changed.where_cond(&sum, &(output + (written - shares)?.sum(1)?)?)
+    }
+
+    /// Each head's share of the output, without the bias: `[T, H, D]`.
+    fn shares(&self, kernels: &dyn Kernels, z: &Tensor) -> Result<Tensor> {
+        let share = |head| {
+            let z = z.narrow(1, head, 1)?.squeeze(1)?;
+            let weight = self.o.weight.narrow(1, head * self.head_dim, self.head_dim)?.contiguous()?;
+            linear(kernels, &z, &Linear { weight, bias: None })
+        };
+        Tensor::stack(&(0..self.heads).map(share).collect::<Result<Vec<_>>>()?, 1)
+    }
+}
+
+/// One projection.
+pub(crate) fn linear(kernels: &dyn Kernels, x: &Tensor, projection: &Linear) -> Result<Tensor> {
+    Ok(kernels.linear(x, &[projection])?.swap_remove(0))
+}
+
+/// The norm of a value, where there is one.
+pub(crate) fn normed(kernels: &dyn Kernels, x: Tensor, norm: Option<&Norm>) -> Result<Tensor> {
+    norm.map_or(Ok(x.clone()), |norm| kernels.norm(&x, norm))
+}

@@ -1,0 +1,56 @@
+//! The one block that every architecture runs through.
+
+use candle_core::{Result, Tensor};
+use patchbay_graph::LayerSite;
+
+use crate::attention::{Attention, normed};
+use crate::kernels::Kernels;
+use crate::mlp::Mlp;
+use crate::parameters::Norm;
+use crate::segments::Segments;
+use crate::spec::Residual;
+use crate::tap::LayerTap;
+
+/// One block of a decoder.
+#[derive(Debug)]
+pub(crate) struct Block {
+    pub(crate) residual: Residual,
+    pub(crate) attn_norm: Option<Norm>,
+    pub(crate) attention: Attention,
+    pub(crate) attn_post_norm: Option<Norm>,
+    pub(crate) mlp_norm: Option<Norm>,
+    pub(crate) mlp: Mlp,
+    pub(crate) mlp_post_norm: Option<Norm>,
+}
+
+impl Block {
+    /// The residual stream `x: [T, D]` through the block.
+    pub(crate) fn forward(
+        &self,
+        kernels: &dyn Kernels,
+        x: Tensor,
+        segments: &Segments,
+        tap: &mut LayerTap<'_>,
+    ) -> Result<Tensor> {
+        let x = tap.offer(LayerSite::Input, x)?;
+        let attn_normed = normed(kernels, x.clone(), self.attn_norm.as_ref())?;
+        let attn_input = tap.offer(LayerSite::AttnInput, attn_normed.clone())?;
+        let attn = self.attention.forward(kernels, &attn_input, segments, tap)?;
+        let attn = tap.offer(LayerSite::AttnAdd, normed(kernels, attn, self.attn_post_norm.as_ref())?)?;
+
+        let with_attn = (&x + attn)?;
+        let (stream, mlp_input) = match (self.residual, &self.mlp_norm) {
+            (Residual::Sequential, norm) => {
+                let mid = tap.offer(LayerSite::ResidMid, with_attn)?;
+                let normed = normed(kernels, mid.clone(), norm.as_ref())?;
+                (mid, normed)
+            }
+            (Residual::Parallel, Some(norm)) => (with_attn, kernels.norm(&x, norm)?),
+            (Residual::Parallel, None) => (with_attn, attn_normed),
+        };
+        let mlp_input = tap.offer(LayerSite::MlpInput, mlp_input)?;
+        let mlp = self.mlp.forward(kernels, &mlp_input, tap)?;
+        let mlp = tap.offer(LayerSite::MlpAdd, normed(kernels, mlp, self.mlp_post_norm.as_ref())?)?;
+        tap.offer(LayerSite::Output, (stream + mlp)?)
+    }
+}

@@ -1,0 +1,209 @@
+//! The decoder: embedding, blocks, unembedding.
+
+use std::sync::Arc;
+
+use candle_core::{DType, Device, Result, Tensor, bail};
+use patchbay_checkpoint::{Checkpoint, Progress};
+use patchbay_graph::{Site, Tree};
+
+use crate::arch::describe;
+use crate::attention::linear;
+use crate::error::LoadError;
+use crate::kernels::{Kernels, Plain, fastest};
+use crate::load::{Loader, ModelWeights};
+use crate::segments::Segments;
+use crate::spec::Spec;
+use crate::tap::{LayerTap, Tap, offer};
+
+/// Where a model's weights shall lie, and as what.
+#[derive(Clone, Debug)]
+pub struct LoadOptions {
+    /// The device that holds them and computes.
+    pub device: Device,
+    /// Their float type, which is that of all activations.
+    pub dtype: DType,
+}
+
+impl Default for LoadOptions {
+    /// Float32 on the processor.
+    fn default() -> Self {
+        Self { device: Device::Cpu, dtype: DType::F32 }
+    }
+}
+
+/// A decoder-only language model whose every site can be read and written while it runs.
+///
+/// Cloning shares the weights.
+#[derive(Clone, Debug)]
+pub struct Decoder {
+    spec: Arc<Spec>,
+    tree: Arc<Tree>,
+    weights: Arc<ModelWeights>,
+    kernels: Arc<dyn Kernels>,
+    device: Device,
+    dtype: DType,
+}
+
+impl Decoder {
+    /// Reads a model's weights, with the fastest kernels there are for the device and the type.
+    ///
+    /// # Errors
+    /// [`LoadError`] where the architecture is unknown, a setting is impossible, or a tensor is missing or of the
+    /// wrong shape.
+    pub fn load(
+        checkpoint: &Checkpoint,
+        options: &LoadOptions,
+        progress: Progress<'_>,
+    ) -> std::result::Result<Self, LoadError> {
+        let spec = describe(&checkpoint.config)?;
+        let LoadOptions { device, dtype } = options.clone();
+        let weights = Loader::new(&checkpoint.weights, &spec, &device, dtype, progress).load()?;
+        let kernels = fastest(&device, dtype);
+        tracing::info!(
+            model_type = spec.model_type,
+            parameters = weights.parameters,
+            kernels = kernels.name(),
+            "loaded"
+        );
+        let tree = Arc::new(spec.tree());
+        Ok(Self { spec: Arc::new(spec), tree, weights: Arc::new(weights), kernels, device, dtype })
+    }
+
+    /// The same model with other kernels.
+    pub fn with_kernels(&self, kernels: Arc<dyn Kernels>) -> Self {
+        Self { kernels, ..self.clone() }
+    }
+
+    /// The same model made of operations that all have a right backward.
+    pub fn differentiable(&self) -> Self {
+        self.with_kernels(Arc::new(Plain))
+    }
+
+    /// The sites and their shapes.
+    pub fn tree(&self) -> &Arc<Tree> {
+        &self.tree
+    }
+
+    /// What the architecture is.
+    pub fn spec(&self) -> &Spec {
+        &self.spec
+    }
+
+    /// The device that holds the weights.
+    pub fn device(&self) -> &Device {
+        &self.device
+    }
+
+    /// The float type of weights and activations.
+    pub fn dtype(&self) -> DType {
+        self.dtype
+    }
+
+    /// How many numbers the weights are.
+    pub fn parameters(&self) -> u64 {
+        self.weights.parameters
+    }
+
+    /// How much memory the weights take, in bytes.
+    pub fn bytes(&self) -> u64 {
+        self.weights.parameters * self.dtype.size_in_bytes() as u64
+    }
+
+    /// Token ids to the residual stream into block 0, `[T, D]`. Offers `embed_tokens.output`, before positions.
+    ///
+    /// # Errors
+    /// Where an id is outside the vocabulary, a position outside the context, or the segments do not cover the ids.
+    pub fn embed(&self, ids: &[u32], segments: &Segments, tap: &mut dyn Tap) -> Result<Tensor> {
+        if ids.len() != segments.tokens() {
+            bail!("{} token ids were given for segments of {} tokens", ids.len(), segments.tokens());
+        }
+        if let Some(id) = ids.iter().find(|id| **id as usize >= self.spec.vocab) {
+            bail!("token id {id} is outside the vocabulary, whose ids are 0 to {}", self.spec.vocab - 1);
+        }
+        let x = self.rows(&self.weights.embedding, ids.to_vec())?;
+        let x = self.spec.embedding.scale.map_or(Ok(x.clone()), |scale| x * scale)?;
+        let x = offer(tap, Site::EmbedTokens, x)?;
+        let (Some(learned), Some(table)) = (&self.spec.embedding.positions, &self.weights.positions) else {
+            return Ok(x);
+        };
+        let positions: Vec<_> = segments.positions().map(|position| position + learned.offset).collect();
+        if let Some(position) = positions.iter().find(|position| **position >= learned.rows) {
+            let (last, offset) = (learned.rows - learned.offset, learned.offset);
+            bail!("position {} is outside the model's context of {last} tokens", position - offset);
+        }
+        x + self.rows(table, positions.into_iter().map(|position| position as u32).collect())?
+    }
+
+    /// One block: `x: [T, D]` to `[T, D]`. Offers `layers.i.input` to `layers.i.output`.
+    ///
+    /// # Errors
+    /// Where there is no such block, a shape does not fit, the tap fails or memory runs out.
+    pub fn block(&self, layer: usize, x: Tensor, segments: &Segments, tap: &mut dyn Tap) -> Result<Tensor> {
+        let Some(block) = self.weights.blocks.get(layer) else {
+            bail!("there is no layer {layer}: this model has layers 0 to {}", self.weights.blocks.len() - 1);
+        };
+        block.forward(&*self.kernels, x, segments, &mut LayerTap { layer, tap })
+    }
+
+    /// The residual stream of any N tokens, `[N, D]`, to logits. Offers `ln_final.input`, `ln_final.output`,
+    /// `lm_head.output` and `logits`, and stops after the last of them that the tap wants.
+    ///
+    /// # Errors
+    /// Where a shape does not fit, the tap fails or memory runs out.
+    pub fn unembed(&self, x: Tensor, tap: &mut dyn Tap) -> Result<()> {
+        let wanted_from = |tap: &dyn Tap, first| {
+            [Site::LnFinalOutput, Site::LmHead, Site::Logits].into_iter().any(|site| site >= first && tap.wants(site))
+        };
+        let x = offer(tap, Site::LnFinalInput, x)?;
+        if !wanted_from(tap, Site::LnFinalOutput) {
+            return Ok(());
+        }
+        let x = offer(tap, Site::LnFinalOutput, self.kernels.norm(&x, &self.weights.final_norm)?)?;
+        if !wanted_from(tap, Site::LmHead) {
+            return Ok(());
+        }
+        let raw = offer(tap, Site::LmHead, linear(&*self.kernels, &x, &self.weights.head)?)?;
+        if wanted_from(tap, Site::Logits) {
+            offer(tap, Site::Logits, self.transform(raw)?)?;
+        }
+        Ok(())
+    }
+
+    /// `lm_head(ln_final(x))` of any `x: [.., D]`: `[.., V]`. With `transform`, the model's soft cap or scale too.
+    ///
+    /// # Errors
+    /// Where the last axis is not D, or memory runs out.
+    pub fn project_on_vocab(&self, x: &Tensor, transform: bool) -> Result<Tensor> {
+        let mut shape = x.dims().to_vec();
+        let Some(width) = shape.last_mut().filter(|width| **width == self.spec.hidden) else {
+            bail!("the last axis must be the hidden size, {}, but the shape is {:?}", self.spec.hidden, x.shape());
+        };
+        *width = self.spec.vocab;
+        let x = self.kernels.norm(&x.reshape(((), self.spec.hidden))?, &self.weights.final_norm)?;
+        let raw = linear(&*self.kernels, &x, &self.weights.head)?.reshape(shape)?;
+        if transform { self.transform(raw) } else { Ok(raw) }
+    }
+
+    /// Everything, from ids to logits, offering every site.
+    ///
+    /// # Errors
+    /// Those of [`embed`](Self::embed), [`block`](Self::block) and [`unembed`](Self::unembed).
+    pub fn forward(&self, ids: &[u32], segments: &Segments, tap: &mut dyn Tap) -> Result<()> {
+        let mut x = self.embed(ids, segments, tap)?;
+        for layer in 0..self.weights.blocks.len() {
+            x = self.block(layer, x, segments, tap)?;
+        }
+        self.unembed(x, tap)
+    }
+
+    fn rows(&self, table: &Tensor, indices: Vec<u32>) -> Result<Tensor> {
+        let count = indices.len();
+        table.index_select(&Tensor::from_vec(indices, count, &self.device)?, 0)
+    }
+
+    fn transform(&self, raw: Tensor) -> Result<Tensor> {
+        let transform = self.spec.head.transform;
+        let scaled = transform.scale.map_or(Ok(raw.clone()), |scale| raw * scale)?;
+        transform.soft_cap.map_or(Ok(scaled.clone()), |cap| (scaled / cap)?.tanh()? * cap)
+    }
+}

@@ -1,0 +1,104 @@
+//! The arithmetic of a block, behind one small trait.
+//!
+//! [`Plain`] is made of candle's operations: it runs on any device and in any float type, every operation in it has a
+//! backward, and it is what the others are tested against. [`Cpu`] is fast float32 on the processor, has no backward,
+//! and gives a token the same bits whatever else is packed beside it.
+
+mod cpu;
+mod plain;
+
+use std::fmt::Debug;
+use std::sync::Arc;
+
+use candle_core::{DType, Device, Result, Tensor};
+
+pub use self::cpu::Cpu;
+pub use self::plain::Plain;
+use crate::parameters::{Linear, Norm};
+use crate::rope::RotaryRows;
+use crate::segments::Segments;
+use crate::spec::Activation;
+
+/// What attention does to the product of a query and a key before the softmax.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Scoring {
+    /// Factor on the product.
+    pub scale: f32,
+    /// `cap · tanh(x / cap)`, after the factor.
+    pub soft_cap: Option<f32>,
+    /// How many tokens back a query sees, itself included; all where nothing stands here.
+    pub window: Option<usize>,
+}
+
+impl Scoring {
+    /// The first key that the query at this place of its segment sees; the last one is its own.
+    pub fn first_key(&self, query: usize) -> usize {
+        self.window.map_or(0, |window| (query + 1).saturating_sub(window))
+    }
+}
+
+/// The arithmetic of a block. T packed tokens; H query heads, K key/value heads, d the size of a head.
+///
+/// Attention is causal within each segment. Attention matrices are flat: each segment's `[H, len, len]`, one after the
+/// other.
+pub trait Kernels: Send + Sync + Debug {
+    /// What the kernels are called in messages.
+    fn name(&self) -> &'static str;
+
+    /// `x Wᵀ + b` of `x: [T, in]` for several projections of one input: one `[T, out]` each.
+    ///
+    /// # Errors
+    /// candle's, where shapes, types or devices do not fit, or memory runs out. The other kernels fail alike.
+    fn linear(&self, x: &Tensor, projections: &[&Linear]) -> Result<Vec<Tensor>>;
+
+    /// The norm of `x` over its last axis.
+    ///
+    /// # Errors
+    /// As [`linear`](Self::linear).
+    fn norm(&self, x: &Tensor, norm: &Norm) -> Result<Tensor>;
+
+    /// Rotates the heads `x: [T, heads, d]` by their tokens' positions.
+    ///
+    /// # Errors
+    /// As [`linear`](Self::linear).
+    fn rotate(&self, x: &Tensor, rows: &RotaryRows) -> Result<Tensor>;
+
+    /// Scaled and masked scores (masked: -inf) of `q: [T, H, d]` and `k: [T, K, d]`.
+    ///
+    /// # Errors
+    /// As [`linear`](Self::linear).
+    fn scores(&self, q: &Tensor, k: &Tensor, segments: &Segments, scoring: &Scoring) -> Result<Tensor>;
+
+    /// The softmax of each row of attention matrices with this many heads.
+    ///
+    /// # Errors
+    /// As [`linear`](Self::linear).
+    fn probs(&self, scores: &Tensor, segments: &Segments, heads: usize) -> Result<Tensor>;
+
+    /// Each head's mix of the values `v: [T, K, d]`: `[T, heads, d]`.
+    ///
+    /// # Errors
+    /// As [`linear`](Self::linear).
+    fn mix(&self, probs: &Tensor, v: &Tensor, segments: &Segments, heads: usize) -> Result<Tensor>;
+
+    /// `mix(probs(scores(q, k)), v)`, with no need to keep what lies between.
+    ///
+    /// # Errors
+    /// As [`linear`](Self::linear).
+    fn attention(&self, q: &Tensor, k: &Tensor, v: &Tensor, segments: &Segments, scoring: &Scoring) -> Result<Tensor> {
+        let heads = q.dim(1)?;
+        let scores = self.scores(q, k, segments, scoring)?;
+        self.mix(&self.probs(&scores, segments, heads)?, v, segments, heads)
+    }
+
+    /// The activation of `x`, times `up` where there is one.
+    ///
+    /// # Errors
+    /// As [`linear`](Self::linear).
+    fn activate(&self, activation: Activation, x: &Tensor, up: Option<&Tensor>) -> Result<Tensor>;
+}
+
+/// The fastest kernels for a device and a float type.
+pub fn fastest(device: &Device, dtype: DType) -> Arc<dyn Kernels> {
+    if device.is_cpu() && dtype == DType::F32 { Arc::new(Cpu::new()) } else { Arc::new(Plain) }
+}

@@ -1,0 +1,88 @@
+//! Fast float32 kernels for the processor.
+//!
+//! Written once against pulp's portable vectors and dispatched at run time to AVX-512, AVX2, NEON or scalar code. All
+//! of it is safe Rust.
+//!
+//! **The same bits alone or in any batch.** The order of every reduction depends on nothing but the length of what is
+//! reduced: a projection sums over its inputs, a norm over its width, a softmax over the keys of a query counted from
+//! its segment's start. How many rows there are, how they are tiled and which thread takes them changes no order. The
+//! fused attention keeps to the order of its parts, so that looking at the scores does not change them either.
+//!
+//! None of these kernels has a backward. They refuse tensors that track their operations.
+
+mod activation;
+mod attention;
+mod dots;
+mod exp;
+mod lanes;
+mod linear;
+mod memory;
+mod norm;
+mod parallel;
+mod rotary;
+
+use candle_core::{Result, Tensor};
+use pulp::Arch;
+
+use super::{Kernels, Scoring};
+use crate::parameters::{Linear, Norm};
+use crate::rope::RotaryRows;
+use crate::segments::Segments;
+use crate::spec::Activation;
+
+/// Fast float32 kernels for the processor, for tensors in its memory.
+#[derive(Clone, Copy, Debug)]
+pub struct Cpu {
+    arch: Arch,
+}
+
+impl Cpu {
+    /// The kernels for the instruction set found on this machine.
+    pub fn new() -> Self {
+        Self { arch: Arch::new() }
+    }
+}
+
+impl Default for Cpu {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Kernels for Cpu {
+    fn name(&self) -> &'static str {
+        "cpu"
+    }
+
+    fn linear(&self, x: &Tensor, projections: &[&Linear]) -> Result<Vec<Tensor>> {
+        linear::linear(self.arch, x, projections)
+    }
+
+    fn norm(&self, x: &Tensor, norm: &Norm) -> Result<Tensor> {
+        norm::norm(self.arch, x, norm)
+    }
+
+    fn rotate(&self, x: &Tensor, rows: &RotaryRows) -> Result<Tensor> {
+        rotary::rotate(self.arch, x, rows)
+    }
+
+    fn scores(&self, q: &Tensor, k: &Tensor, segments: &Segments, scoring: &Scoring) -> Result<Tensor> {
+        attention::scores(self.arch, q, k, segments, scoring)
+    }
+
+    fn probs(&self, scores: &Tensor, segments: &Segments, heads: usize) -> Result<Tensor> {
+        attention::probs(self.arch, scores, segments, heads)
+    }
+
+    fn mix(&self, probs: &Tensor, v: &Tensor, segments: &Segments, heads: usize) -> Result<Tensor> {
+        attention::mix(self.arch, probs, v, segments, heads)
+    }
+
+    fn attention(&self, q: &Tensor, k: &Tensor, v: &Tensor, segments: &Segments, scoring: &Scoring) -> Result<Tensor> {
+        attention::fused(self.arch, q, k, v, segments, scoring)
+    }
+
+    fn activate(&self, activation: Activation, x: &Tensor, up: Option<&Tensor>) -> Result<Tensor> {
+        activation::activate(self.arch, activation, x, up)
+    }
+}

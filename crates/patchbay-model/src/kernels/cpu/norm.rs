@@ -1,0 +1,59 @@
+//! Norms over the last axis.
+
+use candle_core::{Device, Result, Tensor, bail};
+use pulp::Arch;
+
+use super::lanes::fold;
+use super::memory::Floats;
+use super::parallel::{rows_per_job, share};
+use crate::parameters::Norm;
+use crate::spec::NormKind;
+
+/// The norm of `x: [.., width]`.
+pub(super) fn norm(arch: Arch, x: &Tensor, norm: &Norm) -> Result<Tensor> {
+    let width = norm.weight.elem_count();
+    if x.dims().last() != Some(&width) {
+        bail!("a norm over {width} channels was given a value of shape {:?}", x.shape());
+    }
+    let x = x.contiguous()?;
+    let input = Floats::of(&x)?;
+    let weight = Floats::of(&norm.weight)?;
+    let bias = norm.bias.as_ref().map(Floats::of).transpose()?;
+    let parameters =
+        Parameters { kind: norm.kind, eps: norm.eps, weight: &weight, bias: bias.as_deref().unwrap_or(&[]) };
+    let mut output = vec![0.0; input.len()];
+    let chunk = rows_per_job(width) * width;
+    share(input.chunks(chunk).zip(output.chunks_mut(chunk)).collect(), |(input, output)| {
+        arch.dispatch(|| parameters.rows(input, output));
+    });
+    Tensor::from_vec(output, x.shape(), &Device::Cpu)
+}
+
+struct Parameters<'a> {
+    kind: NormKind,
+    eps: f32,
+    weight: &'a [f32],
+    /// Empty where there is none.
+    bias: &'a [f32],
+}
+
+impl Parameters<'_> {
+    #[inline(always)]
+    fn rows(&self, input: &[f32], output: &mut [f32]) {
+        let width = self.weight.len();
+        for (x, y) in input.chunks_exact(width).zip(output.chunks_exact_mut(width)) {
+            let mean = match self.kind {
+                NormKind::Rms => 0.0,
+                NormKind::Layer => fold(x, 0.0, |x| x, |a, b| a + b) / width as f32,
+            };
+            let variance = fold(x, 0.0, |x| (x - mean) * (x - mean), |a, b| a + b) / width as f32;
+            let factor = 1.0 / (variance + self.eps).sqrt();
+            for ((y, x), weight) in y.iter_mut().zip(x).zip(self.weight) {
+                *y = (x - mean) * factor * weight;
+            }
+            for (y, bias) in y.iter_mut().zip(self.bias) {
+                *y += bias;
+            }
+        }
+    }
+}

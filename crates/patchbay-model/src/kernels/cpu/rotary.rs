@@ -1,0 +1,53 @@
+//! Rotating heads by their tokens' positions.
+
+use candle_core::{Device, Result, Tensor, bail};
+use pulp::Arch;
+
+use super::memory::Floats;
+use super::parallel::{rows_per_job, share};
+use crate::rope::{Pairing, RotaryRows};
+
+/// Rotates `x: [T, heads, d]`.
+pub(super) fn rotate(arch: Arch, x: &Tensor, rows: &RotaryRows) -> Result<Tensor> {
+    let (tokens, heads, dim) = x.dims3()?;
+    let (known, pairs) = rows.cos.dims2()?;
+    if known != tokens || 2 * pairs > dim {
+        bail!("{tokens} tokens with heads of {dim} cannot be rotated by {known} rows of {pairs} pairs");
+    }
+    let x = x.contiguous()?;
+    let input = Floats::of(&x)?;
+    let (cos, sin) = (Floats::of(&rows.cos)?, Floats::of(&rows.sin)?);
+    let mut output = input.to_vec();
+    let tokens_per_job = rows_per_job(heads * dim);
+    let angles = cos.chunks(tokens_per_job * pairs).zip(sin.chunks(tokens_per_job * pairs));
+    let jobs = output.chunks_mut(tokens_per_job * heads * dim).zip(angles).collect();
+    share(jobs, |(output, (cos, sin))| {
+        arch.dispatch(|| {
+            let angles = cos.chunks_exact(pairs).zip(sin.chunks_exact(pairs));
+            for (token, (cos, sin)) in output.chunks_exact_mut(heads * dim).zip(angles) {
+                for head in token.chunks_exact_mut(dim) {
+                    turn(&mut head[..2 * pairs], cos, sin, rows.pairing);
+                }
+            }
+        });
+    });
+    Tensor::from_vec(output, x.shape(), &Device::Cpu)
+}
+
+#[inline(always)]
+fn turn(head: &mut [f32], cos: &[f32], sin: &[f32], pairing: Pairing) {
+    match pairing {
+        Pairing::Halves => {
+            let (first, second) = head.split_at_mut(cos.len());
+            for ((a, b), (cos, sin)) in first.iter_mut().zip(second).zip(cos.iter().zip(sin)) {
+                (*a, *b) = (*a * cos - *b * sin, *b * cos + *a * sin);
+            }
+        }
+        Pairing::Neighbours => {
+            for (pair, (cos, sin)) in head.as_chunks_mut::<2>().0.iter_mut().zip(cos.iter().zip(sin)) {
+                let [a, b] = *pair;
+                *pair = [a * cos - b * sin, b * cos + a * sin];
+            }
+        }
+    }
+}

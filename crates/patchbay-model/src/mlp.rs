@@ -1,0 +1,42 @@
+//! The MLP with all its sites.
+
+use candle_core::{Result, Tensor};
+use patchbay_graph::LayerSite;
+
+use crate::attention::linear;
+use crate::kernels::Kernels;
+use crate::parameters::Linear;
+use crate::spec::Activation;
+use crate::tap::LayerTap;
+
+/// The MLP of one block: `down(activation(gate) · up)`, or `down(activation(up))` without a gate.
+#[derive(Debug)]
+pub(crate) struct Mlp {
+    pub(crate) activation: Activation,
+    pub(crate) gate: Option<Linear>,
+    pub(crate) up: Linear,
+    pub(crate) down: Linear,
+}
+
+impl Mlp {
+    /// `x: [T, D]` to `[T, D]`, from `mlp.gate` to `mlp.output`.
+    pub(crate) fn forward(&self, kernels: &dyn Kernels, x: &Tensor, tap: &mut LayerTap<'_>) -> Result<Tensor> {
+        let neurons = match &self.gate {
+            Some(gate) => {
+                let mut projected = kernels.linear(x, &[gate, &self.up])?.into_iter();
+                let (Some(gate), Some(up)) = (projected.next(), projected.next()) else {
+                    candle_core::bail!("{} kernels lost a projection", kernels.name());
+                };
+                let gate = tap.offer(LayerSite::Gate, gate)?;
+                let up = tap.offer(LayerSite::Up, up)?;
+                kernels.activate(self.activation, &gate, Some(&up))?
+            }
+            None => {
+                let up = tap.offer(LayerSite::Up, linear(kernels, x, &self.up)?)?;
+                kernels.activate(self.activation, &up, None)?
+            }
+        };
+        let neurons = tap.offer(LayerSite::Neurons, neurons)?;
+        tap.offer(LayerSite::MlpOutput, linear(kernels, &neurons, &self.down)?)
+    }
+}

@@ -1,0 +1,312 @@
+//! What an architecture is, as pure data.
+//!
+//! Every decoder that patchbay runs is the same block with other settings. A [`Spec`] is those settings, complete: the
+//! sizes, where the norms stand and of which kind they are, how positions enter, how attention and MLP are laid out,
+//! and under which name each weight lies in the checkpoint. A file in [`crate::arch`] turns a `config.json` into a
+//! [`Spec`]; nothing after it knows the architecture's name any more.
+//!
+//! Sizes are in elements; names are the checkpoint's own, in full.
+
+use patchbay_graph::{LayerTree, Tree};
+
+use crate::rope::RotarySpec;
+
+/// A whole model.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Spec {
+    /// The architecture's name, as `config.json` has it.
+    pub model_type: String,
+    /// Width of the residual stream (D).
+    pub hidden: usize,
+    /// Size of the vocabulary (V).
+    pub vocab: usize,
+    /// The longest sequence, in tokens.
+    pub context: usize,
+    /// First part of most weights' names (`"model."`), which checkpoints saved without the language-model head lack.
+    pub base_prefix: &'static str,
+    /// From token ids to the residual stream.
+    pub embedding: EmbeddingSpec,
+    /// The blocks, in order.
+    pub layers: Vec<LayerSpec>,
+    /// The norm before the unembedding.
+    pub final_norm: NormSpec,
+    /// From the residual stream to logits.
+    pub head: HeadSpec,
+}
+
+/// From token ids to the residual stream.
+#[derive(Clone, Debug, PartialEq)]
+pub struct EmbeddingSpec {
+    /// Name of the `[vocab, hidden]` table.
+    pub weight: String,
+    /// Factor on every embedding, part of `embed_tokens.output` (Gemma: √hidden).
+    pub scale: Option<f64>,
+    /// Learned positions, added to the embeddings.
+    pub positions: Option<LearnedPositions>,
+}
+
+/// A table of learned absolute positions.
+#[derive(Clone, Debug, PartialEq)]
+pub struct LearnedPositions {
+    /// Name of the `[rows, hidden]` table.
+    pub weight: String,
+    /// Number of its rows.
+    pub rows: usize,
+    /// The row of a sequence's first token.
+    pub offset: usize,
+}
+
+/// One block.
+#[derive(Clone, Debug, PartialEq)]
+pub struct LayerSpec {
+    /// Whether the MLP reads the stream that attention has added to, or runs beside attention.
+    pub residual: Residual,
+    /// Norm before attention.
+    pub attn_norm: Option<NormSpec>,
+    /// Attention.
+    pub attention: AttentionSpec,
+    /// Norm on attention's output, before it is added.
+    pub attn_post_norm: Option<NormSpec>,
+    /// Norm before the MLP. Where there is none and the block is parallel, the MLP shares attention's.
+    pub mlp_norm: Option<NormSpec>,
+    /// The MLP.
+    pub mlp: MlpSpec,
+    /// Norm on the MLP's output, before it is added.
+    pub mlp_post_norm: Option<NormSpec>,
+}
+
+/// How attention and MLP stand to one another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Residual {
+    /// First attention, then the MLP, each adding to the stream.
+    Sequential,
+    /// Both read the block's input, and both are added to it.
+    Parallel,
+}
+
+/// Kind of a norm.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NormKind {
+    /// `x / sqrt(mean(x²) + eps) · w` (Zhang & Sennrich 2019).
+    Rms,
+    /// `(x - mean(x)) / sqrt(var(x) + eps) · w + b` (Ba et al. 2016).
+    Layer,
+}
+
+/// A norm over the last axis.
+#[derive(Clone, Debug, PartialEq)]
+pub struct NormSpec {
+    /// Its kind.
+    pub kind: NormKind,
+    /// What keeps the root away from zero.
+    pub eps: f64,
+    /// Size of the axis.
+    pub width: usize,
+    /// Name of the `[width]` weight.
+    pub weight: String,
+    /// Added to the stored weight (1 in Gemma, whose files hold `w - 1`).
+    pub weight_offset: f64,
+    /// Name of the `[width]` bias.
+    pub bias: Option<String>,
+}
+
+/// Attention.
+#[derive(Clone, Debug, PartialEq)]
+pub struct AttentionSpec {
+    /// Query heads (H).
+    pub heads: usize,
+    /// Key/value heads (K); divides H.
+    pub kv_heads: usize,
+    /// Size of a head (d).
+    pub head_dim: usize,
+    /// Query projection, `hidden → H·d`.
+    pub q: LinearSpec,
+    /// Key projection, `hidden → K·d`.
+    pub k: LinearSpec,
+    /// Value projection, `hidden → K·d`.
+    pub v: LinearSpec,
+    /// Output projection, `H·d → hidden`.
+    pub o: LinearSpec,
+    /// Norm on each query head before rotation.
+    pub q_norm: Option<NormSpec>,
+    /// Norm on each key head before rotation.
+    pub k_norm: Option<NormSpec>,
+    /// Rotation of queries and keys by their position.
+    pub rotary: Option<RotarySpec>,
+    /// Factor on the scores.
+    pub scale: f64,
+    /// `cap · tanh(score / cap)`, after the factor.
+    pub soft_cap: Option<f64>,
+    /// How many tokens back a query sees, itself included; all where nothing stands here.
+    pub window: Option<usize>,
+}
+
+/// The MLP.
+#[derive(Clone, Debug, PartialEq)]
+pub struct MlpSpec {
+    /// Width between the projections (F).
+    pub width: usize,
+    /// What is applied to the gate, or to the up projection where there is no gate.
+    pub activation: Activation,
+    /// Gate projection, `hidden → F`, in a gated MLP.
+    pub gate: Option<LinearSpec>,
+    /// Up projection, `hidden → F`.
+    pub up: LinearSpec,
+    /// Down projection, `F → hidden`.
+    pub down: LinearSpec,
+}
+
+/// A pointwise function, by the names of Hugging Face's `ACT2FN`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Activation {
+    /// `x · sigmoid(x)`: `silu`, `swish`.
+    Silu,
+    /// `x · Φ(x)` with the error function: `gelu`, `gelu_python`.
+    GeluErf,
+    /// GELU's tanh approximation: `gelu_new`, `gelu_pytorch_tanh`, `gelu_fast` and others.
+    GeluTanh,
+    /// `max(x, 0)`: `relu`.
+    Relu,
+    /// `max(x, 0)²`: `relu2`.
+    ReluSquared,
+}
+
+impl Activation {
+    /// The names in `config.json`, each with what it stands for.
+    pub const NAMES: [(&'static str, Self); 11] = [
+        ("silu", Self::Silu),
+        ("swish", Self::Silu),
+        ("gelu", Self::GeluErf),
+        ("gelu_python", Self::GeluErf),
+        ("gelu_new", Self::GeluTanh),
+        ("gelu_fast", Self::GeluTanh),
+        ("gelu_accurate", Self::GeluTanh),
+        ("gelu_pytorch_tanh", Self::GeluTanh),
+        ("gelu_python_tanh", Self::GeluTanh),
+        ("relu", Self::Relu),
+        ("relu2", Self::ReluSquared),
+    ];
+
+    /// The function that a `config.json` names.
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::NAMES.iter().find(|(known, _)| *known == name).map(|(_, activation)| *activation)
+    }
+}
+
+/// From the residual stream to logits.
+#[derive(Clone, Debug, PartialEq)]
+pub struct HeadSpec {
+    /// Name of the `[vocab, hidden]` weight; the embedding's own where the two are tied.
+    pub weight: String,
+    /// Name of the `[vocab]` bias.
+    pub bias: Option<String>,
+    /// What makes `logits` of `lm_head.output`.
+    pub transform: LogitTransform,
+}
+
+/// What makes `logits` of `lm_head.output`, in the order in which it is applied.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct LogitTransform {
+    /// A factor on the logits.
+    pub scale: Option<f64>,
+    /// `cap · tanh(x / cap)`.
+    pub soft_cap: Option<f64>,
+}
+
+/// `y = x Wᵀ + b`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct LinearSpec {
+    /// Number of inputs.
+    pub input: usize,
+    /// Name of the stored weight.
+    pub weight: String,
+    /// Name of the stored bias, whose only axis is the weight's output axis.
+    pub bias: Option<String>,
+    /// Which axis of the stored weight is which.
+    pub layout: Layout,
+    /// Which of the stored outputs belong to this projection.
+    pub rows: Rows,
+}
+
+/// Which axis of a stored weight is which.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Layout {
+    /// `[out, in]`, as `torch.nn.Linear` stores it.
+    OutIn,
+    /// `[in, out]`, as GPT-2's `Conv1D` stores it.
+    InOut,
+}
+
+/// The part of a stored weight's outputs that one projection takes: of every `group` outputs, `len` from `start` on.
+///
+/// This covers the orders of fused projections: `[q; k; v]` is one group (GPT-2, Phi-3), `[q k v]` for each head is a
+/// group a head (GPT-NeoX, BLOOM), and several query heads before their key and value is a group a key/value head.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rows {
+    /// All outputs of the stored weight.
+    pub total: usize,
+    /// Outputs in a group; divides `total`.
+    pub group: usize,
+    /// First one taken of each group.
+    pub start: usize,
+    /// How many are taken of each group.
+    pub len: usize,
+}
+
+impl Rows {
+    /// All outputs.
+    pub const fn all(total: usize) -> Self {
+        Self { total, group: total, start: 0, len: total }
+    }
+
+    /// A run of the outputs.
+    pub const fn run(total: usize, start: usize, len: usize) -> Self {
+        Self { total, group: total, start, len }
+    }
+
+    /// How many outputs are taken in all.
+    pub const fn count(&self) -> usize {
+        self.total / self.group * self.len
+    }
+}
+
+impl LinearSpec {
+    /// A projection stored as `name.weight` (and `name.bias`), alone and as `[out, in]`.
+    pub fn plain(name: &str, input: usize, output: usize, bias: bool) -> Self {
+        Self {
+            input,
+            weight: format!("{name}.weight"),
+            bias: bias.then(|| format!("{name}.bias")),
+            layout: Layout::OutIn,
+            rows: Rows::all(output),
+        }
+    }
+
+    /// Number of outputs.
+    pub fn output(&self) -> usize {
+        self.rows.count()
+    }
+}
+
+impl Spec {
+    /// The standardized tree of a model of this kind.
+    pub fn tree(&self) -> Tree {
+        let layers = self.layers.iter().map(LayerSpec::tree).collect();
+        Tree { hidden: self.hidden, vocab: self.vocab, context: self.context, layers }
+    }
+}
+
+impl LayerSpec {
+    fn tree(&self) -> LayerTree {
+        LayerTree {
+            heads: self.attention.heads,
+            kv_heads: self.attention.kv_heads,
+            head_dim: self.attention.head_dim,
+            value_dim: self.attention.head_dim,
+            mlp: Some(self.mlp.width),
+            gate: self.mlp.gate.is_some(),
+            experts: None,
+            sequential: self.residual == Residual::Sequential,
+        }
+    }
+}

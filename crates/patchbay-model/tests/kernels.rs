@@ -1,0 +1,178 @@
+//! The fast kernels against the plain ones over random shapes, and their promise that a row's bits do not depend on its
+//! company.
+
+#![allow(clippy::unwrap_used, reason = "a test stops where something fails")]
+
+use candle_core::{DType, Device, Tensor};
+use patchbay_model::kernels::{Cpu, Kernels, Plain, Scoring};
+use patchbay_model::spec::{Activation, NormKind};
+use patchbay_model::{Linear, Norm, Pairing, RotaryRows, Segments};
+use proptest::prelude::*;
+
+/// Normally distributed numbers that depend on the seed alone.
+fn random(shape: &[usize], seed: u64) -> Tensor {
+    let mut state = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
+    let mut uniform = || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        (state >> 40) as f32 / (1u64 << 24) as f32
+    };
+    let count: usize = shape.iter().product();
+    let normal = |_| (0..12).map(|_| uniform()).sum::<f32>() - 6.0;
+    Tensor::from_vec((0..count).map(normal).collect::<Vec<_>>(), shape, &Device::Cpu).unwrap()
+}
+
+fn numbers(x: &Tensor) -> Vec<f32> {
+    x.flatten_all().unwrap().to_vec1().unwrap()
+}
+
+fn bits(x: &Tensor) -> Vec<u32> {
+    numbers(x).into_iter().map(f32::to_bits).collect()
+}
+
+fn close(found: &Tensor, expected: &Tensor, tolerance: f32) -> Result<(), TestCaseError> {
+    prop_assert_eq!(found.dims(), expected.dims());
+    let (found, expected) = (numbers(found), numbers(expected));
+    let largest = expected.iter().filter(|x| x.is_finite()).fold(1e-3f32, |largest, x| largest.max(x.abs()));
+    for (found, expected) in found.iter().zip(&expected) {
+        let same = found == expected || (found - expected).abs() <= tolerance * largest;
+        prop_assert!(same, "{} is not {}", found, expected);
+    }
+    Ok(())
+}
+
+fn linear(out: usize, input: usize, seed: u64, bias: bool) -> Linear {
+    Linear { weight: random(&[out, input], seed), bias: bias.then(|| random(&[out], seed + 1)) }
+}
+
+/// Segments, and the query, key and value heads of their tokens.
+fn attention_input(lengths: &[usize], kv_heads: usize, group: usize, dim: usize, seed: u64) -> (Segments, [Tensor; 3]) {
+    let segments = Segments::from_lengths(lengths);
+    let heads = |count, seed| random(&[segments.tokens(), count, dim], seed);
+    let qkv = [heads(kv_heads * group, seed), heads(kv_heads, seed + 1), heads(kv_heads, seed + 2)];
+    (segments, qkv)
+}
+
+fn scorings() -> impl Strategy<Value = Scoring> {
+    (prop::option::of(1usize..40), prop::option::of(1f32..30.0), 0.05f32..1.0)
+        .prop_map(|(window, soft_cap, scale)| Scoring { scale, soft_cap, window })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 48, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn projections_agree(rows in 0usize..40, input in 1usize..130, out in 1usize..70, bias: bool, seed in 1u64..1000) {
+        let x = random(&[rows, input], seed);
+        let (a, b) = (linear(out, input, seed + 7, bias), linear(3, input, seed + 9, !bias));
+        let expected = Plain.linear(&x, &[&a, &b]).unwrap();
+        for (found, expected) in Cpu::new().linear(&x, &[&a, &b]).unwrap().iter().zip(&expected) {
+            close(found, expected, 2e-6)?;
+        }
+    }
+
+    #[test]
+    fn a_projected_row_has_the_same_bits_alone(rows in 1usize..40, input in 1usize..130, out in 1usize..300, seed in 1u64..1000) {
+        let (x, w) = (random(&[rows, input], seed), linear(out, input, seed + 7, true));
+        let together = Cpu::new().linear(&x, &[&w]).unwrap().remove(0);
+        for row in 0..rows {
+            let alone = Cpu::new().linear(&x.narrow(0, row, 1).unwrap(), &[&w]).unwrap().remove(0);
+            prop_assert_eq!(bits(&alone), bits(&together.narrow(0, row, 1).unwrap()));
+        }
+    }
+
+    #[test]
+    fn norms_agree(rows in 1usize..20, width in 1usize..200, rms: bool, bias: bool, seed in 1u64..1000) {
+        let kind = if rms { NormKind::Rms } else { NormKind::Layer };
+        let bias = (bias && !rms).then(|| random(&[width], seed + 2));
+        let norm = Norm { kind, eps: 1e-5, weight: random(&[width], seed + 1), bias };
+        let x = random(&[rows, width], seed);
+        close(&Cpu::new().norm(&x, &norm).unwrap(), &Plain.norm(&x, &norm).unwrap(), 5e-6)?;
+    }
+
+    #[test]
+    fn rotations_agree(tokens in 1usize..20, heads in 1usize..5, pairs in 1usize..20, rest in 0usize..9, neighbours: bool) {
+        let pairing = if neighbours { Pairing::Neighbours } else { Pairing::Halves };
+        let angles = random(&[tokens, pairs], 5);
+        let rows = RotaryRows { cos: angles.cos().unwrap(), sin: angles.sin().unwrap(), pairing };
+        let x = random(&[tokens, heads, 2 * pairs + rest], 6);
+        close(&Cpu::new().rotate(&x, &rows).unwrap(), &Plain.rotate(&x, &rows).unwrap(), 1e-6)?;
+    }
+
+    #[test]
+    fn activations_agree(rows in 1usize..9, width in 1usize..60, gated: bool, which in 0usize..5) {
+        let kinds = [
+            Activation::Silu,
+            Activation::GeluErf,
+            Activation::GeluTanh,
+            Activation::Relu,
+            Activation::ReluSquared,
+        ];
+        let x = (random(&[rows, width], 3) * 3.0).unwrap();
+        let up = gated.then(|| random(&[rows, width], 4));
+        let found = Cpu::new().activate(kinds[which], &x, up.as_ref()).unwrap();
+        close(&found, &Plain.activate(kinds[which], &x, up.as_ref()).unwrap(), 1e-6)?;
+    }
+
+    #[test]
+    fn attention_agrees_and_its_parts_have_the_bits_of_the_whole(
+        lengths in prop::collection::vec(1usize..70, 1..4),
+        kv_heads in 1usize..3,
+        group in 1usize..4,
+        dim in 1usize..90,
+        scoring in scorings(),
+        seed in 1u64..1000,
+    ) {
+        let (segments, [q, k, v]) = attention_input(&lengths, kv_heads, group, dim, seed);
+        let (cpu, heads) = (Cpu::new(), kv_heads * group);
+        let scores = cpu.scores(&q, &k, &segments, &scoring).unwrap();
+        close(&scores, &Plain.scores(&q, &k, &segments, &scoring).unwrap(), 5e-6)?;
+        let probs = cpu.probs(&scores, &segments, heads).unwrap();
+        close(&probs, &Plain.probs(&scores, &segments, heads).unwrap(), 2e-6)?;
+        let z = cpu.mix(&probs, &v, &segments, heads).unwrap();
+        close(&z, &Plain.mix(&probs, &v, &segments, heads).unwrap(), 5e-6)?;
+        let fused = cpu.attention(&q, &k, &v, &segments, &scoring).unwrap();
+        prop_assert_eq!(bits(&fused), bits(&z));
+    }
+
+    #[test]
+    fn a_segment_has_the_same_bits_alone(
+        lengths in prop::collection::vec(1usize..60, 2..5),
+        scoring in scorings(),
+        seed in 1u64..1000,
+    ) {
+        let (segments, [q, k, v]) = attention_input(&lengths, 2, 2, 20, seed);
+        let together = Cpu::new().attention(&q, &k, &v, &segments, &scoring).unwrap();
+        for segment in &segments {
+            let part = |x: &Tensor| x.narrow(0, segment.start, segment.len).unwrap();
+            let alone = Segments::from_lengths(&[segment.len]);
+            let alone = Cpu::new().attention(&part(&q), &part(&k), &part(&v), &alone, &scoring).unwrap();
+            prop_assert_eq!(bits(&alone), bits(&part(&together)));
+        }
+    }
+}
+
+#[test]
+fn a_row_that_is_all_masked_is_nan_as_in_pytorch() {
+    let scores = Tensor::full(f32::NEG_INFINITY, 4, &Device::Cpu).unwrap();
+    let probs = Cpu::new().probs(&scores, &Segments::from_lengths(&[2]), 1).unwrap();
+    assert!(numbers(&probs).iter().all(|prob| prob.is_nan()));
+}
+
+#[test]
+fn fast_kernels_refuse_what_they_cannot_do() {
+    let w = linear(4, 3, 1, false);
+    let tracked = candle_core::Var::from_tensor(&random(&[2, 3], 2)).unwrap();
+    let error = Cpu::new().linear(tracked.as_tensor(), &[&w]).unwrap_err();
+    assert!(error.to_string().contains("no backward"), "{error}");
+    let half = random(&[2, 3], 2).to_dtype(DType::F16).unwrap();
+    assert!(Cpu::new().linear(&half, &[&w]).unwrap_err().to_string().contains("float32"));
+    let wide = random(&[2, 5], 2);
+    assert!(Cpu::new().linear(&wide, &[&w]).unwrap_err().to_string().contains("3 inputs was given 5"));
+    let (segments, [q, k, v]) = attention_input(&[3], 1, 1, 4, 1);
+    let scoring = Scoring { scale: 1.0, soft_cap: None, window: None };
+    let longer = Segments::from_lengths(&[4]);
+    assert!(Cpu::new().attention(&q, &k, &v, &longer, &scoring).is_err());
+    assert!(Cpu::new().attention(&q, &k, &v, &segments, &scoring).is_ok());
+}

@@ -1,0 +1,108 @@
+//! Every site of the golden models against Hugging Face's eager float32 forward, with both kernels.
+//!
+//! `tests/golden` of the workspace has a folder for each model, and says there how it was made.
+
+#![allow(clippy::unwrap_used, reason = "a test stops where something fails")]
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::{Path, PathBuf};
+
+use candle_core::{Device, Tensor};
+use patchbay_checkpoint::{HubSettings, Source, open};
+use patchbay_graph::{Packing, Site};
+use patchbay_model::{Decoder, LoadOptions, Segments, Tap, run_checks};
+use serde_json::Value;
+
+/// Largest difference allowed, relative to the site's largest value.
+const TOLERANCE: f32 = 1e-4;
+
+/// Keeps every site's packed value.
+#[derive(Default)]
+struct Record(BTreeMap<Site, Tensor>);
+
+impl Tap for Record {
+    fn wants(&self, _: Site) -> bool {
+        true
+    }
+
+    fn visit(&mut self, site: Site, value: Tensor) -> candle_core::Result<Tensor> {
+        self.0.insert(site, value.clone());
+        Ok(value)
+    }
+}
+
+/// The golden folders that hold a model.
+fn models() -> Vec<PathBuf> {
+    let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/golden");
+    let folders = std::fs::read_dir(golden).unwrap().map(|entry| entry.unwrap().path());
+    let models: Vec<_> = folders.filter(|folder| folder.join("config.json").is_file()).collect();
+    assert!(models.len() >= 6, "golden models are missing: {models:?}");
+    models
+}
+
+fn load(folder: &Path) -> Decoder {
+    let checkpoint = open(&Source::Folder(folder.to_path_buf()), &HubSettings::default(), &|_| ()).unwrap();
+    Decoder::load(&checkpoint, &LoadOptions::default(), &|_| ()).unwrap()
+}
+
+#[test]
+fn every_site_equals_hugging_faces() {
+    for folder in models() {
+        let decoder = load(&folder);
+        for decoder in [decoder.differentiable(), decoder] {
+            compare(&folder, &decoder);
+        }
+    }
+}
+
+#[test]
+fn every_check_passes_on_the_golden_models() {
+    for folder in models() {
+        let report = run_checks(&load(&folder), None);
+        assert_eq!(report.checks.len(), 6);
+        assert!(report.checks.iter().all(|check| check.passed), "{folder:?}: {report:?}");
+    }
+}
+
+fn compare(folder: &Path, decoder: &Decoder) {
+    let golden: Value = serde_json::from_slice(&std::fs::read(folder.join("golden.json")).unwrap()).unwrap();
+    let expected = candle_core::safetensors::load(folder.join("golden.safetensors"), &Device::Cpu).unwrap();
+    let case = golden["cases"].as_array().unwrap().iter().find(|case| case["name"] == "sites").unwrap();
+    let rows: Vec<Vec<u32>> = serde_json::from_value(case["request"]["input"].clone()).unwrap();
+    let lengths: Vec<_> = rows.iter().map(Vec::len).collect();
+    let mut record = Record::default();
+    decoder.forward(&rows.concat(), &Segments::from_lengths(&lengths), &mut record).unwrap();
+
+    let names: HashMap<String, String> = serde_json::from_value(case["expect"].clone()).unwrap();
+    let sites: Vec<_> = decoder.tree().sites().collect();
+    assert_eq!(record.0.keys().copied().collect::<Vec<_>>(), sites);
+    for site in sites {
+        let Some(key) = names.get(&site.to_string()) else { panic!("{folder:?} has no golden value of {site}") };
+        let packing = decoder.tree().packing(site).unwrap();
+        let dense = dense(&expected[key], packing, &lengths);
+        let found: Vec<f32> = record.0[&site].flatten_all().unwrap().to_vec1().unwrap();
+        assert_eq!(found.len(), dense.len(), "{folder:?} {site}");
+        let largest = dense.iter().filter(|x| x.is_finite()).fold(0.0f32, |largest, x| largest.max(x.abs()));
+        for (at, (found, expected)) in found.iter().zip(&dense).enumerate() {
+            let same = found == expected || (found - expected).abs() <= TOLERANCE * largest;
+            assert!(same, "{folder:?} {site}[{at}] is {found}, not {expected}");
+        }
+    }
+}
+
+/// A left-padded golden value as the packed floats that the decoder has.
+fn dense(golden: &Tensor, packing: Packing, lengths: &[usize]) -> Vec<f32> {
+    let longest = *lengths.iter().max().unwrap();
+    let mut packed = Vec::new();
+    for (row, len) in lengths.iter().enumerate() {
+        let row = golden.get(row).unwrap();
+        let last = |value: &Tensor, axis| value.narrow(axis, longest - len, *len).unwrap();
+        let value = match packing {
+            Packing::Channels { .. } => last(&row, 0),
+            Packing::Heads { .. } => last(&row, 1).transpose(0, 1).unwrap(),
+            Packing::Pairs { .. } => last(&last(&row, 1), 2),
+        };
+        packed.extend(value.flatten_all().unwrap().to_vec1::<f32>().unwrap());
+    }
+    packed
+}

@@ -1,0 +1,14 @@
+//! Who asks.
+
+use std::sync::Arc;
+
+/// The caller of a request. Each has tensors of its own.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Caller(Arc<str>);
+
+impl Caller {
+    /// The only caller of a server that has no keys, and of the command line.
+    pub fn local() -> Self {
+        Self("local".into())
+    }
+}

@@ -1,0 +1,114 @@
+//! From a source to a model that takes requests.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use patchbay_checkpoint::{HubSettings, ProgressEvent, Source};
+use patchbay_engine::{Engine, EngineSettings};
+use patchbay_model::{Decoder, LoadOptions, run_checks};
+
+use crate::device::{DeviceChoice, DtypeChoice};
+use crate::model::{Loaded, Model, State};
+use crate::settings::Settings;
+use crate::wire::model::{LoadProgress, LoadRequest, ModelFacts};
+use crate::Failure;
+
+/// What to load, and how.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LoadPlan {
+    /// Where it comes from.
+    pub source: Source,
+    /// Where it runs.
+    pub device: DeviceChoice,
+    /// The type it computes in.
+    pub dtype: DtypeChoice,
+}
+
+impl LoadPlan {
+    /// What a request asks for; what it leaves out is as the settings say.
+    ///
+    /// # Errors
+    /// Status 422 where the source, the device or the type cannot be.
+    pub fn new(request: &LoadRequest, settings: &Settings) -> Result<Self, Failure> {
+        let source = Source::parse(&request.source)
+            .map_err(|error| Failure::new(422, "bad_source", error.to_string()).at("/source"))?;
+        let device = request.device.as_deref().map(str::parse).transpose().map_err(|e: Failure| e.at("/device"))?;
+        let dtype = request.dtype.as_deref().map(str::parse).transpose().map_err(|e: Failure| e.at("/dtype"))?;
+        Ok(Self { source, device: device.unwrap_or(settings.device), dtype: dtype.unwrap_or(settings.dtype) })
+    }
+}
+
+/// Loads `model` on a thread of its own and tells it how that goes.
+pub(crate) fn start(model: Arc<Model>, settings: &Settings) {
+    let hub = settings.hub.clone();
+    let queue = settings.queue;
+    let thread = std::thread::Builder::new().name(format!("load {}", model.name));
+    let watched = Arc::clone(&model);
+    let work = move || {
+        let name = &model.name;
+        tracing::info!(model = %name, source = %model.plan.source, "loading");
+        let loaded = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| load(&model, &hub, queue)));
+        match loaded.unwrap_or_else(|_| Err("the load panicked; the log has more".to_owned())) {
+            Ok(loaded) => {
+                tracing::info!(model = %name, ms = loaded.facts.load_ms, checks_passed = loaded.facts.checks_passed, "ready");
+                model.set(State::Ready(Arc::new(loaded)));
+            }
+            Err(reason) => {
+                tracing::error!(model = %name, %reason, "loading failed");
+                model.set(State::Failed(reason));
+            }
+        }
+    };
+    if let Err(error) = thread.spawn(work) {
+        watched.set(State::Failed(format!("no thread could be started: {error}")));
+    }
+}
+
+fn load(model: &Model, hub: &HubSettings, queue: Option<usize>) -> Result<Loaded, String> {
+    let begin = Instant::now();
+    let progress = |event: ProgressEvent| {
+        let ProgressEvent { stage, what, done, total } = event;
+        model.set(State::Loading(LoadProgress { stage, what, done, total }));
+    };
+    let device = model.plan.device.open().map_err(|failure| failure.to_string())?;
+    let checkpoint = patchbay_checkpoint::open(&model.plan.source, hub, &progress).map_err(|error| error.to_string())?;
+    let architecture = checkpoint.config.model_type().map_err(|error| error.to_string())?.to_owned();
+    let dtype = model.plan.dtype.dtype();
+    let options = LoadOptions { device, dtype, ..LoadOptions::default() };
+    let decoder = Decoder::load(&checkpoint, &options, &progress).map_err(|error| error.to_string())?;
+    progress(ProgressEvent { stage: "checks", what: model.name.clone(), done: 0, total: 0 });
+    let checks = run_checks(&decoder, checkpoint.tokenizer.as_ref());
+    for check in checks.checks.iter().filter(|check| !check.passed) {
+        tracing::warn!(model = %model.name, check = %check.name, detail = %check.detail, "a check failed");
+    }
+    let tree = decoder.tree();
+    let first = tree.layers.first();
+    let facts = ModelFacts {
+        architecture,
+        parameters: decoder.parameters(),
+        bytes: decoder.bytes(),
+        dtype: dtype.as_str().to_owned(),
+        device: device_name(decoder.device()),
+        context: tree.context,
+        layers: tree.layers.len(),
+        hidden: tree.hidden,
+        heads: first.map_or(0, |layer| layer.heads),
+        kv_heads: first.map_or(0, |layer| layer.kv_heads),
+        vocab: tree.vocab,
+        tokenizer: checkpoint.tokenizer.is_some(),
+        chat_template: checkpoint.tokenizer.as_ref().is_some_and(|tokenizer| tokenizer.chat_template().is_some()),
+        checks_passed: checks.checks.iter().all(|check| check.passed),
+        load_ms: begin.elapsed().as_secs_f64() * 1e3,
+    };
+    let settings = queue.map_or_else(EngineSettings::default, |queue| EngineSettings { queue });
+    let engine = Engine::start(Arc::new(decoder), settings);
+    Ok(Loaded { engine, tokenizer: checkpoint.tokenizer.map(Arc::new), checks, facts })
+}
+
+fn device_name(device: &candle_core::Device) -> String {
+    match device.location() {
+        candle_core::DeviceLocation::Cpu => "cpu".to_owned(),
+        candle_core::DeviceLocation::Cuda { gpu_id } => format!("cuda:{gpu_id}"),
+        candle_core::DeviceLocation::Metal { gpu_id } => format!("metal:{gpu_id}"),
+    }
+}

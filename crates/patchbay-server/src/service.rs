@@ -1,0 +1,281 @@
+//! What the server does, whatever carries the requests: HTTP and the command line both stand on this.
+//!
+//! The way of a trace: the body is parsed, its model found, its inputs tokenized, its graph checked against all of these,
+//! and only then queued; the outcome is written in the form that was asked for. Everything but the wait for the model
+//! runs on blocking threads, so that a large body holds up nobody else. Dropping the future of a trace stops its job.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use patchbay_checkpoint::Tokenizer;
+use patchbay_engine::{Cancel, EngineError, Job, Outcome};
+use patchbay_graph::plan::Source;
+use patchbay_graph::{Context, DType, Encoding, Input, Plan, Request};
+use serde_json::{Value, json};
+use tokio::sync::oneshot::Receiver;
+use uuid::Uuid;
+
+use crate::blocking::blocking;
+use crate::caller::Caller;
+use crate::inputs::{InputReader, Tokenized};
+use crate::loader::LoadPlan;
+use crate::model::{Loaded, Model, State};
+use crate::registry::{Placed, Registry};
+use crate::settings::Settings;
+use crate::store::{Shelf, StoredTensor, TensorStore};
+use crate::wire::json::read;
+use crate::wire::model::LoadRequest;
+use crate::wire::tokens::{DetokenizeRequest, DetokenizeResponse, InputTokens, TokenizeRequest, TokenizeResponse};
+use crate::wire::trace::{NamedResults, ResultBody, TraceResponse};
+use crate::wire::validation::ValidateResponse;
+use crate::wire::{Encoded, safetensors};
+use crate::Failure;
+
+/// The models, the callers' tensors, and what may be asked of them.
+#[derive(Debug)]
+pub struct Service {
+    settings: Settings,
+    registry: Registry,
+    store: TensorStore,
+}
+
+/// A trace that was understood: its plan can run.
+struct Checked {
+    model: Arc<Loaded>,
+    name: String,
+    request: Request,
+    tokenized: Tokenized,
+    plan: Plan,
+    shelf: Shelf,
+}
+
+/// A trace on its way through a model.
+struct Running {
+    reply: Receiver<Result<Outcome, EngineError>>,
+    /// Stops the job when the caller goes away.
+    _stop: StopOnDrop,
+    model: String,
+    encoding: Encoding,
+    convert: Option<DType>,
+    tokenizer: Option<Arc<Tokenizer>>,
+    inputs: Vec<(String, InputTokens)>,
+    /// Types of the tensors to keep.
+    kept: HashMap<String, DType>,
+}
+
+struct StopOnDrop(Cancel);
+
+impl Drop for StopOnDrop {
+    fn drop(&mut self) {
+        self.0.cancel();
+    }
+}
+
+impl Service {
+    /// A service without models.
+    pub fn new(settings: Settings) -> Arc<Self> {
+        let store = TensorStore::new(settings.store.clone());
+        Arc::new(Self { settings, registry: Registry::default(), store })
+    }
+
+    /// What the operator decided.
+    pub fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    /// The models.
+    pub fn registry(&self) -> &Registry {
+        &self.registry
+    }
+
+    /// The callers' tensors.
+    pub fn store(&self) -> &TensorStore {
+        &self.store
+    }
+
+    /// Begins to load a model under a name.
+    ///
+    /// # Errors
+    /// Status 422 for a name, source, device or type that cannot be, 409 where the name is taken by another.
+    pub fn load(&self, name: &str, request: &LoadRequest) -> Result<Placed, Failure> {
+        self.registry.put(name, LoadPlan::new(request, &self.settings)?, &self.settings)
+    }
+
+    /// Waits until a model is ready.
+    ///
+    /// # Errors
+    /// When its load fails.
+    pub async fn wait(&self, model: &Model) -> Result<Arc<Loaded>, Failure> {
+        let mut states = model.watch();
+        let settled = states.wait_for(|state| !matches!(state, State::Loading(_))).await.map(drop);
+        settled.map_err(Failure::internal)?;
+        model.ready()
+    }
+
+    /// Runs a graph, and writes the answer as the body says, or else as `accept` does.
+    ///
+    /// # Errors
+    /// Everything that a request can get wrong, before anything runs; the executor's failures.
+    pub async fn trace(
+        self: &Arc<Self>,
+        body: Value,
+        accept: Option<Encoding>,
+        caller: &Caller,
+    ) -> Result<Encoded, Failure> {
+        let (service, owner) = (Arc::clone(self), caller.clone());
+        let mut running = blocking(move || service.submit(&body, accept, &owner)).await?;
+        let outcome = (&mut running.reply).await.map_err(|_| Failure::from(EngineError::Stopped))??;
+        let (service, owner) = (Arc::clone(self), caller.clone());
+        blocking(move || service.finish(running, outcome, &owner)).await
+    }
+
+    /// Says what a trace would return, how it would run and what it would cost.
+    ///
+    /// # Errors
+    /// Everything that a request can get wrong.
+    pub async fn validate(self: &Arc<Self>, body: Value, caller: &Caller) -> Result<ValidateResponse, Failure> {
+        let (service, owner) = (Arc::clone(self), caller.clone());
+        blocking(move || {
+            let Checked { model, name, tokenized, plan, .. } = service.check(&body, &owner)?;
+            Ok(ValidateResponse::new(name, tokenized.shown, &plan, model.tree()))
+        })
+        .await
+    }
+
+    /// Turns text into tokens.
+    ///
+    /// # Errors
+    /// No such model, or no text that it takes.
+    pub async fn tokenize(self: &Arc<Self>, body: Value) -> Result<TokenizeResponse, Failure> {
+        let service = Arc::clone(self);
+        blocking(move || {
+            let TokenizeRequest { model, input } = read(body)?;
+            let model = service.registry.find(model.as_deref())?;
+            // A trace of nothing has the same inputs, read by the same grammar.
+            let request = Request::parse(&json!({"input": input, "graph": []}))?;
+            let mut tokenized = service.read_inputs(&*model.ready()?, &request.inputs)?;
+            let (_, rows) = tokenized.shown.pop().ok_or_else(|| Failure::internal("an input vanished"))?;
+            Ok(TokenizeResponse { model: model.name.clone(), rows })
+        })
+        .await
+    }
+
+    /// Turns tokens into text.
+    ///
+    /// # Errors
+    /// No such model, no tokenizer, no such token.
+    pub async fn detokenize(self: &Arc<Self>, body: Value) -> Result<DetokenizeResponse, Failure> {
+        let service = Arc::clone(self);
+        blocking(move || {
+            let DetokenizeRequest { model, ids, skip_special_tokens } = read(body)?;
+            let model = service.registry.find(model.as_deref())?;
+            let loaded = model.ready()?;
+            let tokenizer = loaded.tokenizer.as_deref().ok_or_else(|| {
+                Failure::new(422, "unsupported", "this model came without a tokenizer").at("/model")
+            })?;
+            let decode = |(row, ids): (usize, &Vec<u32>)| {
+                tokenizer.decode(ids, skip_special_tokens).map_err(|error| {
+                    Failure::new(422, "index_out_of_range", error.to_string()).at(format!("/ids/{row}"))
+                })
+            };
+            let text = ids.iter().enumerate().map(decode).collect::<Result<_, _>>()?;
+            let tokens = ids.iter().map(|ids| ids.iter().map(|id| tokenizer.token_text(*id)).collect()).collect();
+            Ok(DetokenizeResponse { model: model.name.clone(), text, tokens })
+        })
+        .await
+    }
+
+    fn read_inputs(&self, model: &Loaded, inputs: &[Input]) -> Result<Tokenized, Failure> {
+        let tokenizer = model.tokenizer.as_deref();
+        let reader = InputReader { tokenizer, tree: model.tree(), limits: &self.settings.limits };
+        Ok(reader.read(inputs)?)
+    }
+
+    fn check(&self, body: &Value, caller: &Caller) -> Result<Checked, Failure> {
+        let request = Request::parse(body)?;
+        let found = self.registry.find(request.model.as_deref()).map_err(|failure| failure.at("/model"))?;
+        let model = found.ready()?;
+        let tokenized = self.read_inputs(&model, &request.inputs)?;
+        let shelf = self.store.shelf(caller);
+        let limits = &self.settings.limits;
+        let context = Context { tree: model.tree(), inputs: &tokenized.rows, store: &shelf, limits };
+        let plan = patchbay_graph::check(&request, &context)?;
+        self.check_kept(&plan, &shelf)?;
+        Ok(Checked { model, name: found.name.clone(), request, tokenized, plan, shelf })
+    }
+
+    /// What a graph keeps must fit into the store before the graph runs.
+    fn check_kept(&self, plan: &Plan, shelf: &Shelf) -> Result<(), Failure> {
+        for (name, value) in &plan.kept {
+            crate::name::check_tensor(name).map_err(|failure| failure.at(plan.values[*value].at.clone()))?;
+        }
+        let wanted: Vec<(&str, u64)> =
+            plan.kept.iter().map(|(name, value)| (name.as_str(), plan.values[*value].bytes())).collect();
+        if wanted.is_empty() { Ok(()) } else { self.store.fits(shelf, &wanted) }
+    }
+
+    fn submit(&self, body: &Value, accept: Option<Encoding>, caller: &Caller) -> Result<Running, Failure> {
+        let Checked { model, name, request, tokenized, plan, shelf } = self.check(body, caller)?;
+        let encoding = request.output.encoding.or(accept).unwrap_or(Encoding::Json);
+        check_result_names(&plan, encoding)?;
+        let cancel = Cancel::default();
+        let stop = StopOnDrop(cancel.clone());
+        let kept = plan.kept.iter().map(|(name, value)| (name.clone(), plan.values[*value].dtype)).collect();
+        let tensors = stored_tensors(&plan, &shelf)?;
+        let job = Job { plan: Arc::new(plan), ids: tokenized.ids, tensors, cancel };
+        Ok(Running {
+            reply: model.engine.submit(job)?,
+            _stop: stop,
+            model: name,
+            encoding,
+            convert: request.output.dtype,
+            tokenizer: model.tokenizer.clone(),
+            inputs: tokenized.shown,
+            kept,
+        })
+    }
+
+    fn finish(&self, running: Running, outcome: Outcome, caller: &Caller) -> Result<Encoded, Failure> {
+        let Running { model, encoding, convert, tokenizer, inputs, kept, .. } = running;
+        let Outcome { results, kept: tensors, receipts, usage } = outcome;
+        for (name, tensor) in tensors {
+            let dtype = kept.get(&name).copied().ok_or_else(|| Failure::internal("a kept tensor was not planned"))?;
+            self.store.put(caller, &name, [(name.clone(), StoredTensor { dtype, tensor })].into())?;
+        }
+        let body = |(name, answer)| {
+            ResultBody::new(&answer, tokenizer.as_deref(), encoding, convert).map(|body| (name, body))
+        };
+        let results = NamedResults(results.into_iter().map(body).collect::<Result<_, _>>()?);
+        let id = format!("trace-{}", Uuid::new_v4().simple());
+        TraceResponse { id, model, results, inputs, receipts, usage }.encode(encoding)
+    }
+}
+
+/// A safetensors file keeps one name for itself.
+fn check_result_names(plan: &Plan, encoding: Encoding) -> Result<(), Failure> {
+    let reserved = plan.results.iter().find(|result| result.name == safetensors::RESERVED);
+    match (reserved, encoding) {
+        (Some(result), Encoding::Safetensors) => {
+            let detail = format!("a safetensors file cannot hold a tensor named `{}`", safetensors::RESERVED);
+            Err(Failure::new(422, "bad_name", detail).at(plan.values[result.value].at.clone()))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// The caller's tensors that a plan names.
+fn stored_tensors(
+    plan: &Plan,
+    shelf: &Shelf,
+) -> Result<HashMap<(String, Option<String>), candle_core::Tensor>, Failure> {
+    let named = plan.values.iter().filter_map(|value| match &value.source {
+        Source::Stored { name, key } => Some((name, key)),
+        _ => None,
+    });
+    named
+        .map(|(name, key)| {
+            let stored = shelf.tensor(name, key.as_deref())?;
+            Ok(((name.clone(), key.clone()), stored.tensor.clone()))
+        })
+        .collect()
+}

@@ -1,0 +1,54 @@
+//! What the operator decides.
+
+use patchbay_checkpoint::HubSettings;
+use patchbay_graph::Limits;
+use serde::{Deserialize, Serialize};
+
+use crate::device::{DeviceChoice, DtypeChoice};
+
+/// Settings of the service.
+#[derive(Clone, Debug, Default)]
+pub struct Settings {
+    /// What one request may ask for.
+    pub limits: Limits,
+    /// The largest body of a request, in bytes.
+    pub body: BodyLimit,
+    /// What a caller may keep on the server.
+    pub store: StoreLimits,
+    /// Jobs that may wait for one model.
+    pub queue: Option<usize>,
+    /// Where models run, unless a load says otherwise.
+    pub device: DeviceChoice,
+    /// The type that models compute in, unless a load says otherwise.
+    pub dtype: DtypeChoice,
+    /// How models are fetched from the Hub.
+    pub hub: HubSettings,
+}
+
+/// The largest body of a request, in bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BodyLimit(pub usize);
+
+impl Default for BodyLimit {
+    fn default() -> Self {
+        Self(256 << 20)
+    }
+}
+
+/// What a caller may keep on the server.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct StoreLimits {
+    /// Names in use.
+    pub max_names: usize,
+    /// Bytes under one name.
+    pub max_tensor_bytes: u64,
+    /// Bytes under all names together.
+    pub max_total_bytes: u64,
+}
+
+impl Default for StoreLimits {
+    fn default() -> Self {
+        Self { max_names: 4096, max_tensor_bytes: 1 << 30, max_total_bytes: 4 << 30 }
+    }
+}

@@ -1,0 +1,115 @@
+//! safetensors files, out and in.
+
+use std::borrow::Cow;
+use std::collections::HashMap;
+
+use candle_core::{Device, Tensor};
+use patchbay_graph::DType;
+use safetensors::tensor::{Dtype, SafeTensors, View};
+
+use super::tensor::{WireTensor, storage};
+use super::{Encoded, SAFETENSORS};
+use crate::Failure;
+
+/// The key that the format keeps for itself.
+pub const RESERVED: &str = "__metadata__";
+
+/// Tensors by name, and text by name, as one file.
+///
+/// # Errors
+/// When the format cannot hold them, which is a fault of the server.
+pub fn write<'a>(
+    tensors: impl IntoIterator<Item = (&'a str, &'a WireTensor)>,
+    metadata: HashMap<String, String>,
+) -> Result<Encoded, Failure> {
+    let views = tensors.into_iter().map(|(name, tensor)| (name, ByteView { tensor, bytes: tensor.bytes() }));
+    let bytes = safetensors::serialize(views, Some(metadata)).map_err(Failure::internal)?;
+    Ok(Encoded { media_type: SAFETENSORS, bytes })
+}
+
+/// The tensors of a file, by name.
+///
+/// # Errors
+/// Status 400 where the bytes are not such a file, 422 where a tensor's type is not one of the protocol's.
+pub fn read(bytes: &[u8]) -> Result<Vec<(String, DType, Tensor)>, Failure> {
+    let file = SafeTensors::deserialize(bytes).map_err(|error| {
+        Failure::new(400, "malformed", format!("the body is not a safetensors file: {error}"))
+            .hint("send what safetensors' save() gives, with the content type application/vnd.safetensors")
+    })?;
+    let mut tensors = Vec::new();
+    for (name, view) in file.iter() {
+        let dtype = dtype(view.dtype()).ok_or_else(|| {
+            let names = DType::ALL.map(DType::name).join(", ");
+            let detail = format!("tensor `{name}` is of type {:?}", view.dtype());
+            Failure::new(422, "dtype_mismatch", detail).hint(format!("tensors may be {names}"))
+        })?;
+        let tensor = Tensor::from_raw_buffer(view.data(), storage(dtype), view.shape(), &Device::Cpu)?;
+        tensors.push((name.to_owned(), dtype, tensor));
+    }
+    tensors.sort_by(|a, b| a.0.cmp(&b.0));
+    Ok(tensors)
+}
+
+fn dtype(dtype: Dtype) -> Option<DType> {
+    DType::ALL.into_iter().find(|ours| theirs(*ours) == dtype)
+}
+
+fn theirs(dtype: DType) -> Dtype {
+    match dtype {
+        DType::Bool => Dtype::BOOL,
+        DType::U8 => Dtype::U8,
+        DType::U32 => Dtype::U32,
+        DType::I64 => Dtype::I64,
+        DType::F16 => Dtype::F16,
+        DType::Bf16 => Dtype::BF16,
+        DType::F32 => Dtype::F32,
+        DType::F64 => Dtype::F64,
+    }
+}
+
+struct ByteView<'a> {
+    tensor: &'a WireTensor,
+    bytes: Vec<u8>,
+}
+
+impl View for ByteView<'_> {
+    fn dtype(&self) -> Dtype {
+        theirs(self.tensor.dtype())
+    }
+
+    fn shape(&self) -> &[usize] {
+        self.tensor.dims()
+    }
+
+    fn data(&self) -> Cow<'_, [u8]> {
+        self.bytes.as_slice().into()
+    }
+
+    fn data_len(&self) -> usize {
+        self.bytes.len()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_written_reads_back() {
+        let tensor = Tensor::new(&[[1.5f32, -0.0], [f32::INFINITY, 3.0]], &Device::Cpu).unwrap();
+        for dtype in [DType::F16, DType::Bf16, DType::F32, DType::F64] {
+            let wire = WireTensor::new(&tensor, DType::F32, None, Some(dtype)).unwrap();
+            let file = write([("x", &wire)], HashMap::from([("response".into(), "{}".into())])).unwrap();
+            let read = read(&file.bytes).unwrap();
+            assert_eq!((read[0].0.as_str(), read[0].1, read[0].2.dims()), ("x", dtype, [2, 2].as_slice()));
+            assert_eq!(WireTensor::new(&read[0].2, dtype, None, None).unwrap().bytes(), wire.bytes());
+        }
+    }
+
+    #[test]
+    fn bytes_that_are_no_file_are_refused() {
+        for bytes in [b"".as_slice(), b"{}", b"\xff\xff\xff\xff\xff\xff\xff\x7f{}", &[8, 0, 0, 0, 0, 0, 0, 0, b'{']] {
+            assert_eq!(read(bytes).unwrap_err().status, 400);
+        }
+    }
+}

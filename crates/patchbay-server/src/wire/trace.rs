@@ -1,0 +1,318 @@
+//! The answer to a trace, and the contract's picture of its request.
+
+use std::collections::{BTreeMap, HashMap};
+
+use patchbay_checkpoint::Tokenizer;
+use patchbay_engine::{Answer, Receipt, TokenScore, Usage};
+use patchbay_graph::{DType, Encoding};
+use serde::ser::{Serialize, SerializeMap, Serializer};
+use serde_json::Value;
+use utoipa::ToSchema;
+
+use super::nested::Nested;
+use super::tensor::{Form, TensorBody, TensorSchema, WireTensor, lengths};
+use super::tokens::InputTokens;
+use super::{Encoded, safetensors};
+use crate::Failure;
+
+/// The body of a trace. It is parsed by `patchbay_graph::Request`, whose errors point into it; this is its picture in
+/// the contract.
+#[derive(ToSchema)]
+#[schema(example = json!({
+    "model": "smollm2",
+    "input": "The capital of France is",
+    "graph": [
+        {"op": "save", "value": "layers.5.output[:, -1]", "as": "h"},
+        {"op": "top_tokens", "value": "logits[:, -1]", "k": 1, "as": "next"}
+    ]
+}))]
+pub struct TraceRequest {
+    /// The model; may be left out where the server has only one.
+    pub model: Option<String>,
+    /// The only input, which is then named `input`.
+    pub input: Option<Rows>,
+    /// Several inputs by name, instead of `input`.
+    pub inputs: Option<BTreeMap<String, Rows>>,
+    /// The nodes.
+    #[schema(value_type = Vec<Node>)]
+    pub graph: Vec<Value>,
+    /// How the answer is written.
+    pub output: Option<OutputOptions>,
+}
+
+/// Rows of an input: a text, a list of texts, a list of lists of token ids, `{"text": …, "add_special_tokens": bool}` or
+/// `{"messages": […]}`.
+#[derive(ToSchema)]
+#[serde(untagged)]
+#[schema(example = json!("The capital of France is"))]
+pub enum Rows {
+    /// One text.
+    Text(String),
+    /// Texts or lists of token ids, one a row.
+    List(Vec<Value>),
+    /// `{"text": …, "add_special_tokens": bool}` or `{"messages": […]}`.
+    Object(BTreeMap<String, Value>),
+}
+
+/// A node of a graph: `op` says what it does, `id` names its value for others, and the other fields are the operation's.
+#[derive(ToSchema)]
+#[schema(example = json!({"op": "save", "value": "layers.5.output[:, -1]", "as": "h"}), additional_properties)]
+pub struct Node {
+    /// The operation: `save`, `set`, `steer`, `skip`, `project_on_vocab`, `top_tokens` or a tensor operation.
+    pub op: String,
+    /// The name by which other nodes use its value, as `"$id"`.
+    pub id: Option<String>,
+}
+
+/// How an answer is written.
+#[derive(ToSchema)]
+pub struct OutputOptions {
+    /// `json` (nested lists), `base64` or `safetensors`; without it the `Accept` header decides.
+    #[schema(example = "base64")]
+    pub encoding: Option<String>,
+    /// The type that floats are converted to: `f16`, `bf16`, `f32` or `f64`.
+    #[schema(example = "f32")]
+    pub dtype: Option<String>,
+}
+
+/// The answer to a trace.
+#[derive(Clone, Debug, serde::Serialize, ToSchema)]
+pub struct TraceResponse {
+    /// Name of this run.
+    #[schema(example = "trace-2f8a0f1c")]
+    pub id: String,
+    /// The model.
+    #[schema(example = "smollm2")]
+    pub model: String,
+    /// The results, in the order of the graph.
+    #[schema(value_type = BTreeMap<String, ResultSchema>)]
+    pub results: NamedResults,
+    /// The tokens of every input.
+    #[serde(serialize_with = "as_map")]
+    #[schema(value_type = BTreeMap<String, InputTokens>)]
+    pub inputs: Vec<(String, InputTokens)>,
+    /// One line for every write that ran.
+    #[schema(value_type = Vec<ReceiptSchema>)]
+    pub receipts: Vec<Receipt>,
+    /// What it took.
+    #[schema(value_type = UsageSchema)]
+    pub usage: Usage,
+}
+
+/// A result: a tensor, or tokens.
+#[derive(ToSchema)]
+#[serde(untagged)]
+pub enum ResultSchema {
+    /// A tensor.
+    Tensor(TensorSchema),
+    /// What `top_tokens` gives.
+    Tokens(TokensSchema),
+}
+
+/// What `top_tokens` gives: at each place the likeliest tokens, best first. The outer lists are nested as the places are.
+#[derive(ToSchema)]
+#[schema(example = json!({"tokens": [[{"id": 7042, "text": " Paris", "prob": 0.71, "logit": 18.2}]]}))]
+pub struct TokensSchema {
+    /// Nested lists of tokens.
+    pub tokens: Vec<Value>,
+}
+
+/// A write that ran.
+#[derive(ToSchema)]
+#[schema(as = Receipt, example = json!({
+    "node": 0, "site": "layers.5.output", "input": "input", "rows": 1, "positions": 5, "delta_norm": 12.3
+}))]
+pub struct ReceiptSchema {
+    /// Number of the node in the graph.
+    pub node: usize,
+    /// The site.
+    pub site: String,
+    /// Name of the input.
+    pub input: String,
+    /// Rows touched.
+    pub rows: usize,
+    /// Token positions touched, over all rows.
+    pub positions: usize,
+    /// Euclidean norm of the change, over all elements.
+    pub delta_norm: f64,
+}
+
+/// What a run took.
+#[derive(ToSchema)]
+#[schema(as = Usage, example = json!({
+    "prompt_tokens": 5, "new_tokens": 0, "passes": 1, "layers_run": 30, "layer_count": 30, "co_batched": 1,
+    "queue_ms": 0.1, "compute_ms": 40.2
+}))]
+pub struct UsageSchema {
+    /// Tokens of all inputs.
+    pub prompt_tokens: usize,
+    /// Tokens generated.
+    pub new_tokens: usize,
+    /// Walks through the layers.
+    pub passes: usize,
+    /// Blocks run, over all passes.
+    pub layers_run: usize,
+    /// Blocks of the model.
+    pub layer_count: usize,
+    /// Requests that shared a wave, this one included.
+    pub co_batched: usize,
+    /// Milliseconds from arrival to start.
+    pub queue_ms: f64,
+    /// Milliseconds from start to end.
+    pub compute_ms: f64,
+}
+
+/// Results in the order of the graph; written as one object.
+#[derive(Clone, Debug)]
+pub struct NamedResults(pub Vec<(String, ResultBody)>);
+
+impl Serialize for NamedResults {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        as_map(&self.0, serializer)
+    }
+}
+
+/// Pairs as one object, in their order.
+pub(super) fn as_map<S: Serializer, T: Serialize>(pairs: &[(String, T)], serializer: S) -> Result<S::Ok, S::Error> {
+    let mut map = serializer.serialize_map(Some(pairs.len()))?;
+    for (name, value) in pairs {
+        map.serialize_entry(name, value)?;
+    }
+    map.end()
+}
+
+/// One result.
+#[derive(Clone, Debug, serde::Serialize)]
+#[serde(untagged)]
+pub enum ResultBody {
+    /// A tensor.
+    Tensor(TensorBody),
+    /// The likeliest tokens.
+    Tokens {
+        /// At each place.
+        tokens: TopTokens,
+    },
+}
+
+/// The likeliest tokens at each place; written as lists nested as the places are.
+#[derive(Clone, Debug)]
+pub struct TopTokens {
+    dims: Vec<usize>,
+    places: Vec<Vec<TokenBody>>,
+}
+
+/// A token and how likely it is.
+#[derive(Clone, Debug, serde::Serialize)]
+struct TokenBody {
+    id: u32,
+    /// As decoded alone; null where the model has no tokenizer.
+    text: Option<String>,
+    prob: f32,
+    logit: f32,
+}
+
+impl Serialize for TopTokens {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        Nested::new(&self.dims, &|place| &self.places[place]).serialize(serializer)
+    }
+}
+
+impl ResultBody {
+    /// A result as it will be written.
+    ///
+    /// # Errors
+    /// When a tensor cannot be read, which is a fault of the server.
+    pub fn new(
+        answer: &Answer,
+        tokenizer: Option<&Tokenizer>,
+        encoding: Encoding,
+        convert: Option<DType>,
+    ) -> Result<Self, Failure> {
+        let form = match encoding {
+            Encoding::Json => Form::Lists,
+            Encoding::Base64 => Form::Base64,
+            Encoding::Safetensors => Form::Elsewhere,
+        };
+        match answer {
+            Answer::Tensor { tensor, shape, dtype } => {
+                let tensor = WireTensor::new(tensor, *dtype, lengths(shape), convert)?;
+                Ok(Self::Tensor(TensorBody { tensor, form }))
+            }
+            Answer::Tokens { dims, tokens } => {
+                let token = |score: &TokenScore| TokenBody {
+                    id: score.id,
+                    text: tokenizer.map(|tokenizer| tokenizer.token_text(score.id)),
+                    prob: score.prob,
+                    logit: score.logit,
+                };
+                let places = tokens.iter().map(|place| place.iter().map(token).collect()).collect();
+                Ok(Self::Tokens { tokens: TopTokens { dims: dims.clone(), places } })
+            }
+        }
+    }
+}
+
+impl TraceResponse {
+    /// The body: JSON, or one safetensors file of the tensors with this response, less their elements, as JSON in the
+    /// metadata key `response`.
+    ///
+    /// # Errors
+    /// When it cannot be written, which is a fault of the server.
+    pub fn encode(&self, encoding: Encoding) -> Result<Encoded, Failure> {
+        if encoding != Encoding::Safetensors {
+            return Encoded::json(self);
+        }
+        let response = serde_json::to_string(self).map_err(Failure::internal)?;
+        let tensors = self.results.0.iter().filter_map(|(name, result)| match result {
+            ResultBody::Tensor(body) => Some((name.as_str(), &body.tensor)),
+            ResultBody::Tokens { .. } => None,
+        });
+        safetensors::write(tensors, HashMap::from([("response".to_owned(), response)]))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn response(encoding: Encoding) -> TraceResponse {
+        let tensor = candle_core::Tensor::new(&[[0.1f32, 2.0]], &candle_core::Device::Cpu).unwrap();
+        let shape = patchbay_graph::Shape::dense([1, 2]);
+        let score = TokenScore { id: 7, prob: 0.71, logit: 18.2 };
+        let tensor = Answer::Tensor { tensor, shape, dtype: DType::F32 };
+        let tokens = Answer::Tokens { dims: vec![1], tokens: vec![vec![score]] };
+        let result = |answer| ResultBody::new(&answer, None, encoding, None).unwrap();
+        TraceResponse {
+            id: "t".into(),
+            model: "m".into(),
+            results: NamedResults(vec![("h".into(), result(tensor)), ("next".into(), result(tokens))]),
+            inputs: vec![("input".into(), InputTokens { ids: vec![vec![1]], tokens: None, lengths: vec![1] })],
+            receipts: Vec::new(),
+            usage: Usage::default(),
+        }
+    }
+
+    #[test]
+    fn json_is_as_the_protocol_shows_it() {
+        let text = String::from_utf8(response(Encoding::Json).encode(Encoding::Json).unwrap().bytes).unwrap();
+        assert!(
+            text.starts_with(concat!(
+                r#"{"id":"t","model":"m","results":{"h":{"dtype":"f32","shape":[1,2],"data":[[0.1,2.0]]},"#,
+                r#""next":{"tokens":[[{"id":7,"text":null,"prob":0.71,"logit":18.2}]]}},"#,
+                r#""inputs":{"input":{"ids":[[1]],"lengths":[1]}},"receipts":[],"usage":{"prompt_tokens":0,"#
+            )),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn safetensors_carry_the_rest_of_the_response() {
+        let file = response(Encoding::Safetensors).encode(Encoding::Safetensors).unwrap();
+        let (_, header) = ::safetensors::SafeTensors::read_metadata(&file.bytes).unwrap();
+        let rest: Value = serde_json::from_str(&header.metadata().as_ref().unwrap()["response"]).unwrap();
+        assert_eq!(rest["results"]["h"], json!({"dtype": "f32", "shape": [1, 2]}));
+        assert_eq!(rest["results"]["next"]["tokens"][0][0]["id"], 7);
+        assert_eq!(safetensors::read(&file.bytes).unwrap()[0].0, "h");
+    }
+}

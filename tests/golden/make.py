@@ -1,0 +1,74 @@
+"""Makes the golden data: seeded tiny models, and what transformers computes with them.
+
+    python make.py OUT [NAME...]
+
+writes a folder for each tiny model (of `models.TINY`) to OUT. Run twice, it writes the same bytes.
+"""
+
+import argparse
+import random
+import shutil
+import sys
+import zlib
+from pathlib import Path
+
+import torch
+import transformers
+
+from cases import all_cases
+from checks import check, check_writes
+from golden import Golden, greedy, made_with
+from models import TINY, Tiny, write
+from texts import text_cases
+
+OUTCOME = {"logits": ("logits", "[:, -1]"), "residual": ("layers.2.output", "")}
+LENGTHS = {"clean": 5, "corrupt": 4, "short": 3}
+
+
+def record(tiny: Tiny, folder: Path):
+    """One model's folder, made anew. The name is the seed."""
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    seed = zlib.crc32(tiny.name.encode())
+    model = write(tiny, folder, seed)
+    choose = random.Random(seed)
+    prompts = {name: choose.sample(range(2, tiny.config["vocab_size"]), count) for name, count in LENGTHS.items()}
+    check(model, prompts["clean"])
+    check_writes(model, prompts["clean"])
+    golden = Golden(model, prompts, OUTCOME)
+    all_cases(golden, tiny.thorough)
+    if tiny.tokenizer:
+        text_cases(golden, folder)
+    about = {"model_type": tiny.model_type, "made_with": made_with(), "greedy": continuation(model, choose)}
+    golden.write(folder, about)
+
+
+def continuation(model, choose: random.Random) -> dict:
+    """16 greedy tokens after the first prompt drawn that leads to many different ones, with no near tie among them."""
+    while True:
+        prompt = choose.sample(range(2, model.config.vocab_size), 4)
+        ids = greedy(model, prompt, 16)
+        if ids and len(set(ids)) >= 6:
+            return {"prompt": prompt, "ids": ids}
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("out", type=Path, metavar="OUT", help="where the models' folders go")
+    parser.add_argument("names", nargs="*", metavar="NAME", help="only these models")
+    options = parser.parse_args()
+    unknown = set(options.names) - {tiny.name for tiny in TINY}
+    if unknown:
+        sys.exit(f"no such tiny model: {', '.join(sorted(unknown))}")
+    torch.set_num_threads(1)
+    transformers.utils.logging.set_verbosity_error()
+    transformers.utils.logging.disable_progress_bar()
+    for tiny in TINY:
+        if not options.names or tiny.name in options.names:
+            folder = options.out / tiny.name
+            record(tiny, folder)
+            print(f"{tiny.name}: {sum(file.stat().st_size for file in folder.iterdir()) / 1000:.0f} kB")
+
+
+if __name__ == "__main__":
+    main()

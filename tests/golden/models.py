@@ -1,0 +1,176 @@
+"""The tiny seeded models: one row a model, with the options that set it apart from its neighbours."""
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file, save_file
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
+from torch import nn
+from transformers import AutoConfig, AutoModelForCausalLM
+
+SPECIAL = {"bos_token_id": 0, "eos_token_id": 1}
+GPT2 = SPECIAL | {"vocab_size": 96, "n_embd": 24, "n_head": 3, "n_layer": 3, "n_positions": 32}
+LLAMA = SPECIAL | {
+    "vocab_size": 96,
+    "hidden_size": 24,
+    "num_attention_heads": 3,
+    "num_key_value_heads": 3,
+    "num_hidden_layers": 3,
+    "intermediate_size": 40,
+    "max_position_embeddings": 128,
+}
+LLAMA3_ROPE = {
+    "rope_type": "llama3",
+    "rope_theta": 1000.0,
+    "factor": 8.0,
+    "low_freq_factor": 1.0,
+    "high_freq_factor": 4.0,
+    "original_max_position_embeddings": 64,
+}
+
+
+@dataclass(frozen=True)
+class Tiny:
+    """One tiny model: its folder's name, its configuration, and how its files are written."""
+
+    name: str
+    model_type: str
+    config: dict
+    thorough: bool = False  # every case, or the shorter list
+    shard: str | None = None  # largest shard, for a checkpoint with an index
+    tokenizer: bool = False
+    config_edit: dict = field(default_factory=dict)  # fields put into config.json as older versions wrote them
+    config_drop: tuple[str, ...] = ()
+    as_on_hub: bool = False  # GPT-2's published file: no `transformer.` prefix, and the causal masks as buffers
+
+
+TINY = [
+    Tiny("gpt2", "gpt2", GPT2 | {"n_inner": 40}, thorough=True, as_on_hub=True),
+    Tiny(
+        "gpt2-untied",
+        "gpt2",
+        GPT2 | {"tie_word_embeddings": False, "scale_attn_by_inverse_layer_idx": True, "activation_function": "gelu"},
+    ),
+    Tiny("llama-mha-untied", "llama", LLAMA | {"tie_word_embeddings": False}, shard="40KB"),
+    Tiny(
+        "llama-gqa-tied",
+        "llama",
+        LLAMA | {"hidden_size": 32, "num_attention_heads": 4, "num_key_value_heads": 2, "tie_word_embeddings": True},
+        thorough=True,
+    ),
+    Tiny(
+        "llama-bias",
+        "llama",
+        LLAMA
+        | {"num_attention_heads": 4, "num_key_value_heads": 1, "head_dim": 8, "attention_bias": True, "mlp_bias": True}
+        | {"hidden_act": "gelu_pytorch_tanh", "rms_norm_eps": 1e-5, "tie_word_embeddings": True}
+        | {"rope_parameters": {"rope_type": "default", "rope_theta": 500.0}},
+        config_edit={"rope_theta": 500.0, "rope_scaling": None, "torch_dtype": "float32"},
+        config_drop=("rope_parameters", "dtype"),
+    ),
+    Tiny(
+        "llama-rope3",
+        "llama",
+        LLAMA
+        | {"vocab_size": 320, "num_key_value_heads": 1, "tie_word_embeddings": True, "rope_parameters": LLAMA3_ROPE},
+        tokenizer=True,
+    ),
+]
+
+
+@torch.no_grad()
+def write(tiny: Tiny, folder: Path, seed: int) -> nn.Module:
+    """Writes the model's files, and returns the model as transformers loads it from them."""
+    config = AutoConfig.for_model(tiny.model_type, **tiny.config, attn_implementation="eager")
+    model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+    seed_weights(model, seed)
+    model.save_pretrained(folder, **({"max_shard_size": tiny.shard} if tiny.shard else {}))
+    (folder / "generation_config.json").unlink(missing_ok=True)
+    edit_config(folder / "config.json", tiny)
+    if tiny.as_on_hub:
+        as_on_hub(folder / "model.safetensors", config)
+    if tiny.tokenizer:
+        write_tokenizer(folder, tiny.config["vocab_size"])
+    loaded = load(folder)
+    ids = torch.arange(tiny.config["vocab_size"] - 8, tiny.config["vocab_size"])[None]
+    assert torch.equal(loaded(ids).logits, model.eval()(ids).logits), f"{tiny.name} is not what was saved"
+    return loaded
+
+
+def load(folder: Path) -> nn.Module:
+    """The model in a folder, with eager attention in float32."""
+    return AutoModelForCausalLM.from_pretrained(folder, attn_implementation="eager", dtype=torch.float32).eval()
+
+
+@torch.no_grad()
+def seed_weights(model: nn.Module, seed: int):
+    """Weights wide enough that attention is far from uniform, norms far from 1, and no bias is zero."""
+    generator = torch.Generator().manual_seed(seed)
+    for name, weight in sorted(model.named_parameters()):
+        noise = torch.randn(weight.shape, generator=generator)
+        if name.endswith("bias"):
+            weight.copy_(0.3 * noise)
+        elif weight.dim() == 1:
+            weight.copy_(1 + 0.3 * noise)
+        elif any(part in name for part in ("wte", "wpe", "embed_tokens", "lm_head")):
+            weight.copy_(0.6 * noise)
+        else:
+            weight.copy_(1.4 * noise / weight_inputs(model, name, weight) ** 0.5)
+
+
+def weight_inputs(model: nn.Module, name: str, weight: torch.Tensor) -> int:
+    """How many inputs a projection has: GPT-2 keeps its matrices the other way round."""
+    return weight.shape[1] if isinstance(model.get_submodule(name.rpartition(".")[0]), nn.Linear) else weight.shape[0]
+
+
+def edit_config(path: Path, tiny: Tiny):
+    config = json.loads(path.read_text())
+    for key in tiny.config_drop:
+        config.pop(key)
+    path.write_text(json.dumps(config | tiny.config_edit, indent=1, sort_keys=True) + "\n")
+
+
+def as_on_hub(path: Path, config):
+    tensors = {name.removeprefix("transformer."): tensor for name, tensor in load_file(path).items()}
+    mask = torch.ones(config.n_positions, config.n_positions, dtype=torch.uint8).tril()[None, None]
+    tensors |= {f"h.{layer}.attn.bias": mask.clone() for layer in range(config.n_layer)}
+    save_file(tensors, path, metadata={"format": "pt"})
+
+
+SENTENCES = [
+    "The cat sat on the mat, and the dog sat on the cat.",
+    "The capital of France is Paris; the capital of Italy is Rome.",
+    "When John and Mary went to the shops, John gave the bag to Mary.",
+    "A token is a piece of text, and a text is a list of tokens.",
+]
+CHAT_TEMPLATE = (
+    "{{ bos_token }}{% for message in messages %}{{ message['role'] }}: {{ message['content'] }}{{ eos_token }}"
+    "{% endfor %}{% if add_generation_prompt %}assistant: {% endif %}"
+)
+
+
+def write_tokenizer(folder: Path, vocab_size: int):
+    """A byte-level BPE tokenizer that puts `<|bos|>` first, with a chat template beside it."""
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    special = ["<|bos|>", "<|eos|>"]
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocab_size, special_tokens=special, initial_alphabet=alphabet, show_progress=False
+    )
+    tokenizer.train_from_iterator(SENTENCES, trainer)
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="<|bos|> $A", pair="<|bos|> $A $B", special_tokens=[("<|bos|>", 0)]
+    )
+    assert tokenizer.get_vocab_size() == vocab_size, tokenizer.get_vocab_size()
+    (folder / "tokenizer.json").write_text(tokenizer.to_str(pretty=False) + "\n")
+    settings = {
+        "tokenizer_class": "PreTrainedTokenizerFast",
+        "bos_token": "<|bos|>",
+        "eos_token": "<|eos|>",
+        "chat_template": CHAT_TEMPLATE,
+    }
+    (folder / "tokenizer_config.json").write_text(json.dumps(settings, indent=1) + "\n")
