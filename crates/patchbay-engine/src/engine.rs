@@ -135,7 +135,8 @@ fn work(decoder: &Decoder, jobs: &Receiver<Waiting>, queued: &AtomicUsize) {
 /// A job that panics fails alone.
 fn guarded(decoder: &Decoder, job: &Job) -> Result<Outcome, EngineError> {
     catch_unwind(AssertUnwindSafe(|| walk::run(decoder, job))).unwrap_or_else(|panic| {
-        let message = panic.downcast_ref::<String>().map(String::as_str).or_else(|| panic.downcast_ref::<&str>().copied());
+        let message =
+            panic.downcast_ref::<String>().map(String::as_str).or_else(|| panic.downcast_ref::<&str>().copied());
         tracing::error!(message, "a job panicked");
         Err(EngineError::Failed(message.unwrap_or("a panic").into()))
     })

@@ -29,7 +29,13 @@ pub(crate) struct Visitor<'a, 'v> {
 }
 
 impl<'a, 'v> Visitor<'a, 'v> {
-    pub(crate) fn new(plan: &'a Plan, tree: &'a Tree, pass: &'a Pass, values: &'v mut Values<'a>, layout: Layout) -> Self {
+    pub(crate) fn new(
+        plan: &'a Plan,
+        tree: &'a Tree,
+        pass: &'a Pass,
+        values: &'v mut Values<'a>,
+        layout: Layout,
+    ) -> Self {
         let mut at: HashMap<Site, Range<usize>> = HashMap::new();
         for (i, step) in pass.steps.iter().enumerate() {
             at.entry(step.site).or_insert(i..i).end = i + 1;
@@ -54,7 +60,9 @@ impl<'a, 'v> Visitor<'a, 'v> {
                 Event::Compute(id) => self.values.compute(id)?,
                 Event::Read(id) => {
                     let planned = &self.plan.values[id];
-                    let Source::Read(read) = &planned.source else { candle_core::bail!("value {id} is not read from a site") };
+                    let Source::Read(read) = &planned.source else {
+                        candle_core::bail!("value {id} is not read from a site")
+                    };
                     let blocks = self.layout.blocks(read.input, packing, &read.selection);
                     let found = part::read(&value, &blocks, &planned.shape.dims)?.to_dtype(DType::F32)?;
                     self.values.put(id, found);

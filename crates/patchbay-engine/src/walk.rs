@@ -1,6 +1,6 @@
 //! One job, from its first token to its last result: passes, each of which walks the layers once.
 
-use candle_core::{Device, Result, Tensor};
+use candle_core::{Device, Tensor};
 use patchbay_graph::plan::{Pass, PassInput};
 use patchbay_graph::{LayerSite, Site};
 use patchbay_model::{Decoder, Segments};
@@ -37,10 +37,10 @@ pub(crate) fn run(decoder: &Decoder, job: &Job) -> Result<Outcome, EngineError> 
     receipts.sort_by_key(|receipt: &Receipt| receipt.node);
     let results = answers(job, &values)?;
     let kept = job.plan.kept.iter().map(|(name, value)| Ok((name.clone(), on_cpu(values.get(*value)?)?)));
-    Ok(Outcome { results, kept: kept.collect::<Result<_>>()?, receipts, usage })
+    Ok(Outcome { results, kept: kept.collect::<candle_core::Result<_>>()?, receipts, usage })
 }
 
-fn answers(job: &Job, values: &Values<'_>) -> Result<Vec<(String, Answer)>> {
+fn answers(job: &Job, values: &Values<'_>) -> candle_core::Result<Vec<(String, Answer)>> {
     let answer = |result: &patchbay_graph::plan::Returned| {
         let value = &job.plan.values[result.value];
         let tensor = on_cpu(values.get(result.value)?)?;
@@ -56,7 +56,7 @@ fn answers(job: &Job, values: &Values<'_>) -> Result<Vec<(String, Answer)>> {
     job.plan.results.iter().map(answer).collect()
 }
 
-fn on_cpu(tensor: &Tensor) -> Result<Tensor> {
+fn on_cpu(tensor: &Tensor) -> candle_core::Result<Tensor> {
     tensor.to_device(&Device::Cpu)?.contiguous()
 }
 
@@ -99,7 +99,13 @@ impl<'a> Walk<'a> {
     }
 
     /// One block, for the rows that do not skip it.
-    fn block(&self, visitor: &mut Visitor<'_, '_>, stream: Tensor, layer: usize, layers_run: &mut usize) -> Result<Tensor> {
+    fn block(
+        &self,
+        visitor: &mut Visitor<'_, '_>,
+        stream: Tensor,
+        layer: usize,
+        layers_run: &mut usize,
+    ) -> candle_core::Result<Tensor> {
         let plan = &*self.job.plan;
         let (active, tokens) = visitor.layout.retain(|row| plan.skip_at(row.input, layer).is_none());
         let everything = active.rows().len() == visitor.layout.rows().len();
@@ -119,7 +125,7 @@ impl<'a> Walk<'a> {
     }
 
     /// Leaves out the rows of inputs that have nothing left to do at `site` or after it.
-    fn drop_rows(&self, visitor: &mut Visitor<'_, '_>, stream: Tensor, site: Site) -> Result<Tensor> {
+    fn drop_rows(&self, visitor: &mut Visitor<'_, '_>, stream: Tensor, site: Site) -> candle_core::Result<Tensor> {
         let (layout, tokens) = visitor.layout.retain(|row| self.input(row).until >= site);
         if layout.rows().len() == visitor.layout.rows().len() {
             return Ok(stream);
@@ -136,7 +142,8 @@ impl<'a> Walk<'a> {
 }
 
 /// `stream` with the rows of these tokens replaced.
-fn merge(stream: &Tensor, computed: &Tensor, tokens: &[u32]) -> Result<Tensor> {
-    let blocks = patchbay_graph::selection::Blocks { size: stream.dim(1)?, index: tokens.to_vec(), total: stream.dim(0)? };
+fn merge(stream: &Tensor, computed: &Tensor, tokens: &[u32]) -> candle_core::Result<Tensor> {
+    let blocks =
+        patchbay_graph::selection::Blocks { size: stream.dim(1)?, index: tokens.to_vec(), total: stream.dim(0)? };
     part::write(stream, &blocks, computed)
 }

@@ -1,1 +1,3 @@
+//! The patchbay command.
+
 fn main() {}

@@ -45,11 +45,7 @@ fn emit<const L: usize, const R: usize>(
     store: &mut impl FnMut(usize, [f32; L]),
 ) {
     for right in 0..R {
-        let mut column = [0.0; L];
-        for left in 0..L {
-            column[left] = products[left][right];
-        }
-        store(first + right, column);
+        store(first + right, products.map(|row| row[right]));
     }
 }
 

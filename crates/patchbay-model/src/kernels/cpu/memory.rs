@@ -42,11 +42,11 @@ impl Deref for Floats<'_> {
 
 /// Splits each row of a `[rows, width]` matrix after the same columns: for every width in `widths`, which add up to
 /// `width`, the rows' parts.
-pub(super) fn split_columns<'a>(
-    matrix: &'a mut [f32],
+pub(super) fn split_columns(
+    matrix: &mut [f32],
     width: usize,
     widths: impl Iterator<Item = usize> + Clone,
-) -> Vec<Vec<&'a mut [f32]>> {
+) -> Vec<Vec<&mut [f32]>> {
     let rows = matrix.len() / width.max(1);
     let mut parts: Vec<_> = widths.clone().map(|_| Vec::with_capacity(rows)).collect();
     for mut row in matrix.chunks_exact_mut(width.max(1)) {
