@@ -2,7 +2,7 @@
 //!
 //! Every decoder that patchbay runs is the same block with other settings. A [`Spec`] is those settings, complete: the
 //! sizes, where the norms stand and of which kind they are, how positions enter, how attention and MLP are laid out,
-//! and under which name each weight lies in the checkpoint. A file in [`crate::arch`] turns a `config.json` into a
+//! and under which name each weight lies in the checkpoint. A file in `arch` turns a `config.json` into a
 //! [`Spec`]; nothing after it knows the architecture's name any more.
 //!
 //! Sizes are in elements; names are the checkpoint's own, in full.

@@ -165,7 +165,10 @@ mod tests {
     fn a_graph_problem_keeps_everything_it_says() {
         let problem = Problem::new(Code::UnknownSite, "no layer 99").hint("0 to 29").at("/graph/0");
         let details = Failure::from(problem).to_problem();
-        assert_eq!((details.status, details.code.as_str(), details.title.as_str()), (422, "unknown_site", "Unknown site"));
+        assert_eq!(
+            (details.status, details.code.as_str(), details.title.as_str()),
+            (422, "unknown_site", "Unknown site")
+        );
         assert_eq!((details.pointer.as_deref(), details.hint.as_deref()), (Some("/graph/0"), Some("0 to 29")));
     }
 

@@ -57,7 +57,7 @@ impl InputReader<'_> {
     }
 
     fn row(&self, input: &Input, row: usize) -> Result<Encoding, Problem> {
-        let at = || place(input, row);
+        let at = || input.place(row);
         let encoding = match &input.rows[row] {
             InputRow::Ids(ids) => self.ids(ids).map_err(|problem| {
                 let pointer = format!("{}{}", at(), problem.pointer);
@@ -70,9 +70,8 @@ impl InputReader<'_> {
             InputRow::Messages(messages) => {
                 let tokenizer = self.tokenizer(at)?;
                 let options = ChatOptions { add_generation_prompt: true, ..ChatOptions::default() };
-                let encoded = tokenizer
-                    .apply_chat_template(messages, &options)
-                    .and_then(|text| tokenizer.encode(&text, false));
+                let encoded =
+                    tokenizer.apply_chat_template(messages, &options).and_then(|text| tokenizer.encode(&text, false));
                 encoded.map_err(|error| refused(&error).at(at()))?
             }
         };
@@ -136,15 +135,6 @@ impl Tokenized {
     }
 }
 
-/// JSON pointer to a row. An input of one row may be that row itself; a longer one is a list.
-fn place(input: &Input, row: usize) -> String {
-    let Input { at, rows, .. } = input;
-    match (rows.len(), &rows[row]) {
-        (1, InputRow::Text { .. } | InputRow::Messages(_)) => at.clone(),
-        _ => format!("{at}/{row}"),
-    }
-}
-
 /// What the tokenizer or the chat template says of a row.
 fn refused(error: &CheckpointError) -> Problem {
     Problem::new(Code::BadArgument, error.to_string())
@@ -176,7 +166,10 @@ mod tests {
         let ids = |rows: &[&[u32]]| rows.iter().map(|row| InputRow::Ids(row.to_vec())).collect::<Vec<_>>();
         let fail = |rows| read(rows, &limits).map(drop).unwrap_err();
         let found = fail(ids(&[&[1], &[1, 10]]));
-        assert_eq!((found.pointer.as_str(), found.hint.as_deref()), ("/input/1/1", Some("the vocabulary has ids 0 to 9")));
+        assert_eq!(
+            (found.pointer.as_str(), found.hint.as_deref()),
+            ("/input/1/1", Some("the vocabulary has ids 0 to 9"))
+        );
         assert_eq!(fail(ids(&[&[1], &[]])).pointer, "/input/1");
         assert_eq!(fail(ids(&[&[1, 2, 3, 4]])).code, Code::TooLarge);
         assert!(fail(ids(&[&[1], &[2], &[3]])).detail.contains("max_rows is 2"));

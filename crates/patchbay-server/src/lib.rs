@@ -1,1 +1,25 @@
-//! placeholder
+//! The HTTP server of patchbay.
+//!
+//! [`Service`] is what the server does, whatever carries the requests: models ([`registry`], [`loader`]), the callers'
+//! tensors ([`store`]), traces ([`service`]). [`wire`] has the forms in which requests come and answers go, and `http`
+//! the routes, the limits and the contract. The command line stands on [`Service`] too, so that a graph gives the same
+//! answer with and without a socket.
+
+mod blocking;
+pub mod caller;
+pub mod device;
+pub mod failure;
+pub mod inputs;
+pub mod loader;
+pub mod model;
+pub mod name;
+pub mod registry;
+pub mod service;
+pub mod settings;
+pub mod store;
+pub mod wire;
+
+pub use caller::Caller;
+pub use failure::{Failure, ProblemDetails};
+pub use service::Service;
+pub use settings::Settings;

@@ -7,11 +7,11 @@ use patchbay_checkpoint::{HubSettings, ProgressEvent, Source};
 use patchbay_engine::{Engine, EngineSettings};
 use patchbay_model::{Decoder, LoadOptions, run_checks};
 
+use crate::Failure;
 use crate::device::{DeviceChoice, DtypeChoice};
 use crate::model::{Loaded, Model, State};
 use crate::settings::Settings;
 use crate::wire::model::{LoadProgress, LoadRequest, ModelFacts};
-use crate::Failure;
 
 /// What to load, and how.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -71,10 +71,11 @@ fn load(model: &Model, hub: &HubSettings, queue: Option<usize>) -> Result<Loaded
         model.set(State::Loading(LoadProgress { stage, what, done, total }));
     };
     let device = model.plan.device.open().map_err(|failure| failure.to_string())?;
-    let checkpoint = patchbay_checkpoint::open(&model.plan.source, hub, &progress).map_err(|error| error.to_string())?;
+    let checkpoint =
+        patchbay_checkpoint::open(&model.plan.source, hub, &progress).map_err(|error| error.to_string())?;
     let architecture = checkpoint.config.model_type().map_err(|error| error.to_string())?.to_owned();
     let dtype = model.plan.dtype.dtype();
-    let options = LoadOptions { device, dtype, ..LoadOptions::default() };
+    let options = LoadOptions { device, dtype };
     let decoder = Decoder::load(&checkpoint, &options, &progress).map_err(|error| error.to_string())?;
     progress(ProgressEvent { stage: "checks", what: model.name.clone(), done: 0, total: 0 });
     let checks = run_checks(&decoder, checkpoint.tokenizer.as_ref());

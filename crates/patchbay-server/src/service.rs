@@ -15,6 +15,7 @@ use serde_json::{Value, json};
 use tokio::sync::oneshot::Receiver;
 use uuid::Uuid;
 
+use crate::Failure;
 use crate::blocking::blocking;
 use crate::caller::Caller;
 use crate::inputs::{InputReader, Tokenized};
@@ -29,7 +30,6 @@ use crate::wire::tokens::{DetokenizeRequest, DetokenizeResponse, InputTokens, To
 use crate::wire::trace::{NamedResults, ResultBody, TraceResponse};
 use crate::wire::validation::ValidateResponse;
 use crate::wire::{Encoded, safetensors};
-use crate::Failure;
 
 /// The models, the callers' tensors, and what may be asked of them.
 #[derive(Debug)]
@@ -170,9 +170,10 @@ impl Service {
             let DetokenizeRequest { model, ids, skip_special_tokens } = read(body)?;
             let model = service.registry.find(model.as_deref())?;
             let loaded = model.ready()?;
-            let tokenizer = loaded.tokenizer.as_deref().ok_or_else(|| {
-                Failure::new(422, "unsupported", "this model came without a tokenizer").at("/model")
-            })?;
+            let tokenizer = loaded
+                .tokenizer
+                .as_deref()
+                .ok_or_else(|| Failure::new(422, "unsupported", "this model came without a tokenizer").at("/model"))?;
             let decode = |(row, ids): (usize, &Vec<u32>)| {
                 tokenizer.decode(ids, skip_special_tokens).map_err(|error| {
                     Failure::new(422, "index_out_of_range", error.to_string()).at(format!("/ids/{row}"))
@@ -242,9 +243,8 @@ impl Service {
             let dtype = kept.get(&name).copied().ok_or_else(|| Failure::internal("a kept tensor was not planned"))?;
             self.store.put(caller, &name, [(name.clone(), StoredTensor { dtype, tensor })].into())?;
         }
-        let body = |(name, answer)| {
-            ResultBody::new(&answer, tokenizer.as_deref(), encoding, convert).map(|body| (name, body))
-        };
+        let body =
+            |(name, answer)| ResultBody::new(&answer, tokenizer.as_deref(), encoding, convert).map(|body| (name, body));
         let results = NamedResults(results.into_iter().map(body).collect::<Result<_, _>>()?);
         let id = format!("trace-{}", Uuid::new_v4().simple());
         TraceResponse { id, model, results, inputs, receipts, usage }.encode(encoding)

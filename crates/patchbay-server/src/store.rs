@@ -74,14 +74,16 @@ impl TensorStore {
     /// Status 413, naming the limit.
     pub fn fits(&self, shelf: &Shelf, wanted: &[(&str, u64)]) -> Result<(), Failure> {
         let StoreLimits { max_names, max_tensor_bytes, max_total_bytes } = self.limits;
-        let too_large = |detail: String| Failure::new(413, "too_large", detail).hint("DELETE /v1/tensors/{name} frees some");
+        let too_large =
+            |detail: String| Failure::new(413, "too_large", detail).hint("DELETE /v1/tensors/{name} frees some");
         if let Some((name, bytes)) = wanted.iter().find(|(_, bytes)| *bytes > max_tensor_bytes) {
             return Err(too_large(format!("`@{name}` has {bytes} bytes, max_tensor_bytes is {max_tensor_bytes}")));
         }
         let others = shelf.0.iter().filter(|(name, _)| !wanted.iter().any(|(new, _)| new == name));
-        let (names, bytes) = others.fold((wanted.len(), wanted.iter().map(|(_, bytes)| bytes).sum()), |(n, sum): (_, u64), (_, tensors)| {
-            (n + 1, sum + total(tensors))
-        });
+        let (names, bytes) = others
+            .fold((wanted.len(), wanted.iter().map(|(_, bytes)| bytes).sum()), |(n, sum): (_, u64), (_, tensors)| {
+                (n + 1, sum + total(tensors))
+            });
         if names > max_names {
             return Err(too_large(format!("that would make {names} names, max_names is {max_names}")));
         }

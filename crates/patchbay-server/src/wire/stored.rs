@@ -55,10 +55,8 @@ pub struct StoredShape {
 impl StoredView {
     /// What `name` holds.
     pub fn new(name: &str, tensors: &Tensors) -> Self {
-        let shape = |stored: &StoredTensor| StoredShape {
-            dtype: stored.dtype.name(),
-            shape: stored.tensor.dims().to_vec(),
-        };
+        let shape =
+            |stored: &StoredTensor| StoredShape { dtype: stored.dtype.name(), shape: stored.tensor.dims().to_vec() };
         Self {
             name: name.to_owned(),
             bytes: tensors.values().map(StoredTensor::bytes).sum(),

@@ -231,7 +231,8 @@ mod tests {
     fn numbers_that_are_not_finite_are_strings() {
         let data = vec![0.1f32, f32::NAN, f32::INFINITY, f32::NEG_INFINITY];
         let tensor = Tensor::from_vec(data, (2, 2), &Device::Cpu).unwrap();
-        let text = serde_json::to_string(&TensorBody { tensor: wire(&tensor, DType::F32, None), form: Form::Lists }).unwrap();
+        let text =
+            serde_json::to_string(&TensorBody { tensor: wire(&tensor, DType::F32, None), form: Form::Lists }).unwrap();
         assert_eq!(text, r#"{"dtype":"f32","shape":[2,2],"data":[[0.1,"NaN"],["Infinity","-Infinity"]]}"#);
     }
 
@@ -248,7 +249,8 @@ mod tests {
             .filter(|x| x.is_finite())
             .collect();
         let tensor = Tensor::from_slice(&floats, floats.len(), &Device::Cpu).unwrap();
-        let text = serde_json::to_vec(&TensorBody { tensor: wire(&tensor, DType::F32, None), form: Form::Lists }).unwrap();
+        let text =
+            serde_json::to_vec(&TensorBody { tensor: wire(&tensor, DType::F32, None), form: Form::Lists }).unwrap();
         let value: serde_json::Value = serde_json::from_slice(&text).unwrap();
         for (written, read) in floats.iter().zip(value["data"].as_array().unwrap()) {
             assert_eq!(written.to_bits(), (read.as_f64().unwrap() as f32).to_bits(), "{written:e} as {read}");
@@ -265,7 +267,10 @@ mod tests {
         assert_eq!(bf16.bytes(), [0xc0, 0x3f, 0xcd, 0xbd]);
         assert_eq!(body(bf16, Form::Base64)["b64"], json!("wD/NvQ=="));
         let ids = Tensor::new(&[7i64, -1], &Device::Cpu).unwrap();
-        assert_eq!(body(wire(&ids, DType::I64, Some(DType::F16)), Form::Lists), json!({"dtype": "i64", "shape": [2], "data": [7, -1]}));
+        assert_eq!(
+            body(wire(&ids, DType::I64, Some(DType::F16)), Form::Lists),
+            json!({"dtype": "i64", "shape": [2], "data": [7, -1]})
+        );
         let flags = Tensor::new(&[1u8, 0], &Device::Cpu).unwrap();
         assert_eq!(body(wire(&flags, DType::Bool, None), Form::Lists)["data"], json!([true, false]));
     }
@@ -273,6 +278,9 @@ mod tests {
     #[test]
     fn a_single_number_has_no_list() {
         let tensor = Tensor::new(2.5f64, &Device::Cpu).unwrap();
-        assert_eq!(body(wire(&tensor, DType::F64, None), Form::Lists), json!({"dtype": "f64", "shape": [], "data": 2.5}));
+        assert_eq!(
+            body(wire(&tensor, DType::F64, None), Form::Lists),
+            json!({"dtype": "f64", "shape": [], "data": 2.5})
+        );
     }
 }

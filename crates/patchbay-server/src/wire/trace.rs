@@ -56,12 +56,15 @@ pub enum Rows {
 
 /// A node of a graph: `op` says what it does, `id` names its value for others, and the other fields are the operation's.
 #[derive(ToSchema)]
-#[schema(example = json!({"op": "save", "value": "layers.5.output[:, -1]", "as": "h"}), additional_properties)]
+#[schema(example = json!({"op": "save", "value": "layers.5.output[:, -1]", "as": "h"}))]
 pub struct Node {
     /// The operation: `save`, `set`, `steer`, `skip`, `project_on_vocab`, `top_tokens` or a tensor operation.
     pub op: String,
     /// The name by which other nodes use its value, as `"$id"`.
     pub id: Option<String>,
+    /// What the operation takes.
+    #[serde(flatten)]
+    pub fields: BTreeMap<String, Value>,
 }
 
 /// How an answer is written.

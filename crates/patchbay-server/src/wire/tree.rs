@@ -1,6 +1,6 @@
 //! A model's tree, for people and programs.
 
-use patchbay_graph::{Axis, LayerSite, LayerTree, Packing, Site, Tree};
+use patchbay_graph::{Axis, LayerSite, Packing, Site, Tree};
 use serde::Serialize;
 use utoipa::ToSchema;
 
@@ -114,10 +114,10 @@ fn letters(site: Site, packing: Packing) -> Vec<&'static str> {
     }
 }
 
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use patchbay_graph::LayerTree;
 
     fn layer(mlp: usize) -> LayerTree {
         LayerTree {
@@ -143,6 +143,9 @@ mod tests {
         let up: Vec<_> = find("layers.i.mlp.up").into_iter().map(|site| site.layers).collect();
         assert_eq!(up, [Some((0, 1)), Some((2, 2))]);
         assert!(find("layers.i.mlp.router.logits").is_empty());
-        assert_eq!((response.sites[0].name.as_str(), response.sites.last().unwrap().name.as_str()), ("embed_tokens.output", "logits"));
+        assert_eq!(
+            (response.sites[0].name.as_str(), response.sites.last().unwrap().name.as_str()),
+            ("embed_tokens.output", "logits")
+        );
     }
 }

@@ -80,7 +80,8 @@ impl ValidateResponse {
                 shape.pop();
             }
             let dtype = returned.top_tokens.is_none().then(|| value.dtype.name());
-            let planned = PlannedResult { dtype, shape, lengths: lengths(&value.shape), top_tokens: returned.top_tokens };
+            let planned =
+                PlannedResult { dtype, shape, lengths: lengths(&value.shape), top_tokens: returned.top_tokens };
             (returned.name.clone(), planned)
         };
         let cost = plan.cost;
