@@ -1,7 +1,7 @@
 //! The HTTP server of patchbay.
 //!
 //! [`Service`] is what the server does, whatever carries the requests: models ([`registry`], [`loader`]), the callers'
-//! tensors ([`store`]), traces ([`service`]). [`wire`] has the forms in which requests come and answers go, and `http`
+//! tensors ([`store`]), traces ([`service`]). [`wire`] has the forms in which requests come and answers go, and [`http`]
 //! the routes, the limits and the contract. The command line stands on [`Service`] too, so that a graph gives the same
 //! answer with and without a socket.
 
@@ -9,6 +9,7 @@ mod blocking;
 pub mod caller;
 pub mod device;
 pub mod failure;
+pub mod http;
 pub mod inputs;
 pub mod loader;
 pub mod model;

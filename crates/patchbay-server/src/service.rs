@@ -4,8 +4,8 @@
 //! and only then queued; the outcome is written in the form that was asked for. Everything but the wait for the model
 //! runs on blocking threads, so that a large body holds up nobody else. Dropping the future of a trace stops its job.
 
-use std::collections::HashMap;
-use std::sync::Arc;
+use std::collections::{BTreeSet, HashMap};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use patchbay_checkpoint::Tokenizer;
 use patchbay_engine::{Cancel, EngineError, Job, Outcome};
@@ -37,6 +37,8 @@ pub struct Service {
     settings: Settings,
     registry: Registry,
     store: TensorStore,
+    /// Names of the models that the server was started with.
+    first: Mutex<BTreeSet<String>>,
 }
 
 /// A trace that was understood: its plan can run.
@@ -75,7 +77,7 @@ impl Service {
     /// A service without models.
     pub fn new(settings: Settings) -> Arc<Self> {
         let store = TensorStore::new(settings.store.clone());
-        Arc::new(Self { settings, registry: Registry::default(), store })
+        Arc::new(Self { settings, registry: Registry::default(), store, first: Mutex::default() })
     }
 
     /// What the operator decided.
@@ -99,6 +101,26 @@ impl Service {
     /// Status 422 for a name, source, device or type that cannot be, 409 where the name is taken by another.
     pub fn load(&self, name: &str, request: &LoadRequest) -> Result<Placed, Failure> {
         self.registry.put(name, LoadPlan::new(request, &self.settings)?, &self.settings)
+    }
+
+    /// Begins to load a model that the server is started with: before it is ready, the server is not.
+    ///
+    /// # Errors
+    /// As [`load`](Self::load).
+    pub fn load_first(&self, name: &str, request: &LoadRequest) -> Result<Placed, Failure> {
+        let placed = self.load(name, request)?;
+        self.first.lock().unwrap_or_else(PoisonError::into_inner).insert(name.to_owned());
+        Ok(placed)
+    }
+
+    /// Whether every model that the server was started with takes requests, those aside that were unloaded since.
+    ///
+    /// # Errors
+    /// Status 503, with the first one that does not.
+    pub fn ready(&self) -> Result<(), Failure> {
+        let first = self.first.lock().unwrap_or_else(PoisonError::into_inner);
+        let models = self.registry.all();
+        models.iter().filter(|model| first.contains(&model.name)).try_for_each(|model| model.ready().map(drop))
     }
 
     /// Waits until a model is ready.

@@ -1,0 +1,7 @@
+//! The routes, by what they are about.
+
+pub(super) mod health;
+pub(super) mod models;
+pub(super) mod tensors;
+pub(super) mod tokens;
+pub(super) mod traces;

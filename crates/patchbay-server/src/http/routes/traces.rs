@@ -1,0 +1,51 @@
+//! Running graphs, and asking what they would do.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::State;
+
+use crate::http::accept::Accept;
+use crate::http::body::JsonBody;
+use crate::http::reply::Refused;
+use crate::wire::Encoded;
+use crate::wire::trace::{TraceRequest, TraceResponse};
+use crate::wire::validation::ValidateResponse;
+use crate::{Caller, Failure, Service};
+
+/// Run a graph.
+///
+/// The answer is JSON or, with `Accept: application/vnd.safetensors` or `"output": {"encoding": "safetensors"}`, one
+/// safetensors file of the tensors, whose metadata key `response` holds the rest as JSON. Everything that a request can
+/// get wrong is said before anything runs.
+#[utoipa::path(
+    post, path = "/v1/trace", tag = "traces", request_body = TraceRequest,
+    responses(
+        (status = 200, description = "What the graph saves", content(
+            (TraceResponse = "application/json"),
+            (Vec<u8> = "application/vnd.safetensors")
+        )),
+        Refused
+    )
+)]
+pub(in crate::http) async fn trace(
+    State(service): State<Arc<Service>>,
+    Accept(accept): Accept,
+    JsonBody(body): JsonBody,
+) -> Result<Encoded, Failure> {
+    service.trace(body, accept, &Caller::local()).await
+}
+
+/// Ask what a graph would return, how it would run and what it would cost.
+///
+/// Takes the body of a trace and runs nothing.
+#[utoipa::path(
+    post, path = "/v1/validate", tag = "traces", request_body = TraceRequest,
+    responses((status = 200, description = "Shapes, plan and cost", body = ValidateResponse), Refused)
+)]
+pub(in crate::http) async fn validate(
+    State(service): State<Arc<Service>>,
+    JsonBody(body): JsonBody,
+) -> Result<Json<ValidateResponse>, Failure> {
+    service.validate(body, &Caller::local()).await.map(Json)
+}
