@@ -3,6 +3,8 @@
 #![allow(clippy::unwrap_used, reason = "a test stops where something fails")]
 
 mod contract;
+mod docs;
 mod golden;
 mod server;
 mod smollm2;
+mod sweeps;

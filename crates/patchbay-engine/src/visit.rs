@@ -146,6 +146,7 @@ impl<'a, 'v> Visitor<'a, 'v> {
         let tokens = write.selection.tokens(token_axis);
         Receipt {
             node: write.node,
+            cell: None,
             site: write.site.to_string(),
             input: self.plan.inputs[write.input].name.clone(),
             rows: tokens.iter().filter(|row| !row.is_empty()).count(),

@@ -72,10 +72,11 @@ pub mod request;
 pub mod selection;
 pub mod shape;
 pub mod site;
+pub mod sweep;
 pub mod tree;
 pub mod weight;
 
-pub use check::check;
+pub use check::{SweepPlan, Swept, cell, check, check_sweep};
 pub use context::{Context, Limits, Store, TokenRow, TokenRows};
 pub use dtype::DType;
 pub use plan::{Plan, PlanInput};
@@ -83,4 +84,5 @@ pub use problem::{Code, Problem};
 pub use request::{Encoding, Input, InputRow, Output, Request};
 pub use shape::Shape;
 pub use site::{Axis, LayerSite, Packing, Site};
+pub use sweep::Sweep;
 pub use tree::{LayerTree, Tree};

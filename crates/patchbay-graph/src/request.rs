@@ -6,6 +6,7 @@ use crate::dtype::DType;
 use crate::fields::{Fields, brief, wrong};
 use crate::node::Node;
 use crate::problem::{Code, Problem, Result, escape};
+use crate::sweep::Sweep;
 
 /// Name of the input where the request has only one.
 pub const ONLY_INPUT: &str = "input";
@@ -17,8 +18,10 @@ pub struct Request {
     pub model: Option<String>,
     /// The inputs, in the order of the request.
     pub inputs: Vec<Input>,
-    /// The nodes.
+    /// The nodes; of a sweep, those of its first cell.
     pub graph: Vec<Node>,
+    /// The sweep, if it is one.
+    pub sweep: Option<Sweep>,
     /// How the answer is written.
     pub output: Output,
 }
@@ -87,20 +90,25 @@ impl Request {
         let mut fields = Fields::new("a trace", object);
         let model = fields.text("model")?.map(String::from);
         let inputs = inputs(fields.get("input"), fields.get("inputs"))?;
-        let graph = graph(fields.need("graph")?)?;
+        let graph = fields.need("graph")?;
+        let list = graph.as_array().ok_or_else(|| wrong("graph", "a list of nodes", graph))?;
+        let sweep = fields.get("sweep").map(|axes| Sweep::parse(axes, list)).transpose();
+        let sweep = sweep.map_err(|problem| problem.under("sweep"))?;
+        let graph = match &sweep {
+            None => nodes(list)?,
+            Some(sweep) => sweep.nodes(0)?,
+        };
         let output = fields.get("output").map(output).transpose().map_err(|problem| problem.under("output"))?;
-        if let Some(name) =
-            ["sweep", "async"].into_iter().find(|name| fields.get(name).is_some_and(|v| *v != Value::Bool(false)))
-        {
-            return Err(Problem::new(Code::Unsupported, format!("this server does not take `{name}`")).under(name));
+        if fields.flag("async")? == Some(true) {
+            return Err(Problem::new(Code::Unsupported, "this server does not take `async`").under("async"));
         }
         fields.finish()?;
-        Ok(Self { model, inputs, graph, output: output.unwrap_or_default() })
+        Ok(Self { model, inputs, graph, sweep, output: output.unwrap_or_default() })
     }
 }
 
-fn graph(value: &Value) -> Result<Vec<Node>> {
-    let nodes = value.as_array().ok_or_else(|| wrong("graph", "a list of nodes", value))?;
+/// The nodes of a list.
+pub(crate) fn nodes(nodes: &[Value]) -> Result<Vec<Node>> {
     let node = |(i, node): (usize, &Value)| {
         let at = format!("/graph/{i}");
         match node.as_object() {

@@ -36,6 +36,9 @@ pub struct TraceRequest {
     /// The nodes.
     #[schema(value_type = Vec<Node>)]
     pub graph: Vec<Value>,
+    /// Axes by name, each a list of values or `{"range": [start, stop, step]}`: the graph runs for every combination, with
+    /// `{name}` in its strings replaced.
+    pub sweep: Option<BTreeMap<String, Value>>,
     /// How the answer is written.
     pub output: Option<OutputOptions>,
 }
@@ -128,6 +131,8 @@ pub struct TokensSchema {
 pub struct ReceiptSchema {
     /// Number of the node in the graph.
     pub node: usize,
+    /// The cell of a sweep: its place on every axis.
+    pub cell: Option<Vec<usize>>,
     /// The site.
     pub site: String,
     /// Name of the input.
@@ -151,6 +156,8 @@ pub struct UsageSchema {
     pub prompt_tokens: usize,
     /// Tokens generated.
     pub new_tokens: usize,
+    /// Cells of a sweep.
+    pub cells: Option<usize>,
     /// Walks through the layers.
     pub passes: usize,
     /// Blocks run, over all passes.
