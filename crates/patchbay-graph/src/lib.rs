@@ -70,6 +70,7 @@ pub mod request;
 pub mod selection;
 pub mod shape;
 pub mod site;
+pub mod text;
 pub mod tree;
 
 pub use check::check;

@@ -6,6 +6,7 @@ use crate::dtype::DType;
 use crate::fields::{Fields, brief, wrong};
 use crate::node::Node;
 use crate::problem::{Code, Problem, Result, escape};
+use crate::text::{SourceMap, TextGraph};
 
 /// Name of the input where the request has only one.
 pub const ONLY_INPUT: &str = "input";
@@ -19,6 +20,8 @@ pub struct Request {
     pub inputs: Vec<Input>,
     /// The nodes.
     pub graph: Vec<Node>,
+    /// Where the nodes stand in the text, if the graph came as text.
+    pub text: Option<SourceMap>,
     /// How the answer is written.
     pub output: Output,
 }
@@ -87,7 +90,7 @@ impl Request {
         let mut fields = Fields::new("a trace", object);
         let model = fields.text("model")?.map(String::from);
         let inputs = inputs(fields.get("input"), fields.get("inputs"))?;
-        let graph = graph(fields.need("graph")?)?;
+        let (graph, text) = graph(fields.need("graph")?)?;
         let output = fields.get("output").map(output).transpose().map_err(|problem| problem.under("output"))?;
         if let Some(name) =
             ["sweep", "async"].into_iter().find(|name| fields.get(name).is_some_and(|v| *v != Value::Bool(false)))
@@ -95,12 +98,24 @@ impl Request {
             return Err(Problem::new(Code::Unsupported, format!("this server does not take `{name}`")).under(name));
         }
         fields.finish()?;
-        Ok(Self { model, inputs, graph, output: output.unwrap_or_default() })
+        Ok(Self { model, inputs, graph, text, output: output.unwrap_or_default() })
     }
 }
 
-fn graph(value: &Value) -> Result<Vec<Node>> {
-    let nodes = value.as_array().ok_or_else(|| wrong("graph", "a list of nodes", value))?;
+/// The nodes, from a list or from the text form.
+fn graph(value: &Value) -> Result<(Vec<Node>, Option<SourceMap>)> {
+    match value {
+        Value::Array(list) => Ok((nodes(list)?, None)),
+        Value::String(source) => {
+            let TextGraph { nodes: list, map } = TextGraph::parse(source)?;
+            let nodes = nodes(&list).map_err(|problem| problem.in_text(&map))?;
+            Ok((nodes, Some(map)))
+        }
+        value => Err(wrong("graph", "a list of nodes, or their text form", value)),
+    }
+}
+
+fn nodes(list: &[Value]) -> Result<Vec<Node>> {
     let node = |(i, node): (usize, &Value)| {
         let at = format!("/graph/{i}");
         match node.as_object() {
@@ -110,7 +125,7 @@ fn graph(value: &Value) -> Result<Vec<Node>> {
                 .at(at)),
         }
     };
-    nodes.iter().enumerate().map(node).collect()
+    list.iter().enumerate().map(node).collect()
 }
 
 fn output(value: &Value) -> Result<Output> {

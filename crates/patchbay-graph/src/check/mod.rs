@@ -21,6 +21,13 @@ use crate::request::Request;
 /// # Errors
 /// Everything that a graph can get wrong, with its place and, where it helps, a way to mend it.
 pub fn check(request: &Request, context: &Context<'_>) -> Result<Plan> {
+    plan(request, context).map_err(|problem| match &request.text {
+        Some(text) => problem.in_text(text),
+        None => problem,
+    })
+}
+
+fn plan(request: &Request, context: &Context<'_>) -> Result<Plan> {
     check_sizes(request, context)?;
     let built = build::Builder::new(context).build(&request.graph)?;
     let scheduled = schedule::schedule(&built, context)?;
