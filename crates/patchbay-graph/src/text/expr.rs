@@ -114,10 +114,10 @@ pub(super) fn expr<'a>(input: &mut Input<'a>) -> Parsed<Expr<'a>> {
     loop {
         space(input)?;
         let at = here(input);
+        if signs.len() >= MAX_NESTED {
+            return Err(too_deep(at));
+        }
         if accept(input, MINUS.sign) {
-            if signs.len() >= MAX_NESTED {
-                return Err(too_deep(at));
-            }
             signs.push((at, &MINUS));
             continue;
         }
@@ -202,10 +202,14 @@ fn named<'a>(input: &mut Input<'a>, at: usize, name: &'a str) -> Parsed<Expr<'a>
         }
         return call(input, at, name);
     }
-    Ok(match constant(name) {
-        Some(value) => Expr::json(at, value),
-        None => Expr { at, height: 0, kind: Kind::Name(name) },
-    })
+    match (constant(name), name) {
+        (Some(value), _) => Ok(Expr::json(at, value)),
+        (None, "save" | "as" | "to") => {
+            let problem = Problem::new(Code::Malformed, format!("expected a value, found the word `{name}`"));
+            Err(fault(at, problem.hint(FORMS)))
+        }
+        (None, _) => Ok(Expr { at, height: 0, kind: Kind::Name(name) }),
+    }
 }
 
 /// `softmax(x, dim=-1)`, `tensor([1, 2], dtype="f32")`.

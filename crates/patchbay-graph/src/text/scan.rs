@@ -47,6 +47,10 @@ pub(super) fn expected(input: &Input<'_>, what: &str) -> Problem {
     let found = match ahead(input).chars().next() {
         None => "the end of the text".to_owned(),
         Some('\n' | '\r') => "the end of the line".to_owned(),
+        Some(c) if in_word(c) => {
+            let end = ahead(input).find(|c| !in_word(c)).unwrap_or(ahead(input).len());
+            format!("`{}`", ahead(input)[..end].chars().take(20).collect::<String>())
+        }
         Some(c) => format!("`{}`", c.escape_debug()),
     };
     Problem::new(Code::Malformed, format!("expected {what}, found {found}"))
@@ -91,11 +95,11 @@ pub(super) fn within<'a, T>(
     let found = parser(input)?;
     space(input)?;
     if !follows(input, close) {
-        let problem = match ahead(input).is_empty() {
-            true => return Err(fault(at, Problem::new(Code::Malformed, format!("no `{close}` closes this bracket")))),
-            false => expected(input, &format!("`,` or `{close}`")),
+        let (at, problem) = match ahead(input).is_empty() {
+            true => (at, Problem::new(Code::Malformed, format!("no `{close}` closes this bracket"))),
+            false => (here(input), expected(input, &format!("`,` or `{close}`"))),
         };
-        return Err(fault(here(input), problem));
+        return Err(fault(at, problem.hint("within brackets a line goes on until they are closed")));
     }
     input.state -= 1;
     input.next_slice(close.len());
@@ -207,7 +211,10 @@ pub(super) fn number(input: &mut Input<'_>) -> Parsed<Number> {
     if ahead(input).starts_with(|c| in_word(c) || c == '.') {
         return Err(wrong("this is neither a number nor a name"));
     }
-    serde_json::from_str(text).map_err(|_| wrong("this number is too large, or begins with a 0"))
+    serde_json::from_str(text).map_err(|_| match text.starts_with('0') {
+        true => wrong("a number begins with no 0 that is not needed"),
+        false => wrong("this number is too large"),
+    })
 }
 
 /// A text in double or single quotes, with the escapes of JSON.

@@ -31,19 +31,24 @@ pub(super) fn lines<'a>(input: &mut Input<'a>) -> Parsed<Vec<Line<'a>>> {
             return Ok(found);
         }
         found.push(line(input)?);
-        if !ahead(input).is_empty() && !follows(input, "\n") {
-            let hint = match ahead(input).as_bytes()[0] {
-                b'[' => "an index stands directly behind a name; give the value a name first: `x = …`, then `x[0]`",
-                b'@' => "`@` begins the name of a tensor; the matrix product is `matmul(a, b)`",
-                b',' => "fields have spaces between them: `steer layers=[5, 10] vector=@joy`",
-                b':' => "a slice in a field is quoted: `tokens=\"2:5\"`",
-                _ => {
-                    "a line is a node: `save logits[:, -1] as x`, `p = softmax(x, -1)`, `layers.5.output[:, -1] += @joy`"
-                }
-            };
-            return Err(fault(here(input), expected(input, "the end of the line").hint(hint)));
-        }
+        end(input)?;
     }
+}
+
+/// A line ends here.
+fn end(input: &Input<'_>) -> Parsed<()> {
+    let hint = match ahead(input).as_bytes().first() {
+        None | Some(b'\n') => return Ok(()),
+        Some(b'[') => "an index stands directly behind a name; give the value a name first: `x = …`, then `x[0]`",
+        Some(b'@') => "`@` begins the name of a tensor; the matrix product is `matmul(a, b)`",
+        Some(b',') => "fields have spaces between them: `steer layers=[5, 10] vector=@joy`",
+        Some(b':') => "a slice in a field is quoted: `tokens=\"2:5\"`",
+        Some(b'%' | b'/' | b'&' | b'|' | b'^' | b'!' | b'=') => {
+            "the signs are + - * / ** == != < <= > >=, all else is a call such as `maximum(a, b)`"
+        }
+        _ => "a line is a node: `save logits[:, -1] as x`, `p = softmax(x, -1)`, `layers.5.output[:, -1] += @joy`",
+    };
+    Err(fault(here(input), expected(input, "the end of the line").hint(hint)))
 }
 
 fn line<'a>(input: &mut Input<'a>) -> Parsed<Line<'a>> {
@@ -81,6 +86,7 @@ fn line<'a>(input: &mut Input<'a>) -> Parsed<Line<'a>> {
     match value.kind {
         Kind::Object(fields) => rest(input, value.at, fields).map(alone),
         _ => {
+            end(input)?;
             let problem = Problem::new(Code::Malformed, "a value alone on a line does nothing");
             Err(fault(at, problem.hint("`save … as x` returns it")))
         }
@@ -180,9 +186,19 @@ fn bind<'a>(input: &mut Input<'a>, at: usize, id: Id<'a>) -> Parsed<Line<'a>> {
     space(input)?;
     let begin = here(input);
     let value = expr(input)?;
-    let Kind::Object(mut fields) = value.kind else {
-        let problem = Problem::new(Code::Malformed, format!("`{id}` would name a value that no operation makes"));
-        return Err(fault(begin, problem.hint("write the site or the number itself wherever it is used")));
+    let mut fields = match value.kind {
+        Kind::Object(fields) if fields.iter().any(|field| field.name == "op") => fields,
+        kind => {
+            end(input)?;
+            let problem = Problem::new(Code::Malformed, format!("`{id}` would name a value that no operation makes"));
+            let hint = match kind {
+                Kind::Name(name) if name.contains('/') => {
+                    "put spaces around `/` to divide, or write the site wherever it is used"
+                }
+                _ => "write the site or the number itself wherever it is used",
+            };
+            return Err(fault(begin, problem.hint(hint)));
+        }
     };
     fields.push(Field::new(at, "id", Expr::json(at, id.name)));
     Ok(Line { node: rest(input, value.at, fields)?, bound: id.plain })
