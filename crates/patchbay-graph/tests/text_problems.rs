@@ -25,7 +25,7 @@ fn refused(marked: &str, code: Code, detail: &str, hint: &str) {
     let at = marked.find('▼').expect("a mark");
     let text = marked.replacen('▼', "", 1);
     let line = marked[..at].matches('\n').count() + 1;
-    let column = marked[..at].rsplit('\n').next().unwrap().chars().count() + 1;
+    let column = marked[..at].rsplit('\n').next().unwrap_or_default().chars().count() + 1;
     let problem = plan(json!(text)).expect_err(marked);
     assert_eq!((place(&problem), problem.code), ((line, column), code), "{problem}");
     assert!(problem.detail.contains(detail), "{problem}");
