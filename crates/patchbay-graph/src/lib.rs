@@ -16,8 +16,9 @@
 //! // two layers, eight wide, with two heads each
 //! let layer = LayerTree {
 //!     heads: 2, kv_heads: 2, head_dim: 4, value_dim: 4, mlp: Some(16), gate: true, experts: None, sequential: true,
+//!     norms: Vec::new(),
 //! };
-//! let tree = Tree { hidden: 8, vocab: 100, context: 32, layers: vec![layer; 2] };
+//! let tree = Tree { hidden: 8, vocab: 100, context: 32, layers: vec![layer; 2], weights: Default::default() };
 //!
 //! // a caller who has no tensors in store
 //! struct Empty;
@@ -60,6 +61,7 @@ pub mod dtype;
 pub mod fields;
 pub mod index;
 pub mod literal;
+pub mod module;
 pub mod node;
 pub mod operand;
 pub mod ops;
@@ -72,6 +74,7 @@ pub mod shape;
 pub mod site;
 pub mod text;
 pub mod tree;
+pub mod weight;
 
 pub use check::check;
 pub use context::{Context, Limits, Store, TokenRow, TokenRows};

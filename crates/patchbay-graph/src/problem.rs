@@ -47,6 +47,8 @@ pub enum Code {
     UnreachableWrite,
     /// A place inside a block that does not run.
     SkippedBlock,
+    /// A gradient that does not exist: nothing that has a derivative leads from the site to the number.
+    NoGradient,
     /// A write that selects nothing.
     EmptyWrite,
     /// A graph that returns nothing.
@@ -59,7 +61,7 @@ pub enum Code {
 
 impl Code {
     /// Every kind.
-    pub const ALL: [Self; 25] = [
+    pub const ALL: [Self; 26] = [
         Self::Malformed,
         Self::UnknownField,
         Self::MissingField,
@@ -81,6 +83,7 @@ impl Code {
         Self::UnusedNode,
         Self::UnreachableWrite,
         Self::SkippedBlock,
+        Self::NoGradient,
         Self::EmptyWrite,
         Self::NothingSaved,
         Self::TooLarge,
@@ -111,6 +114,7 @@ impl Code {
             Self::UnusedNode => "unused_node",
             Self::UnreachableWrite => "unreachable_write",
             Self::SkippedBlock => "skipped_block",
+            Self::NoGradient => "no_gradient",
             Self::EmptyWrite => "empty_write",
             Self::NothingSaved => "nothing_saved",
             Self::TooLarge => "too_large",

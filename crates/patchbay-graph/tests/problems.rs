@@ -40,6 +40,12 @@ fn graphs() -> Vec<(Value, Code, &'static str, &'static str)> {
         (save_of(json!("logit")), Code::UnknownSite, "/graph/0/value", "`logits`"),
         (save_of(json!("other/logits")), Code::UnknownInput, "/graph/0/value", "`input`"),
         (save_of(json!("$a")), Code::UnknownNode, "/graph/0/value", ""),
+        (
+            save_of(json!({"op": "grad", "of": {"op": "sum", "args": ["layers.0.output"]}, "wrt": "logits"})),
+            Code::NoGradient,
+            "/graph/0/value/wrt",
+            "before this one",
+        ),
         (save_of(json!("@yoy")), Code::UnknownTensor, "/graph/0/value", "`joy`"),
         (save_of(json!("logits[:, -1")), Code::BadIndex, "/graph/0/value", "as in NumPy"),
         (save_of(json!("logits[0, 0, 0, 0]")), Code::BadIndex, "/graph/0/value", "leave out 1"),

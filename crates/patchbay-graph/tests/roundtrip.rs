@@ -97,6 +97,10 @@ fn node() -> impl Strategy<Value = Value> {
         }),
         operand().prop_map(|with| json!({"op": "skip", "layers": [1, 3], "with": with})),
         Just(json!({"op": "skip", "layers": -1, "input": "clean"})),
+        operand().prop_map(|value| json!({"op": "call", "module": "layers.5.mlp", "args": [value], "id": "logits"})),
+        (operand(), site()).prop_map(|(of, wrt)| json!({"op": "grad", "of": of, "wrt": wrt, "id": "abc"})),
+        (operand(), prop::collection::vec(site(), 1..4))
+            .prop_map(|(of, wrt)| json!({"op": "grad", "of": of, "wrt": wrt})),
         (operand(), 0usize..9).prop_map(|(value, k)| json!({"op": "top_tokens", "value": value, "k": k, "as": "t"})),
         operand(),
     ]

@@ -196,10 +196,10 @@ fn constants() {
 }
 
 #[test]
-fn fields_of_operations_to_come() {
+fn modules_gradients_and_weights() {
     same("g = grad(m, logits)", json!({"op": "grad", "id": "g", "of": "m", "wrt": "logits"}));
     same("grad([logits], x=\"logits\")", json!({"op": "grad", "of": ["logits"], "x": "logits"}));
-    same("grad(wrt=[logits, W_Q])", json!({"op": "grad", "wrt": ["logits", "W_Q"]}));
+    same("grad(wrt=[logits, weights.W_E])", json!({"op": "grad", "wrt": ["logits", "weights.W_E"]}));
     same("call(logits, module=\"layers.5.mlp\")", json!({"op": "call", "args": ["logits"], "module": "layers.5.mlp"}));
     same(
         "einsum(\"ij,jk->ik\", weights.layers.5.self_attn.o_proj, @b)",
@@ -240,7 +240,7 @@ fn string() -> impl Strategy<Value = String> {
         "args",
         "add",
         "layers",
-        "W_Q",
+        "weights.W_E",
         "x{y}z",
         "5",
         "-5",
@@ -330,7 +330,7 @@ proptest! {
 /// The blocks of a page that are fenced with a language.
 fn blocks<'a>(page: &'a str, language: &str) -> Vec<&'a str> {
     let fence = format!("```{language}\n");
-    page.split(&fence).skip(1).map(|rest| &rest[..rest.find("```").unwrap()]).collect()
+    page.split(&fence).skip(1).map(|rest| &rest[..rest.find("```").expect("an end")]).collect()
 }
 
 #[test]

@@ -1,10 +1,12 @@
 //! From a graph as it came to a plan: everything that can be wrong is found here, before anything runs.
 //!
 //! `build` walks through the nodes and notes every write and access to a site, `values` gives every value a number, a shape
-//! and a type, `schedule` puts what happens into passes (each a `walk` through the layers), and `cost` prices them.
+//! and a type, `gradients` finds the
+//! ways that derivatives take, `schedule` puts what happens into passes (each a `walk` through the layers), and `cost` prices them.
 
 mod build;
 mod cost;
+mod gradients;
 mod order;
 mod schedule;
 mod sites;
@@ -30,6 +32,7 @@ pub fn check(request: &Request, context: &Context<'_>) -> Result<Plan> {
 fn plan(request: &Request, context: &Context<'_>) -> Result<Plan> {
     check_sizes(request, context)?;
     let built = build::Builder::new(context).build(&request.graph)?;
+    gradients::check(&built)?;
     let scheduled = schedule::schedule(&built, context)?;
     let inputs: Vec<PlanInput> =
         context.inputs.iter().map(|input| PlanInput { name: input.name.clone(), lengths: input.lengths() }).collect();
@@ -38,6 +41,7 @@ fn plan(request: &Request, context: &Context<'_>) -> Result<Plan> {
         values: built.values,
         writes: built.writes,
         skips: built.skips,
+        gradients: built.gradients,
         prologue: scheduled.prologue,
         passes: scheduled.passes,
         results: built.results,

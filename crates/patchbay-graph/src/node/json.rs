@@ -53,13 +53,17 @@ impl Node {
                 put("k", Some(json!(k)));
                 put("as", Some(json!(name)));
             }
-            Action::Op { spec, args, attrs } => {
-                // the first arguments stand in their places, as PyTorch's users write them
-                let placed = args.iter().zip(spec.params).take_while(|((name, _), param)| *name == param.name).count();
-                let (args, named) = args.split_at(placed);
-                let args: Vec<Value> = args.iter().map(|(_, value)| value.to_json()).collect();
-                put("args", (!args.is_empty()).then_some(Value::Array(args)));
-                named.iter().for_each(|(name, value)| put(name, Some(value.to_json())));
+            Action::Call { module, value } => {
+                put("module", Some(json!(module)));
+                put("args", Some(json!([value.to_json()])));
+            }
+            Action::Grad { of, wrt, listed } => {
+                let sites: Vec<Value> = wrt.iter().map(|site| json!(site.to_string())).collect();
+                put("of", Some(of.to_json()));
+                put("wrt", if *listed { Some(json!(sites)) } else { sites.into_iter().next() });
+            }
+            Action::Op { args, attrs, .. } => {
+                args.iter().for_each(|(name, value)| put(name, Some(value.to_json())));
                 attrs.iter().for_each(|(name, attr)| put(name, Some(attr_to_json(attr))));
             }
         }

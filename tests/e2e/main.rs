@@ -1,0 +1,8 @@
+//! The built program, end to end: over a real socket, or from the command line.
+
+#![allow(clippy::unwrap_used, reason = "a test stops where something fails")]
+
+mod contract;
+mod golden;
+mod server;
+mod smollm2;
