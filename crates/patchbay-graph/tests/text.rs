@@ -18,7 +18,7 @@ fn node(text: &str) -> Value {
 #[track_caller]
 fn same(text: &str, json: Value) {
     assert_eq!(node(text), json);
-    assert_eq!(print(&[json]).unwrap(), format!("{text}\n"));
+    assert_eq!(print(&[json]).as_deref(), Ok(format!("{text}\n").as_str()));
 }
 
 /// A text means this node, which is written otherwise.
@@ -74,6 +74,13 @@ fn lines() {
     );
     same("clean/layers.5.output[0] + 1", json!({"op": "add", "args": ["clean/layers.5.output[0]", 1]}));
     same("{\"op\": 5}", json!({"op": 5}));
+    same(r"logits[:, 'it\'s ]'] = 0", json!({"op": "set", "target": r"logits[:, 'it\'s ]']", "value": 0}));
+    same("(save(1, as=\"x\") + 1)", json!({"op": "add", "args": [{"op": "save", "value": 1, "as": "x"}, 1]}));
+    same(
+        "(save(1, as=\"x\") + 1 + 2)",
+        json!({"op": "add", "args": [{"op": "add", "args": [
+        {"op": "save", "value": 1, "as": "x"}, 1]}, 2]}),
+    );
     same("save {layer} as h{layer}", json!({"op": "save", "value": "{layer}", "as": "h{layer}"}));
     same(
         "layers.{layer}.output[:, {pos}] = @v",
