@@ -5,9 +5,9 @@
 //! every value placed in the order of the forward pass. It holds no tensors and does no input or output; a plan that exists
 //! is valid.
 //!
-//! The way of a graph: [`Request::parse`] reads nodes ([`node`]) and their operands ([`operand`], [`path`], [`index`]);
-//! [`check()`] resolves them against a model's [`Tree`] and the tokenized inputs, infers every shape ([`shape`], [`ops`],
-//! [`selection`]), and schedules the passes.
+//! The way of a graph: [`Request::parse`] reads nodes ([`node`]), from JSON or from the text form ([`text`]), and their
+//! operands ([`operand`], [`path`], [`index`]); [`check()`] resolves them against a model's [`Tree`] and the tokenized inputs,
+//! infers every shape ([`shape`], [`ops`], [`selection`]), and schedules the passes.
 //!
 //! ```
 //! use patchbay_graph::{Code, Context, DType, LayerTree, Limits, Problem, Request, Store, TokenRow, TokenRows, Tree, check};
@@ -73,6 +73,7 @@ pub mod selection;
 pub mod shape;
 pub mod site;
 pub mod sweep;
+pub mod text;
 pub mod tree;
 pub mod weight;
 

@@ -144,12 +144,16 @@ pub struct Problem {
     pub pointer: String,
     /// How to mend it.
     pub hint: Option<String>,
+    /// Line of a graph that came as text, from 1.
+    pub line: Option<usize>,
+    /// Column of that line in characters, from 1.
+    pub column: Option<usize>,
 }
 
 impl Problem {
     /// A problem whose place the caller adds. What a request quotes at length is cut short.
     pub fn new(code: Code, detail: impl Into<String>) -> Self {
-        Self { code, detail: shorten(detail.into()), pointer: String::new(), hint: None }
+        Self { code, detail: shorten(detail.into()), pointer: String::new(), hint: None, line: None, column: None }
     }
 
     /// Adds a way to mend it.

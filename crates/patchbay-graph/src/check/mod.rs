@@ -27,7 +27,7 @@ use crate::sweep::AxisSet;
 /// # Errors
 /// Everything that a graph can get wrong, with its place and, where it helps, a way to mend it.
 pub fn check(request: &Request, context: &Context<'_>) -> Result<Plan> {
-    check_marked(request, context, &|_| 0).map(|(plan, _)| plan)
+    check_marked(request, context, &|_| 0).map(|(plan, _)| plan).map_err(|problem| request.placed(problem))
 }
 
 /// Checks a request in which the places that `named` knows stand for axes of a sweep, and finds which of them every value

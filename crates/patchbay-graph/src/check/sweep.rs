@@ -69,6 +69,10 @@ pub fn cell(request: &Request, sweep: &Sweep, cell: usize) -> Result<Request> {
 /// What is wrong with the first cell that cannot run, results that differ between cells in more than their numbers, and sweeps
 /// beyond the limits.
 pub fn check_sweep(request: &Request, sweep: &Sweep, context: &Context<'_>) -> Result<SweepPlan> {
+    check_cells(request, sweep, context).map_err(|problem| request.placed(problem))
+}
+
+fn check_cells(request: &Request, sweep: &Sweep, context: &Context<'_>) -> Result<SweepPlan> {
     let limit = context.limits.max_cells;
     let cells = sweep.cells().filter(|cells| *cells <= limit).ok_or_else(|| {
         let sizes: Vec<String> = sweep.axes.iter().map(|axis| axis.len().to_string()).collect();
