@@ -5,6 +5,7 @@
 
 mod build;
 mod cost;
+mod made;
 mod order;
 mod schedule;
 mod sites;

@@ -1,0 +1,74 @@
+//! Comparisons, logic, and choices.
+
+use candle_core::{DType, Result, Tensor};
+use patchbay_graph::ops::Op;
+
+use super::{Call, host};
+
+impl Call<'_> {
+    /// 1 where the comparison holds. Whole numbers are compared as such, others as floats.
+    pub(super) fn compare(&self) -> Result<Tensor> {
+        let whole = self.inputs.iter().all(|input| !input.dtype.is_float());
+        let dtype = if whole { DType::I64 } else { self.work() };
+        let dims = self.shape.dims.as_slice();
+        let arg = |number: usize| self.input(number).tensor.detach().to_dtype(dtype)?.broadcast_as(dims);
+        let (a, b) = (arg(0)?, arg(1)?);
+        match self.spec.op {
+            Op::Eq => a.eq(&b),
+            Op::Ne => a.ne(&b),
+            Op::Lt => a.lt(&b),
+            Op::Le => a.le(&b),
+            Op::Gt => a.gt(&b),
+            _ => a.ge(&b),
+        }
+    }
+
+    pub(super) fn logic(&self) -> Result<Tensor> {
+        let truth = |number: usize| truth(&self.input(number).tensor.detach());
+        match self.spec.op {
+            Op::LogicalNot => truth(0)?.eq(0u8),
+            Op::LogicalAnd => truth(0)?.broadcast_mul(&truth(1)?),
+            _ => truth(0)?.broadcast_maximum(&truth(1)?),
+        }
+    }
+
+    /// `where` and `masked_fill`.
+    pub(super) fn choose(&self) -> Result<Tensor> {
+        let dims = self.shape.dims.as_slice();
+        let (condition, yes, no) = match self.spec.op {
+            Op::Where => ("condition", "input", "other"),
+            _ => ("mask", "value", "input"),
+        };
+        let condition = self.need(condition)?.tensor.broadcast_as(dims)?;
+        let branch = |name: &str| self.branch(&self.need(name)?.tensor, dims);
+        condition.where_cond(&branch(yes)?, &branch(no)?)
+    }
+
+    fn branch(&self, tensor: &Tensor, dims: &[usize]) -> Result<Tensor> {
+        match self.dtype.is_float() {
+            true => tensor.to_dtype(self.work())?.broadcast_as(dims),
+            false => host::of_ints(host::ints(tensor)?, tensor.dims(), self.dtype, self.device)?.broadcast_as(dims),
+        }
+    }
+
+    /// `input` held between `min` and `max`; where they contradict each other `max` counts.
+    pub(super) fn clamp(&self) -> Result<Tensor> {
+        let dims = self.shape.dims.as_slice();
+        let bound = |name: &str| self.find(name).map(|input| self.branch(&input.tensor, dims)).transpose();
+        let mut x = self.branch(&self.input(0).tensor, dims)?;
+        if let Some(min) = bound("min")? {
+            let keep = x.detach().ge(&min.detach())?.maximum(&x.detach().ne(&x.detach())?)?;
+            x = keep.where_cond(&x, &min)?;
+        }
+        if let Some(max) = bound("max")? {
+            let keep = x.detach().le(&max.detach())?.maximum(&x.detach().ne(&x.detach())?)?;
+            x = keep.where_cond(&x, &max)?;
+        }
+        Ok(x)
+    }
+}
+
+/// 1 where an element is not 0.
+pub(super) fn truth(tensor: &Tensor) -> Result<Tensor> {
+    tensor.ne(&tensor.zeros_like()?)
+}
