@@ -120,7 +120,7 @@ impl<'a> Values<'a> {
     }
 }
 
-fn literal(literal: &Literal, device: &Device) -> Result<Tensor> {
+pub(crate) fn literal(literal: &Literal, device: &Device) -> Result<Tensor> {
     Tensor::from_slice(&literal.data, literal.dims.as_slice(), device)?.to_dtype(candle_dtype(literal.dtype))
 }
 

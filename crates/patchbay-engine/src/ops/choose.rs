@@ -1,17 +1,24 @@
 //! Comparisons, logic, and choices.
 
-use candle_core::{DType, Result, Tensor};
+use candle_core::{Result, Tensor};
 use patchbay_graph::ops::Op;
 
 use super::{Call, host};
+use crate::values::candle_dtype;
 
 impl Call<'_> {
-    /// 1 where the comparison holds. Whole numbers are compared as such, others as floats.
+    /// 1 where the comparison holds between both in the type that they have together.
     pub(super) fn compare(&self) -> Result<Tensor> {
-        let whole = self.inputs.iter().all(|input| !input.dtype.is_float());
-        let dtype = if whole { DType::I64 } else { self.work() };
-        let dims = self.shape.dims.as_slice();
-        let arg = |number: usize| self.input(number).tensor.detach().to_dtype(dtype)?.broadcast_as(dims);
+        let args = self.arguments();
+        let (dtype, dims) = (self.given(&args).promoted(), self.shape.dims.as_slice());
+        let arg = |number: usize| {
+            let tensor = self.input(number).tensor.detach();
+            let tensor = match dtype.is_float() {
+                true => tensor.to_dtype(candle_dtype(dtype))?,
+                false => host::of_ints(host::ints(&tensor)?, tensor.dims(), dtype, self.device)?,
+            };
+            tensor.broadcast_as(dims)
+        };
         let (a, b) = (arg(0)?, arg(1)?);
         match self.spec.op {
             Op::Eq => a.eq(&b),
@@ -51,21 +58,27 @@ impl Call<'_> {
         }
     }
 
-    /// `input` held between `min` and `max`; where they contradict each other `max` counts.
+    /// `input` held between `min` and `max`; where they contradict each other `max` counts. The gradient of what is held, and of
+    /// what just touches a bound, goes to the bound.
     pub(super) fn clamp(&self) -> Result<Tensor> {
         let dims = self.shape.dims.as_slice();
         let bound = |name: &str| self.find(name).map(|input| self.branch(&input.tensor, dims)).transpose();
         let mut x = self.branch(&self.input(0).tensor, dims)?;
         if let Some(min) = bound("min")? {
-            let keep = x.detach().ge(&min.detach())?.maximum(&x.detach().ne(&x.detach())?)?;
-            x = keep.where_cond(&x, &min)?;
+            x = held(min.detach().ge(&x.detach())?, &min)?.where_cond(&min, &x)?;
         }
         if let Some(max) = bound("max")? {
-            let keep = x.detach().le(&max.detach())?.maximum(&x.detach().ne(&x.detach())?)?;
-            x = keep.where_cond(&x, &max)?;
+            x = held(max.detach().le(&x.detach())?, &max)?.where_cond(&max, &x)?;
         }
-        Ok(x)
+        // what is no number has no slope
+        x.detach().ne(&x.detach())?.where_cond(&x.detach(), &x)
     }
+}
+
+/// 1 where a bound holds, or is no number.
+fn held(holds: Tensor, bound: &Tensor) -> Result<Tensor> {
+    let bound = bound.detach();
+    holds.maximum(&bound.ne(&bound)?)
 }
 
 /// 1 where an element is not 0.

@@ -38,7 +38,7 @@ impl Call<'_> {
             Op::Floor => x.detach().floor(),
             Op::Ceil => x.detach().ceil(),
             Op::Round => round(&x.detach(), self.attrs.int("decimals").unwrap_or(0)),
-            _ => sign(&x.detach()),
+            _ => x.detach().sign(),
         }
     }
 
@@ -98,11 +98,6 @@ fn gelu_tanh(x: &Tensor) -> Result<Tensor> {
         let curve = ((x * t.sqr()?.affine(-0.5, 0.5)?)? * slope)?;
         g * (t.affine(0.5, 0.5)? + curve)?
     })
-}
-
-/// −1, 0 or 1; no number stays none.
-fn sign(x: &Tensor) -> Result<Tensor> {
-    x.ne(x)?.where_cond(x, &x.sign()?)
 }
 
 /// Nearest number of so many decimal places; halves go to the even one, as IEEE 754 and PyTorch round.

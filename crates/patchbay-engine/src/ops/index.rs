@@ -3,6 +3,7 @@
 use candle_core::{Result, Tensor};
 use patchbay_graph::Code;
 
+use super::derive::derived;
 use super::refused::refused;
 use super::{Call, Input, host};
 
@@ -59,10 +60,12 @@ impl Call<'_> {
         for (at, size) in places.dims().iter().enumerate() {
             src = src.narrow(at, 0, *size)?;
         }
-        // candle's backward drops the input's gradient where something is added: the sums are made apart from it
+        // candle's backward of this is not right: what flows back is what the places have
         let mut dims = places.dims().to_vec();
         dims[axis] = x.dims()[axis];
-        let mut sums = Tensor::zeros(dims, x.dtype(), self.device)?.scatter_add(&places, &src.contiguous()?, axis)?;
+        let sums = Tensor::zeros(dims, x.dtype(), self.device)?;
+        let sums = sums.scatter_add(&places, &src.detach().contiguous()?, axis)?;
+        let mut sums = derived(&src, sums, move |_, _, g| g.contiguous()?.gather(&places, axis))?;
         for (at, size) in x.dims().iter().enumerate() {
             sums = sums.pad_with_zeros(at, 0, size - sums.dims()[at])?;
         }

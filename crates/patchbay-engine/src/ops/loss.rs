@@ -29,6 +29,10 @@ impl Call<'_> {
     pub(super) fn cross_entropy(&self) -> Result<Tensor> {
         let (input, target) = (self.need("input")?, self.need("target")?);
         let classes = ClassAxis::of(input.shape, target.shape, target.dtype).map_err(candle_core::Error::wrap)?;
+        if input.shape.elements() == Some(0) {
+            let nothing = if self.attrs.word("reduction") == Some("sum") { 0.0 } else { f64::NAN };
+            return Tensor::full(nothing, self.shape.dims.as_slice(), self.device);
+        }
         let log_probs = log_softmax(&self.float(0)?, classes.axis)?;
         let weight = match self.find("weight") {
             None => None,
@@ -138,8 +142,8 @@ fn length(x: &Tensor, axes: &[usize]) -> Result<Tensor> {
     })
 }
 
-/// t · log t, which is 0 at 0.
+/// t · log t, which is 0 at 0; there it has no slope.
 fn entropy(t: &Tensor) -> Result<Tensor> {
     let value = |t: &Tensor| t.eq(0.0)?.where_cond(&t.zeros_like()?, &(t * t.log()?)?);
-    derived(t, value(&t.detach())?, |t, _, g| g * t.log()?.affine(1.0, 1.0)?)
+    derived(t, value(&t.detach())?, |t, _, g| g * (t.log()? + (t * t.recip()?)?)?)
 }

@@ -75,9 +75,9 @@ impl Wanted {
     }
 }
 
-#[allow(clippy::eq_op, reason = "NaN is the one number that is not itself")]
+/// NaN is the one number that is not equal to itself.
 fn is_nan<T: Key>(key: &T) -> bool {
-    key != key
+    key.partial_cmp(key).is_none()
 }
 
 impl Call<'_> {

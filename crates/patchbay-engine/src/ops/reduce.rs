@@ -111,17 +111,18 @@ impl Call<'_> {
         }
         let fold = self.fold(0.0)?;
         let counts = self.counts(&fold)?;
-        let free = (&counts - self.attrs.correction())?;
-        let free = free.lt(0.0)?.where_cond(&free.zeros_like()?, &free)?;
+        // more is taken from the count than there is: PyTorch divides by 0, and its slope by what is left
+        let left = (&counts - self.attrs.correction())?;
+        let free = left.lt(0.0)?.where_cond(&left.zeros_like()?, &left)?;
         let x = fold.x.detach();
         let mean = sum(&x, &fold.axes)?.broadcast_div(&counts)?;
         let apart = ragged::fill_padding(&x.broadcast_sub(&mean)?, self.input(0).shape, 0.0)?;
         let var = sum(&apart.sqr()?, &fold.axes)?.broadcast_div(&free)?;
         if self.spec.op == Op::Var {
-            let slope = apart.affine(2.0, 0.0)?.broadcast_div(&free)?;
+            let slope = apart.affine(2.0, 0.0)?.broadcast_div(&left)?;
             return self.planned(derived(&fold.x, var, move |_, _, g| slope.broadcast_mul(g))?);
         }
-        let slope = apart.broadcast_div(&free)?;
+        let slope = apart.broadcast_div(&left)?;
         self.planned(derived(&fold.x, var.sqrt()?, move |_, std, g| {
             let share = std.eq(0.0)?.where_cond(&g.zeros_like()?, &(g / std)?)?;
             slope.broadcast_mul(&share)
@@ -214,11 +215,7 @@ impl Call<'_> {
         let top = largest(&d, &axes)?;
         let top = top.abs()?.eq(f64::INFINITY)?.where_cond(&top.zeros_like()?, &top)?;
         let result = (sum(&d.broadcast_sub(&top)?.exp()?, &axes)?.log()? + top)?;
-        self.planned(derived(&x, result, |x, y, g| {
-            let share = x.broadcast_sub(y)?.exp()?;
-            let share = x.eq(f64::NEG_INFINITY)?.where_cond(&share.zeros_like()?, &share)?;
-            share.broadcast_mul(g)
-        })?)
+        self.planned(derived(&x, result, |x, y, g| x.broadcast_sub(y)?.exp()?.broadcast_mul(g))?)
     }
 }
 

@@ -61,7 +61,7 @@ impl Call<'_> {
     }
 
     pub(super) fn cat(&self) -> Result<Tensor> {
-        let axis = self.axis(self.input(0).shape, 0)?.unwrap_or(0);
+        let axis = self.axis(self.shape, 0)?.unwrap_or(0);
         let mut parts = self.parts()?;
         parts.retain(|part| part.elem_count() > 0);
         Tensor::cat(&parts, axis)

@@ -185,6 +185,11 @@ fn out(spec: &OpSpec, value: &Value) -> Result<String> {
     };
     let problem = || Problem::new(Code::BadArgument, format!("`{}` has no output `{out}`", spec.name)).under("out");
     match spec.outputs {
+        Outputs::Named(names)
+            if !names.contains(&out.as_str()) && out.parse().is_ok_and(|out: usize| out < names.len()) =>
+        {
+            Ok(out)
+        }
         Outputs::Named(names) if !names.contains(&out.as_str()) => Err(problem().suggest(&out, names.iter().copied())),
         Outputs::Numbered if out.parse::<u32>().is_err() => Err(problem().hint("its outputs are numbered from 0")),
         Outputs::One => Err(problem().hint("it has one: leave `out` out")),
@@ -205,6 +210,8 @@ fn attr(param: &Param, value: &Value) -> Result<Attr> {
             None => integers(param.name, value).map(Attr::Ints),
         },
         Kind::Number => need(number(value), "a number"),
+        Kind::Order if value.as_str() == Some("fro") => Ok(Attr::Word("fro".into())),
+        Kind::Order => need(number(value), "a number, \"Infinity\" or \"fro\""),
         Kind::Scalar => need(value.as_bool().map(Attr::Flag).or_else(|| number(value)), "a number, true or false"),
         Kind::Flag => need(value.as_bool().map(Attr::Flag), "true or false"),
         Kind::Word(words) => {

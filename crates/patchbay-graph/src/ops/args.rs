@@ -202,6 +202,11 @@ impl<'a> Given<'a> {
         self.args.first().ok_or_else(|| Problem::new(Code::MissingField, format!("`{}` needs a value", self.spec.name)))
     }
 
+    /// The type that all values have together.
+    pub fn promoted(&self) -> DType {
+        super::promote::promote(self.args)
+    }
+
     /// The type of a value that must be a float.
     ///
     /// # Errors

@@ -43,7 +43,7 @@ pub(super) const OPS: &[OpSpec] = &[
 
 /// An index holds whole numbers, and those that are known are below `size`.
 fn check(index: &Arg<'_>, size: usize) -> Result<()> {
-    if !matches!(index.dtype, DType::U8 | DType::U32 | DType::I64) {
+    if !matches!(index.dtype, DType::U32 | DType::I64) {
         return Err(Problem::new(Code::DtypeMismatch, format!("indices are whole numbers, found {}", index.dtype))
             .hint("`cast` them to i64"));
     }

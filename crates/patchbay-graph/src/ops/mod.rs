@@ -111,6 +111,8 @@ pub enum Kind {
     Sections,
     /// A plain number.
     Number,
+    /// The order of a norm: a plain number, or `"fro"` for 2.
+    Order,
     /// A plain number, or true or false.
     Scalar,
     /// True or false.
@@ -234,6 +236,10 @@ impl OpSpec {
             Outputs::One | Outputs::Numbered => (0..count).map(|number| number.to_string()).collect(),
         };
         if let Some(found) = names.iter().position(|name| name == out) {
+            return Ok(found);
+        }
+        // by number, as in Python's tuples
+        if let Some(found) = out.parse().ok().filter(|number| *number < names.len()) {
             return Ok(found);
         }
         let problem = Problem::new(Code::BadArgument, format!("this `{}` has no output `{out}`", self.name));

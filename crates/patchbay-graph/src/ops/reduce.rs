@@ -3,15 +3,16 @@
 //! Along a ragged axis only real tokens count: padding adds nothing to a sum, and is not among what is looked at.
 
 use super::{
-    Given, Kind, Op, OpSpec, Param, Typed, Work, bad, keyword, misfit, need, one, optional, ragged, row, tensor,
+    Arg, Given, Kind, Op, OpSpec, Param, Typed, Work, bad, keyword, misfit, need, one, optional, ragged, row, tensor,
 };
 use crate::dtype::DType;
 use crate::problem::{Problem, Result};
 use crate::shape::{Ragged, Shape};
 
 const KEEPDIM: Param = optional("keepdim", Kind::Flag, "false");
-const REDUCE: &[Param] = &[tensor("input"), optional("dim", Kind::Axes, "None"), KEEPDIM];
-const ALONG: &[Param] = &[tensor("input"), need("dim", Kind::Axis)];
+const DTYPE: Param = keyword("dtype", Kind::Type, "None");
+const REDUCE: &[Param] = &[tensor("input"), optional("dim", Kind::Axes, "None"), KEEPDIM, DTYPE];
+const ALONG: &[Param] = &[tensor("input"), need("dim", Kind::Axis), DTYPE];
 const SPREAD: &[Param] = &[
     tensor("input"),
     optional("dim", Kind::Axes, "None"),
@@ -33,7 +34,7 @@ pub(super) const OPS: &[OpSpec] = &[
     row(
         Op::Norm,
         "norm",
-        &[tensor("input"), optional("p", Kind::Number, "2"), optional("dim", Kind::Axes, "None"), KEEPDIM],
+        &[tensor("input"), optional("p", Kind::Order, "2"), optional("dim", Kind::Axes, "None"), KEEPDIM],
         norm,
         "vector norm over axes, or over all; `p` may be \"Infinity\"; its slope at 0 is 0",
     )
@@ -41,7 +42,7 @@ pub(super) const OPS: &[OpSpec] = &[
     row(
         Op::Prod,
         "prod",
-        &[tensor("input"), optional("dim", Kind::Axis, "None"), KEEPDIM],
+        &[tensor("input"), optional("dim", Kind::Axis, "None"), KEEPDIM, DTYPE],
         sum,
         "product along an axis, or of all",
     )
@@ -61,8 +62,7 @@ pub(super) const OPS: &[OpSpec] = &[
 
 fn sum(given: &Given<'_>) -> Result<Vec<Typed>> {
     let input = given.first()?;
-    let dtype = if input.dtype.is_float() { input.dtype } else { DType::I64 };
-    one(folded(given, input.shape)?, dtype)
+    one(folded(given, input.shape)?, added(given, input.dtype))
 }
 
 fn mean(given: &Given<'_>) -> Result<Vec<Typed>> {
@@ -73,7 +73,17 @@ fn mean(given: &Given<'_>) -> Result<Vec<Typed>> {
     if given.attrs.number("correction").is_some_and(|correction| !correction.is_finite()) {
         return Err(bad("`correction` is a finite number"));
     }
-    one(folded(given, input.shape)?, given.float(input)?)
+    one(folded(given, input.shape)?, float(given, input)?)
+}
+
+/// The type that `dtype` says; without it that of sums: whole numbers add up in i64.
+fn added(given: &Given<'_>, dtype: DType) -> DType {
+    given.attrs.dtype("dtype").unwrap_or(if dtype.is_float() { dtype } else { DType::I64 })
+}
+
+/// The type that `dtype` says, without it that of the argument: a float.
+fn float(given: &Given<'_>, input: &Arg<'_>) -> Result<DType> {
+    given.float(&Arg { dtype: given.attrs.dtype("dtype").unwrap_or(input.dtype), ..input.clone() })
 }
 
 fn norm(given: &Given<'_>) -> Result<Vec<Typed>> {
@@ -96,7 +106,7 @@ fn logsumexp(given: &Given<'_>) -> Result<Vec<Typed>> {
 fn along(given: &Given<'_>) -> Result<Vec<Typed>> {
     let input = given.first()?;
     given.attrs.axis_or("dim", input.shape, -1)?;
-    one(input.shape.clone(), given.float(input)?)
+    one(input.shape.clone(), float(given, input)?)
 }
 
 fn cumsum(given: &Given<'_>) -> Result<Vec<Typed>> {
@@ -105,7 +115,7 @@ fn cumsum(given: &Given<'_>) -> Result<Vec<Typed>> {
     if axis.is_some_and(|axis| input.shape.ragged.as_ref().is_some_and(|ragged| ragged.rows == axis)) {
         return Err(over_rows());
     }
-    one(input.shape.clone(), if input.dtype.is_float() { input.dtype } else { DType::I64 })
+    one(input.shape.clone(), added(given, input.dtype))
 }
 
 /// The shape without the axes of `dim`, or with size 1 there.

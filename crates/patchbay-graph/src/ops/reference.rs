@@ -89,7 +89,8 @@ is there, and then fails the request.
 
 `gradient`: whether `grad` may go through it. Where it says zero the derivative is zero wherever there is one; where it says
 none there is none, and `grad` refuses it. At ties and kinks gradients are PyTorch's: |x| and relu have slope 0 at 0, equal
-ones share the gradient of a full `max` and go halves in `maximum`, a norm has slope 0 at 0.
+ones share the gradient of a full `max` and go halves in `maximum`, what touches a bound of `clamp` gives its gradient to the
+bound, a norm has slope 0 at 0.
 
 `randn` draws element i of seed s from the SplitMix64 stream of s: the outputs number 2j and 2j + 1 (from 0) with j = ⌊i / 2⌋
 make u = (⌊first / 2^11⌋ + 1) / 2^53 and v = ⌊second / 2^11⌋ / 2^53, and √(−2 ln u) · cos(2πv) for even i, sin for odd i.

@@ -8,7 +8,7 @@ use super::create::sizes;
 use super::promote::promote;
 use super::reduce::even_axis;
 use super::{
-    Given, Kind, Op, OpSpec, Outputs, Param, Typed, Work, bad, misfit, need, one, optional, ragged, row, tensor,
+    Arg, Given, Kind, Op, OpSpec, Outputs, Param, Typed, Work, bad, misfit, need, one, optional, ragged, row, tensor,
 };
 use crate::problem::{Code, Problem, Result};
 use crate::shape::{MAX_RANK, Ragged, Shape};
@@ -166,7 +166,11 @@ fn permute(given: &Given<'_>) -> Result<Vec<Typed>> {
 
 fn squeeze(given: &Given<'_>) -> Result<Vec<Typed>> {
     let input = given.first()?.shape;
-    let axes = given.attrs.axes(input)?;
+    let axes = match given.attrs.ints("dim") {
+        // an empty list names no axes here
+        Some([]) => Vec::new(),
+        _ => given.attrs.axes(input)?,
+    };
     let token = |axis: usize| input.ragged.as_ref().is_some_and(|ragged| ragged.rows == axis) || input.is_ragged(axis);
     let kept: Vec<usize> =
         (0..input.rank()).filter(|axis| !axes.contains(axis) || input.dims[*axis] != 1 || token(*axis)).collect();
@@ -268,14 +272,20 @@ fn flip(given: &Given<'_>) -> Result<Vec<Typed>> {
 }
 
 fn cat(given: &Given<'_>) -> Result<Vec<Typed>> {
-    let first = given.first()?.shape;
+    // PyTorch passes over vectors of nothing
+    let is_nothing = |arg: &&Arg<'_>| arg.shape.dims == [0];
+    let parts: Vec<&Arg<'_>> = match given.args.iter().all(|arg| is_nothing(&arg)) {
+        true => given.args.iter().collect(),
+        false => given.args.iter().filter(|arg| !is_nothing(arg)).collect(),
+    };
+    let first = parts[0].shape;
     if let Some(scalar) = given.args.iter().position(|arg| arg.shape.rank() == 0) {
         return Err(misfit(format!("tensor {scalar} is a single number and has no axis to join along"))
             .hint("`stack` joins along a new axis"));
     }
     let axis = first.axis(given.attrs.int("dim").unwrap_or(0))?;
     let mut shape = first.clone();
-    for (number, arg) in given.args.iter().enumerate().skip(1) {
+    for (number, arg) in parts.iter().enumerate().skip(1) {
         let other = arg.shape;
         let fits =
             other.rank() == first.rank() && (0..first.rank()).all(|a| a == axis || other.dims[a] == first.dims[a]);
@@ -286,13 +296,13 @@ fn cat(given: &Given<'_>) -> Result<Vec<Typed>> {
         let total = shape.dims[axis].checked_add(other.dims[axis]);
         shape.dims[axis] = total.ok_or_else(|| Problem::new(Code::TooLarge, "more elements than can be counted"))?;
     }
-    shape.ragged = joined_rows(given, axis)?;
+    shape.ragged = joined_rows(given, &parts, axis)?;
     one(shape, promote(given.args))
 }
 
 /// The ragged axes of tensors laid one after the other.
-fn joined_rows(given: &Given<'_>, axis: usize) -> Result<Option<Ragged>> {
-    let shapes = || given.args.iter().map(|arg| arg.shape);
+fn joined_rows(given: &Given<'_>, parts: &[&Arg<'_>], axis: usize) -> Result<Option<Ragged>> {
+    let shapes = || parts.iter().map(|arg| arg.shape);
     let Some(found) = shapes().find_map(|shape| shape.ragged.as_ref()) else { return Ok(None) };
     if found.lengths(axis).is_some() {
         return Err(ragged(given.spec.name));

@@ -64,7 +64,11 @@ impl Product {
         }
         let mut sizes: BTreeMap<usize, usize> = BTreeMap::new();
         for (labels, shape) in operands.iter().zip(shapes) {
-            for (label, size) in labels.iter().zip(&shape.dims) {
+            for (axis, (label, size)) in labels.iter().zip(&shape.dims).enumerate() {
+                if labels[..axis].iter().zip(&shape.dims).any(|(other, own)| other == label && own != size) {
+                    let detail = format!("axes of shape {shape} with one label differ in size");
+                    return Err(misfit(detail).hint("a diagonal has equal sides"));
+                }
                 let known = sizes.entry(*label).or_insert(*size);
                 match (*known, *size) {
                     (a, b) if a == b => {}
