@@ -151,8 +151,8 @@ fn fits(param: &Param, value: &Value) -> bool {
     }
 }
 
-/// The values of the list that stands for several operands, if it is one and the values after it fit the parameters after it.
-/// After other arguments a list of plain numbers is an operand itself.
+/// The values of the list that stands for several operands, if it is one: what is no list of plain numbers, or what arguments
+/// follow that fit the parameters after it. Where no parameters follow, a list of plain numbers is an operand itself.
 fn listed<'a>(value: &'a Value, rest: &[Value], params: &[&'static Param]) -> Option<&'a [Value]> {
     let list = value.as_array()?;
     let rest_fits = rest.len() <= params.len() && rest.iter().zip(params).all(|(value, param)| fits(param, value));
@@ -160,8 +160,7 @@ fn listed<'a>(value: &'a Value, rest: &[Value], params: &[&'static Param]) -> Op
         Value::String(text) => non_finite(text).is_none(),
         item => item.is_object(),
     };
-    let tensors = !params.is_empty() || list.iter().any(named);
-    (rest_fits && tensors).then_some(list)
+    ((rest_fits && !params.is_empty()) || list.iter().any(named)).then_some(list)
 }
 
 /// Whole numbers that follow each other as arguments.

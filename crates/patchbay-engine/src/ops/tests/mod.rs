@@ -2,6 +2,7 @@
 
 mod random;
 mod recorded;
+mod rows;
 
 use std::collections::HashMap;
 

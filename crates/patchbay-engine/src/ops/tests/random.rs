@@ -15,18 +15,21 @@ use super::{Shelf, plan, run};
 use crate::values::candle_dtype;
 
 /// How often each operation is called.
-const CALLS: usize = 400;
+const CALLS: usize = 1000;
 /// How many of the calls must be right, so that the test means something.
 const TAKEN: usize = 10;
 
 const EQUATIONS: [&str; 9] =
     ["ij,jk->ik", "i,i", "ii->i", "ij->ji", "...ij,...kj->...ik", "bij,bjk", "i,j,k->", "ab,ab,ab->a", "i...->..."];
 
+/// Types and sizes of tensors.
+type Tensors = Vec<(GraphType, Vec<usize>)>;
+
 /// A call, and the sizes and types of the tensors that it names.
 #[derive(Clone, Debug)]
 struct RandomCall {
     node: Value,
-    tensors: Vec<(GraphType, Vec<usize>)>,
+    tensors: Tensors,
 }
 
 fn dims() -> impl Strategy<Value = Vec<usize>> {
@@ -64,11 +67,7 @@ fn dtype() -> impl Strategy<Value = GraphType> {
 }
 
 /// What stands for a parameter: a value, or a tensor for the name `@#`.
-fn argument(
-    param: &'static Param,
-    rank: usize,
-    base: Vec<usize>,
-) -> BoxedStrategy<(Value, Vec<(GraphType, Vec<usize>)>)> {
+fn argument(param: &'static Param, rank: usize, base: Vec<usize>) -> BoxedStrategy<(Value, Tensors)> {
     let rank = rank as i64;
     let ints = prop::collection::vec(-2i64..4, 0..4);
     let plain = |value: BoxedStrategy<Value>| value.prop_map(|value| (value, Vec::new())).boxed();
