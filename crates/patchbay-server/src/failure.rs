@@ -149,6 +149,7 @@ impl From<EngineError> for Failure {
             EngineError::Full => Self::new(503, "queue_full", error.to_string()).retry_after(1),
             EngineError::Stopped => Self::new(503, "model_unloaded", "the model was unloaded").retry_after(5),
             EngineError::Cancelled => Self::new(503, "cancelled", "the request was cancelled"),
+            EngineError::Refused(problem) => problem.into(),
             error @ EngineError::Failed(_) => Self::internal(error),
         }
     }
