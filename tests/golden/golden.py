@@ -135,9 +135,9 @@ class Golden:
         self.add(name, inputs | {"graph": nodes + saves}, expect, largest=largest)
 
     def write(self, folder: Path, about: dict, before: "Recorded"):
-        """Writes `golden.safetensors` and `golden.json`. Cases that were there before and are the same keep their bytes."""
+        """Writes `golden.safetensors` and `golden.json`. Cases that were there `before` keep their bytes."""
         cases = [before.same(case, self.tensors) or case for case in self.cases]
-        kept = {key for case in cases if case in before.cases.values() for key in before.keys(case)}
+        kept = {key for case in cases if case is before.cases.get(case["name"]) for key in before.keys(case)}
         keys = {key for case in cases for key in before.keys(case)}
         save_file({key: (before if key in kept else self).tensors[key] for key in keys}, folder / "golden.safetensors")
         about["made_with"] = before.about.get("made_with", {}) | about["made_with"]
@@ -162,13 +162,17 @@ class Recorded:
         return cls(about, cases, load_file(folder / "golden.safetensors"))
 
     def same(self, case: dict, tensors: Seen) -> dict | None:
-        """The case as it was recorded, if it asks for the same and its values are but rounding apart."""
+        """The case as it was recorded, if it asks for the same and no value moved by a tenth of what is allowed."""
         before = self.cases.get(case["name"], {})
         if any(before.get(part) != case[part] for part in ("request", "tolerance")):
             return None
-        pairs = {result: (self.tensors[key], tensors.get(case["expect"].get(result))) for result, key in before["expect"].items()}
-        alike = pairs.keys() == case["expect"].keys() and all(rounding_apart(*pair) for pair in pairs.values())
-        return before if alike else None
+        if before["expect"].keys() != case["expect"].keys():
+            return None
+        for result, key in case["expect"].items():
+            allowed = case["tolerance"].get(result, case["tolerance"]["of_largest"])
+            if not close(self.tensors[before["expect"][result]], tensors[key], allowed / 10):
+                return None
+        return before
 
     @staticmethod
     def keys(case: dict) -> list[str]:
@@ -176,12 +180,12 @@ class Recorded:
         return [*case["expect"].values(), *case.get("nnterp", {}).values()]
 
 
-def rounding_apart(left: Tensor, right: Tensor) -> bool:
-    """Whether the tensors are the same up to float32 rounding."""
-    if left.shape != right.shape or not left.isinf().equal(right.isinf()):
+def close(left: Tensor, right: Tensor, share: float) -> bool:
+    """Whether the tensors are apart by no more than this share of the largest finite value, infinities being equal."""
+    if left.shape != right.shape or not left[left.isinf()].equal(right[left.isinf()]):
         return False
-    apart = (left - right)[left.isfinite()].abs()
-    return apart.max().item() <= 1e-5 * left[left.isfinite()].abs().max().item()
+    finite = left.isfinite()
+    return bool(((left - right)[finite].abs() <= share * left[finite].abs().max()).all())
 
 
 def write_json(folder: Path, about: dict, cases: list[dict]):

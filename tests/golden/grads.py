@@ -1,17 +1,15 @@
-"""Gradients of a tiny model: with respect to every site, through writes, inputs and operations."""
-
-from collections.abc import Callable
-from typing import Any
+"""Gradients of a tiny model: with respect to every site, through writes, and from input to input."""
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from attribution import attribution
 from golden import Golden, Node, literal, op, part, put, save, short_noise
-from slopes import TOLERANCE, grad, live, row_slopes, slope, slopes
+from metrics import corners, metrics, operations
+from slopes import TOLERANCE, diff, diff_of, grad, live, row_slopes, slope, slopes
 from taps import Seen
 
-TOKENS = (7, 11)  # the logits of these two are told apart
 ROWS = ("short", "clean")
 
 
@@ -33,19 +31,8 @@ def gradient_cases(golden: Golden, thorough: bool):
         corners(golden)
 
 
-def diff(prefix: str = "") -> Node:
-    """The difference of two logits at each row's last token, `[B]`."""
-    return op("sub", *(f"{prefix}logits[:, -1, {token}]" for token in TOKENS))
-
-
-def diff_of(seen: Seen) -> Tensor:
-    """The same of a trace."""
-    last = seen["logits"][:, -1]
-    return last[:, TOKENS[0]] - last[:, TOKENS[1]]
-
-
 def every_site(golden: Golden):
-    """With respect to every site of every layer, rows of different length: each row has the gradient of its own number."""
+    """With respect to every site of every layer. Rows differ in length: each has the gradient of its own number."""
     runs = [live(golden, prompt) for prompt in ROWS]
     of = [diff_of(run).sum() for run in runs]
     expect = {site: row_slopes(of, runs, site) for site in runs[0]}
@@ -146,7 +133,12 @@ def between_inputs(golden: Golden):
         "gradients from one input to another",
         "layers.1.output",
         "layers.1.output",
-        ["clean/embed_tokens.output", "clean/layers.1.self_attn.probs", "clean/layers.1.output", "corrupt/layers.0.output"],
+        [
+            "clean/embed_tokens.output",
+            "clean/layers.1.self_attn.probs",
+            "clean/layers.1.output",
+            "corrupt/layers.0.output",
+        ],
     )
     case(
         "gradients from the start to another input's end",
@@ -154,48 +146,6 @@ def between_inputs(golden: Golden):
         "ln_final.output",
         ["clean/layers.*.output", "clean/ln_final.output", "corrupt/embed_tokens.output"],
     )
-
-
-def attribution(golden: Golden):
-    """Attribution patching: what the gradient says about putting clean values in, a layer at a time.
-
-    Its error is of second order, so that with a step half as long a fourth of it is left: `ratio` is the one over the other,
-    in squares summed over the layers.
-    """
-    clean, corrupt = golden.trace("clean"), live(golden, "corrupt")
-    layers = range(golden.model.config.num_hidden_layers)
-    place = "layers.*.output[:, -1]"
-    delta = torch.stack([clean[f"layers.{i}.output"][:, -1] - corrupt[f"layers.{i}.output"][:, -1] for i in layers])
-    scores = (slope(diff_of(corrupt).sum(), {None: corrupt}, place) * delta).sum(-1).detach()
-    steps = torch.tensor([1 / 32, 1 / 64])
-    inputs = {name: golden.input(name) for name in ("clean", "corrupt")}
-    graph = [
-        op("sum", diff("corrupt/"), id="of"),
-        op("sub", f"clean/{place}", f"corrupt/{place}", id="delta"),
-        op("sum", op("mul", op("grad", of="$of", wrt=f"corrupt/{place}"), "$delta"), dim=-1, id="scores"),
-        save("$scores", "scores"),
-    ]
-    total, squares = 0, torch.zeros(2)
-    for layer in layers:
-        target = f"step{layer}/layers.{layer}.output[:, -1]"
-        inputs[f"step{layer}"] = [golden.prompts["corrupt"]] * len(steps)
-        graph.append(put(target, op("add", target, op("mul", f"$delta[{layer}]", steps[:, None].tolist()))))
-        change = op("sub", diff(f"step{layer}/"), "$of")
-        error = op("sub", change, op("mul", f"$scores[{layer}]", steps.tolist()))
-        total = op("add", total, op("pow", error, 2))
-        changes = torch.cat([change_of(golden, layer, step * delta[layer]) - diff_of(corrupt) for step in steps])
-        squares += (changes.detach() - steps * scores[layer]) ** 2
-    graph += [op("sqrt", total, id="errors"), save(op("div", "$errors[0]", "$errors[1]"), "ratio")]
-    errors = squares.sqrt()
-    expect = {"scores": scores, "ratio": errors[0] / errors[1]}
-    assert 3.2 < expect["ratio"] < 4.8, expect
-    golden.add("attribution patching", {"inputs": inputs, "graph": graph}, expect, tolerance=TOLERANCE | {"ratio": 0.02})
-
-
-def change_of(golden: Golden, layer: int, delta: Tensor) -> Tensor:
-    """The number after this was added to the corrupt run's last token."""
-    edit = part(np.s_[:, -1], lambda value: value + delta)
-    return diff_of(golden.trace("corrupt", {f"layers.{layer}.output": edit}))
 
 
 def ragged_writes(golden: Golden):
@@ -255,7 +205,9 @@ def places(golden: Golden):
         op("sum", diff(), id="of"),
     ]
     expect = dict(zip(names, found))
-    golden.add("gradients between writes", {"input": golden.input("clean"), "graph": graph}, expect, tolerance=TOLERANCE)
+    golden.add(
+        "gradients between writes", {"input": golden.input("clean"), "graph": graph}, expect, tolerance=TOLERANCE
+    )
 
 
 def reused(golden: Golden):
@@ -305,7 +257,12 @@ def longer_ways(golden: Golden):
         put("short/layers.0.output[:, -1]", "corrupt/layers.2.output[:, -1]"),
     ]
     runs = dict(zip(names, (clean, corrupt, short)))
-    wrt = ["clean/embed_tokens.output", "clean/layers.*.self_attn.v", "corrupt/layers.1.resid_mid", "short/layers.0.output"]
+    wrt = [
+        "clean/embed_tokens.output",
+        "clean/layers.*.self_attn.v",
+        "corrupt/layers.1.resid_mid",
+        "short/layers.0.output",
+    ]
     slopes(golden, "gradients through three inputs", {"inputs": ids}, nodes, diff("short/"), diff_of(short), runs, wrt)
 
     corrupt = live(golden, "corrupt", {"layers.0.output": last(clean["layers.0.output"])})
@@ -346,118 +303,3 @@ def climbing(golden: Golden):
     expect = {"logits": moved["logits"][:, -1], "gain": diff_of(moved) - diff_of(clean), "slope": found[:, -1]}
     inputs = {name: golden.input("clean") for name in ("clean", "moved")}
     golden.add("a step along a gradient", {"inputs": inputs, "graph": graph}, expect)
-
-
-def metrics(golden: Golden):
-    """Numbers that are often asked about, and such as need only a part of the model."""
-    inputs, seen, clean = {"input": golden.input("clean")}, live(golden), live(golden, "corrupt")
-    runs = {None: seen}
-    wrt = ["layers.*.output[:, -1]", "layers.0.self_attn.heads", "layers.1.self_attn.probs"]
-    logits = seen["logits"][:, -1]
-    token = TOKENS[0]
-    log_prob = op("log", op("softmax", "logits[:, -1]", dim=-1))
-    slopes(golden, "gradients of all log probabilities", inputs, [], log_prob, logits.softmax(-1).log(), runs, wrt)
-    prob = "next_token_probs[:, 7]"
-    slopes(golden, "gradients of a probability", inputs, [], prob, logits.softmax(-1)[:, token], runs, wrt)
-
-    read = clean["logits"][:, -1].softmax(-1).detach()
-    nodes = [op("softmax", "clean/logits[:, -1]", dim=-1, id="p"), op("softmax", "corrupt/logits[:, -1]", dim=-1, id="q")]
-    of = op("mul", "$p", op("sub", op("log", "$p"), op("log", "$q")))
-    value = read * (read.log() - logits.softmax(-1).log())
-    both = {"inputs": {"clean": golden.input("corrupt"), "corrupt": golden.input("clean")}}
-    places = [f"corrupt/{place}" for place in wrt]
-    slopes(golden, "gradients of a divergence", both, nodes, of, value, {"corrupt": seen}, places)
-
-    hidden = seen["layers.1.output"][:, -1]
-    lens = golden.module("lm_head")(golden.module("final_norm")(hidden)).softmax(-1)[:, token]
-    node = op("softmax", op("project_on_vocab", "layers.1.output[:, -1]"), dim=-1, id="lens")
-    places = ["layers.1.output", "layers.1.mlp.up", "layers.0.self_attn.scores"]
-    slopes(golden, "gradients of the logit lens", inputs, [node], f"$lens[:, {token}]", lens, runs, places)
-
-    probe = short_noise(golden.model.config.hidden_size, seed=14)
-    of = op("mul", "layers.1.mlp.output[:, 1:]", literal(probe))
-    value = seen["layers.1.mlp.output"][:, 1:] * probe
-    places = ["layers.1.mlp.neurons", "layers.1.self_attn.q", "layers.0.output", "embed_tokens.output"]
-    slopes(golden, "gradients of a probe", inputs, [], of, value, runs, places)
-    of = op("sum", op("mul", "layers.1.self_attn.probs", "layers.1.self_attn.probs"), dim=[1, 3])
-    value = (seen["layers.1.self_attn.probs"] ** 2).sum((1, 3))
-    places = ["layers.1.self_attn.q_rot", "layers.1.self_attn.k", "layers.0.resid_mid", "layers.1.self_attn.scores"]
-    slopes(golden, "gradients of attention", inputs, [], of, value, runs, places)
-
-
-def operations(golden: Golden):
-    """Through each operation, weighted with a probe, and with respect to both of its arguments at once."""
-    first, second = "layers.1.output[0, :, :6]", "layers.0.output[0, :, :6]"
-    seen = live(golden)
-    x, y = seen["layers.1.output"][0, :, :6], seen["layers.0.output"][0, :, :6]
-    probe = short_noise(5, 6, seed=15)
-    graph, expect = [op("abs", first, id="size"), op("add", "$size", 0.5, id="positive"), weigh(probe)], {}
-    size = x.abs()
-    positive = size + 0.5
-
-    def case(name: str, value: Tensor, *args: Any, **options: Any):
-        node = op("sum", op("mul", op(name.split(" ")[0], *args, **options), "$probe"))
-        expect[name] = slope((value * probe).sum(), {None: seen}, [first, second])
-        assert expect[name].any(), name
-        graph.append(grad(node, [first, second], name))
-
-    for name in ("add", "sub", "mul", "maximum", "minimum"):
-        case(name, getattr(torch, name)(x, y), first, second)
-    case("div", y / positive, second, "$positive")
-    for name in ("neg", "abs", "exp", "sin", "cos", "tanh", "sigmoid", "relu"):
-        case(name, getattr(torch, name)(x), first)
-    for name in ("gelu", "silu"):
-        case(name, getattr(torch.nn.functional, name)(x), first)
-    for name in ("sqrt", "rsqrt", "log"):
-        case(name, getattr(torch, name)(positive), "$positive")
-    case("pow", x**2, first, 2)
-    case("pow cubed", x**3, first, 3)
-    case("pow of a fraction", positive**-1.5, "$positive", -1.5)
-    case("pow of two values", positive**y, "$positive", second)
-    case("pow of a number", 2.0**x, 2.0, first)
-    case("add alpha", x + 0.25 * y, first, second, alpha=0.25)
-    case("sub alpha", x - 0.25 * y, first, second, alpha=0.25)
-    case("gelu tanh", torch.nn.functional.gelu(x, approximate="tanh"), first, approximate="tanh")
-    case("sub it from a number", 1 - x, 1, first)
-    case("div a number by it", 1 / positive, 1, "$positive")
-    case("div by the sum", size / size.sum(-1, keepdim=True), "$size", op("sum", "$size", dim=-1, keepdim=True))
-    case("clamp", x.clamp(-0.5, 0.75), first, min=-0.5, max=0.75)
-    case("clamp below", x.clamp(min=0.25), first, min=0.25)
-    case("clamp above", x.clamp(max=0.25), first, max=0.25)
-    case("sum", (x * y).sum(), op("mul", first, second))
-    case("sum dim", (x * y).sum(0), op("mul", first, second), dim=0)
-    case("sum dims", (x * y).sum((0, 1), keepdim=True), op("mul", first, second), dim=[0, 1], keepdim=True)
-    case("mean", (x * y).mean(), op("mul", first, second))
-    case("mean dim", (x * y).mean(-1, keepdim=True), op("mul", first, second), dim=-1, keepdim=True)
-    case("softmax", x.softmax(-1), first, dim=-1)
-    case("softmax dim", x.softmax(0), first, dim=0)
-    case("mul a broadcast row", x[:1] * y, "layers.1.output[0, :1, :6]", second)
-    case("mul a broadcast column", x * y[:, 2:3], first, "layers.0.output[0, :, 2:3]")
-    golden.add("gradients of operations", {"input": golden.input("clean"), "graph": graph}, expect, tolerance=TOLERANCE)
-
-
-def weigh(probe: Tensor) -> Node:
-    """A tensor as the node `probe`."""
-    return op("mul", literal(probe), 1, id="probe")
-
-
-def corners(golden: Golden):
-    """At corners and ties, where a derivative is a convention: PyTorch's."""
-    place = "layers.1.output[0, :, :6]"
-    ramp = torch.arange(30.0).reshape(5, 6) % 5 // 2 - 1  # -1, 0 and 1
-    probe = short_noise(5, 6, seed=16)
-    graph, expect = [put(place, literal(ramp)), weigh(probe)], {}
-
-    def case(name: str, change: Callable[[Tensor], Tensor], *args: Any, **options: Any):
-        x = ramp.clone().requires_grad_()
-        [expect[name]] = torch.autograd.grad((change(x) * probe).sum(), x)
-        node = op("sum", op("mul", op(name.split(" ")[0], *args, **options), "$probe"))
-        graph.append(grad(node, place, name))
-
-    zero = torch.zeros(())
-    case("maximum", lambda x: torch.maximum(x, zero), place, 0)
-    case("minimum", lambda x: torch.minimum(zero, x), 0, place)
-    case("maximum of itself", lambda x: torch.maximum(x, x), place, place)
-    case("pow", lambda x: x**2, place, 2)
-    case("pow one", lambda x: x**1, place, 1)
-    golden.add("gradients at corners", {"input": golden.input("clean"), "graph": graph}, expect, tolerance=TOLERANCE)

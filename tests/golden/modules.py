@@ -1,5 +1,6 @@
 """Modules of a tiny model applied to values of all kinds, and gradients through them."""
 
+import re
 from copy import deepcopy
 from typing import Any
 
@@ -31,13 +32,13 @@ def module_cases(golden: Golden, thorough: bool):
 def apply(golden: Golden, name: str, value: Tensor) -> Tensor:
     """What the model's own module makes of `[1, S, D]`.
 
-    A block and its parts are applied by putting the value in at their input in a run over any tokens, so that they get the
-    mask and the positions that a sequence of this length has.
+    A block and its parts are applied by putting the value in at their input in a run over any tokens, so that they get
+    the mask and the positions that a sequence of this length has.
     """
-    layer, below = name.removeprefix("layers.")[:1], name.removeprefix("layers.")[1:]
-    if below not in ENDS or not name.startswith("layers."):
+    found = re.fullmatch(r"layers\.(\d+)(.*)", name)
+    if not found or found[2] not in ENDS:
         return bare_module(golden, name)(value)
-    into, out = ENDS[below]
+    layer, (into, out) = found[1], ENDS[found[2]]
     ids = [0] * value.shape[1]
     run = live_trace(golden.model, ids, {f"layers.{layer}.{into}": lambda *_: value})
     return run[f"layers.{layer}.{out}"]
@@ -73,7 +74,9 @@ def whole_sequences(golden: Golden):
     runs = [golden.trace(prompt) for prompt in ROWS]
     places = modules(1)
     with torch.no_grad():
-        expect = {name: stack_rows([apply(golden, name, run[site]) for run in runs], (1,)) for name, site in places.items()}
+        expect = {
+            name: stack_rows([apply(golden, name, run[site]) for run in runs], (1,)) for name, site in places.items()
+        }
         expect |= {"embed_tokens": golden.module("embed")(torch.tensor([[5, 3, 90], [3, 3, 0]]))}
     graph = [save(call(name, site), name) for name, site in places.items()]
     graph.append(save(call("embed_tokens", [[5, 3, 90], [3, 3, 0]]), "embed_tokens"))

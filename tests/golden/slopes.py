@@ -12,6 +12,7 @@ from taps import Edit, Seen, live_trace, stack_rows, token_axes
 
 Wrt = str | list[str]
 TOLERANCE = {"of_largest": 5e-5}
+TOKENS = (7, 11)  # the logits of these two are told apart
 Runs = dict[str | None, Seen]
 PLACE = re.compile(r"(?:(\w+)/)?(?:layers\.(\d+|\*|\[[\d,]+\])\.)?([a-z_.]+)(\[.*\])?")
 
@@ -19,6 +20,17 @@ PLACE = re.compile(r"(?:(\w+)/)?(?:layers\.(\d+|\*|\[[\d,]+\])\.)?([a-z_.]+)(\[.
 def live(golden: Golden, prompt: str = "clean", edits: dict[str, Edit] | None = None) -> Seen:
     """One prompt through the hooked model, on autograd's graph."""
     return live_trace(golden.model, golden.prompts[prompt], edits)
+
+
+def diff(prefix: str = "", tokens: tuple[int, int] = TOKENS) -> Node:
+    """The difference of two logits at each row's last token, `[B]`."""
+    return op("sub", *(f"{prefix}logits[:, -1, {token}]" for token in tokens))
+
+
+def diff_of(seen: Seen, tokens: tuple[int, int] = TOKENS) -> Tensor:
+    """The same of a trace."""
+    last = seen["logits"][:, -1]
+    return last[:, tokens[0]] - last[:, tokens[1]]
 
 
 def slope(of: Tensor, runs: Runs, wrt: Wrt) -> Tensor:
@@ -30,7 +42,9 @@ def slope(of: Tensor, runs: Runs, wrt: Wrt) -> Tensor:
     sites = [site] if layers is None else [f"layers.{layer}.{site}" for layer in numbers(layers, seen)]
     found = torch.autograd.grad(of, [seen[site] for site in sites], retain_graph=True)
     if index:
-        found = [torch.from_numpy(eval(f"gradient.numpy(){index}", {"gradient": gradient}).copy()) for gradient in found]
+        found = [
+            torch.from_numpy(eval(f"gradient.numpy(){index}", {"gradient": gradient}).copy()) for gradient in found
+        ]
     return found[0] if layers is None or layers.isdigit() else torch.stack(list(found))
 
 
@@ -49,11 +63,13 @@ def grad(of: Any, wrt: Wrt, name: str) -> Node:
 def slopes(golden: Golden, name: str, inputs: dict, nodes: list[Node], of: Any, value: Tensor, runs: Runs, wrt: Any):
     """A case that saves gradients of the sum of `of`, which is `value`, after these nodes.
 
-    `wrt` names the results, or is a list of sites, which are results under their own names. No gradient may be 0 all over.
+    `wrt` names the results, or is a list of sites, which are results under their own names. No gradient may be 0 all
+    over.
     """
     wrt = wrt if isinstance(wrt, dict) else {place: place for place in wrt}
     expect = {result: slope(value.sum(), runs, place) for result, place in wrt.items()}
-    assert all(found.any() for found in expect.values()), [name, [key for key, found in expect.items() if not found.any()]]
+    nothing = [result for result, found in expect.items() if not found.any()]
+    assert not nothing, f"{name}: {nothing}"
     graph = [*nodes, op("sum", of, id="of"), *(grad("$of", place, result) for result, place in wrt.items())]
     golden.add(name, inputs | {"graph": graph}, expect, tolerance=TOLERANCE)
 

@@ -62,7 +62,9 @@ def try_folder(url: str, folder: Path) -> int:
             for result, key in case["expect"].items():
                 share = off(case, result, answer["results"][result], tensors[key])
                 if isinstance(share, str) or share > 1:
-                    wrong.append(f"{result}: {share if isinstance(share, str) else f'{share:.1f} times what is allowed'}")
+                    wrong.append(
+                        f"{result}: {share if isinstance(share, str) else f'{share:.1f} times what is allowed'}"
+                    )
                 else:
                     worst = max(worst, (share, f"{case['name']}, {result}"))
         bad += bool(wrong)
