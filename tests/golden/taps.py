@@ -2,8 +2,8 @@
 
 `trace` runs one row through the model's own eager float32 forward. On the way it shows the value of each site (named
 and shaped as in section 2 of the protocol) to the edit that is given for it, puts back what the edit returns, and keeps
-the value as it went on; `live_trace` does the same on autograd's graph. What differs between architectures is one row of
-`ARCHITECTURES`: where transformers' module tree keeps each site.
+the value as it went on; `live_trace` does the same on autograd's graph. What differs between architectures is one
+row of `ARCHITECTURES`: where transformers' module tree keeps each site.
 """
 
 import sys
@@ -105,7 +105,7 @@ class Taps:
         self.seen: Seen = {}
 
     def visit(self, site: str, value: Tensor) -> Tensor:
-        """Shows the value to the site's edit. Where there is none the very same tensor comes back, unless it is live."""
+        """Shows the value to the site's edit. Where there is none the same tensor comes back, unless it is live."""
         edit = self.edits.get(site)
         if edit is None and not self.live:
             after = value
