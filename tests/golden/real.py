@@ -128,13 +128,14 @@ def gradients(golden: Golden, tokens: tuple[int, int]):
     """Of the difference of two names' logits: slices at three depths, through writes, between inputs; attribution."""
     inputs = {"input": golden.input("clean")}
     seen, of = live(golden), diff(tokens=tokens)
-    wrt = [f"layers.{layer}.output[:, -2:, :24]" for layer in DEPTHS]
-    wrt += [f"layers.{layer}.self_attn.probs[:, :3, -2:]" for layer in DEPTHS]
-    wrt += [
-        f"layers.15.{site}[:, :2, -2:, :16]"
-        for site in ("self_attn.q", "self_attn.k_rot", "self_attn.v", "self_attn.z")
-    ]
-    wrt += ["embed_tokens.output[:, 9, :64]", "layers.7.mlp.neurons[:, -1, :64]", "ln_final.input[:, -1, :64]"]
+    depths = f"[{','.join(map(str, DEPTHS))}]"
+    heads = ("self_attn.q", "self_attn.k_rot", "self_attn.v", "self_attn.z")
+    wrt = {
+        "outputs": f"layers.{depths}.output[:, -2:, :24]",
+        "attention": f"layers.{depths}.self_attn.probs[:, :3, -2:]",
+        "heads": [f"layers.15.{site}[:, :2, -2:, :16]" for site in heads],
+        "ends": ["embed_tokens.output[:, 9, :64]", "layers.7.mlp.neurons[:, -1, :64]", "ln_final.input[:, -1, :64]"],
+    }
     slopes(golden, "gradients of a logit difference", inputs, [], of, diff_of(seen, tokens), {None: seen}, wrt)
 
     vector, probs = short_noise(golden.model.config.hidden_size, seed=7), "layers.15.self_attn.probs"
