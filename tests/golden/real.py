@@ -134,7 +134,8 @@ def gradients(golden: Golden, tokens: tuple[int, int]):
         "outputs": f"layers.{depths}.output[:, -2:, :24]",
         "attention": f"layers.{depths}.self_attn.probs[:, :3, -2:]",
         "heads": [f"layers.15.{site}[:, :2, -2:, :16]" for site in heads],
-        "ends": ["embed_tokens.output[:, 9, :64]", "layers.7.mlp.neurons[:, -1, :64]", "ln_final.input[:, -1, :64]"],
+        "early": ["embed_tokens.output[:, 9, :64]", "layers.7.mlp.neurons[:, -1, :64]"],
+        "late": "ln_final.input[:, -1, :64]",
     }
     slopes(golden, "gradients of a logit difference", inputs, [], of, diff_of(seen, tokens), {None: seen}, wrt)
 
