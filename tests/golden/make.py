@@ -21,6 +21,7 @@ from golden import Golden, Recorded, greedy, made_with
 from grads import gradient_cases
 from models import TINY, Tiny, write
 from modules import module_cases
+from products import CASES
 from texts import text_cases
 from weights import weight_cases
 
@@ -46,6 +47,9 @@ def record(tiny: Tiny, folder: Path):
     gradient_cases(golden, tiny.thorough)
     module_cases(golden, tiny.thorough)
     weight_cases(golden, tiny.thorough)
+    if tiny.thorough:
+        for case in CASES:
+            case(golden)
     about = {"model_type": tiny.model_type, "made_with": made_with(), "greedy": continuation(model, choose)}
     golden.write(folder, about, before)
 

@@ -125,4 +125,8 @@ def corners(golden: Golden):
     case("maximum of itself", lambda x: torch.maximum(x, x), place, place)
     case("pow", lambda x: x**2, place, 2)
     case("pow one", lambda x: x**1, place, 1)
+    case("relu", torch.relu, place)
+    case("abs", torch.abs, place)
+    powers = [1.0, 2.0, 3.0, 1.0, 2.0, 3.0]
+    case("pow by numbers", lambda x: x ** torch.tensor(powers), place, powers)
     golden.add("gradients at corners", {"input": golden.input("clean"), "graph": graph}, expect, tolerance=TOLERANCE)
