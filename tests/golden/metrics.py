@@ -127,6 +127,7 @@ def corners(golden: Golden):
     case("pow one", lambda x: x**1, place, 1)
     case("relu", torch.relu, place)
     case("abs", torch.abs, place)
+    case("clamp", lambda x: x.clamp(-1, 0), place, min=-1, max=0)
     powers = [1.0, 2.0, 3.0, 1.0, 2.0, 3.0]
     case("pow by numbers", lambda x: x ** torch.tensor(powers), place, powers)
     golden.add("gradients at corners", {"input": golden.input("clean"), "graph": graph}, expect, tolerance=TOLERANCE)

@@ -1,5 +1,7 @@
 """Matrix products of weights and values: circuits, and the model's own steps redone with `matmul`."""
 
+import torch
+
 from golden import Golden, op, put, save
 from slopes import TOKENS, TOLERANCE, diff, diff_of, live, slope, slopes
 from weights import views, weights
@@ -53,8 +55,8 @@ def gradients(golden: Golden):
     """Through products of values with weights, of values with values, and of a write made of one."""
     seen, way = live(golden), weights(golden.model)["lm_head"].T[:, list(TOKENS)]
     inputs = {"input": golden.input("clean")}
-    of = op("sin", op("matmul", "layers.1.output[:, -1]", f"weights.W_U[:, {list(TOKENS)}]"))
-    value = (seen["layers.1.output"][:, -1] @ way).sin()
+    of = op("silu", op("matmul", "layers.1.output[:, -1]", f"weights.W_U[:, {list(TOKENS)}]"))
+    value = torch.nn.functional.silu(seen["layers.1.output"][:, -1] @ way)
     wrt = ["layers.1.output", "layers.0.self_attn.heads", "layers.1.mlp.up"]
     slopes(golden, "gradients through matmul with weights", inputs, [], of, value, {None: seen}, wrt)
 
