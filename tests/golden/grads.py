@@ -6,7 +6,7 @@ from torch import Tensor
 
 from attribution import attribution
 from golden import Golden, Node, literal, op, part, put, save, short_noise
-from metrics import corners, metrics, operations
+from metrics import corners, losses, metrics, operations
 from slopes import TOLERANCE, diff, diff_of, grad, live, row_slopes, slope, slopes
 from taps import Seen
 
@@ -27,6 +27,7 @@ def gradient_cases(golden: Golden, thorough: bool):
         longer_ways(golden)
         climbing(golden)
         metrics(golden)
+        losses(golden)
         operations(golden)
         corners(golden)
 

@@ -50,6 +50,42 @@ def metrics(golden: Golden):
     slopes(golden, "gradients of attention", inputs, [], of, value, runs, places)
 
 
+def losses(golden: Golden):
+    """Numbers that PyTorch has a name for, on the model's values."""
+    inputs, seen = {"input": golden.input("clean")}, live(golden)
+    ids, functional = golden.prompts["clean"], torch.nn.functional
+    logits, site = seen["logits"][0], "layers.1.output[:, -1]"
+    early, late = seen["layers.1.output"][:, -1], seen["layers.2.output"][:, -1]
+    wrt = ["layers.1.output", "layers.0.self_attn.q", "embed_tokens.output"]
+
+    def case(name: str, of: Any, value: Tensor):
+        slopes(golden, f"gradients of {name}", inputs, [], of, value, {None: seen}, wrt)
+
+    of = op("cross_entropy", "logits[0, :-1]", ids[1:])
+    case("the loss on the prompt", of, functional.cross_entropy(logits[:-1], torch.tensor(ids[1:])))
+    target = op("log_softmax", "logits[0, -1]", dim=-1)
+    probs = op("softmax", op("project_on_vocab", "layers.1.output[0, -1]"), dim=-1)
+    lens = golden.module("lm_head")(golden.module("final_norm")(early[0])).softmax(-1)
+    kl = functional.kl_div(logits[-1].log_softmax(-1), lens, reduction="sum")
+    case("a divergence of two depths", op("kl_div", target, probs, reduction="sum"), kl)
+    cosine = functional.cosine_similarity(early, late, dim=-1)
+    case("a cosine", op("cosine_similarity", site, "layers.2.output[:, -1]", dim=-1), cosine)
+    case("norms", op("norm", "layers.1.output", dim=-1), seen["layers.1.output"].norm(dim=-1))
+    case("a largest logit", op("logsumexp", op("mul", "logits[0, -1]", 4), dim=0), (4 * logits[-1]).logsumexp(0))
+    z = seen["layers.1.self_attn.z"]
+    node = op("einsum", equation="bhsd,bhtd->bst", operands=["layers.1.self_attn.z", "layers.1.self_attn.z"])
+    slopes(
+        golden,
+        "gradients of an einsum",
+        inputs,
+        [],
+        op("tanh", op("mul", node, 0.01)),
+        (0.01 * torch.einsum("bhsd,bhtd->bst", z, z)).tanh(),
+        {None: seen},
+        ["layers.1.self_attn.z", "layers.1.self_attn.v", "layers.0.mlp.up"],
+    )
+
+
 def operations(golden: Golden):
     """Through each operation, weighted with a probe, and with respect to both of its arguments at once."""
     first, second = "layers.1.output[0, :, :6]", "layers.0.output[0, :, :6]"
