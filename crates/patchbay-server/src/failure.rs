@@ -36,7 +36,10 @@ impl Failure {
     /// A fault of the server, not of the request.
     pub fn internal(error: impl fmt::Display) -> Self {
         tracing::error!(%error, "internal error");
-        Self::new(500, "internal", format!("the server failed: {error}"))
+        // what follows the first line is a backtrace, which is for the log
+        let error = error.to_string();
+        let first = error.lines().next().unwrap_or_default();
+        Self::new(500, "internal", format!("the server failed: {first}"))
             .hint("the request did not cause it; the server's log has more")
     }
 
