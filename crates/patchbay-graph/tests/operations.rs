@@ -22,7 +22,7 @@ fn typed(value: Value) -> (Vec<usize>, DType) {
 
 #[track_caller]
 fn refused(graph: Value, code: Code, pointer: &str, hint: &str) {
-    let problem = plan(graph).unwrap_err();
+    let problem = plan(graph).expect_err("it is refused");
     assert_eq!((problem.code, problem.pointer.as_str()), (code, pointer), "{problem}");
     assert!(problem.hint.as_deref().unwrap_or("").contains(hint), "{problem}: the hint has no {hint:?}");
 }

@@ -10,6 +10,7 @@ mod create;
 pub mod einsum;
 mod elementwise;
 mod index;
+mod joining;
 mod linear;
 mod loss;
 mod order;
@@ -181,6 +182,7 @@ pub const FAMILIES: &[(&str, &[OpSpec])] = &[
     ("Products", linear::OPS),
     ("Distances and losses", loss::OPS),
     ("Shape", shaping::OPS),
+    ("Joining and splitting", joining::OPS),
     ("Indexing", index::OPS),
     ("Making and casting", create::OPS),
 ];
