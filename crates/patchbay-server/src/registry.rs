@@ -25,6 +25,15 @@ pub enum Placed {
     Ready(Arc<Model>),
 }
 
+impl Placed {
+    /// The model.
+    pub fn model(&self) -> &Arc<Model> {
+        match self {
+            Self::Loading(model) | Self::Ready(model) => model,
+        }
+    }
+}
+
 impl Registry {
     fn read(&self) -> std::sync::RwLockReadGuard<'_, BTreeMap<String, Arc<Model>>> {
         self.models.read().unwrap_or_else(PoisonError::into_inner)

@@ -54,6 +54,15 @@ impl Node {
                 put("k", Some(json!(k)));
                 put("as", Some(json!(name)));
             }
+            Action::Call { module, value } => {
+                put("module", Some(json!(module)));
+                put("args", Some(json!([value.to_json()])));
+            }
+            Action::Grad { of, wrt, listed } => {
+                let sites: Vec<Value> = wrt.iter().map(|site| json!(site.to_string())).collect();
+                put("of", Some(of.to_json()));
+                put("wrt", if *listed { Some(json!(sites)) } else { sites.into_iter().next() });
+            }
             Action::Op { spec, args, attrs, out } => {
                 for param in spec.params {
                     let mut values = args.iter().filter(|(name, _)| *name == param.name).map(|(_, arg)| arg.to_json());

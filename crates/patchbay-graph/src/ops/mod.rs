@@ -222,6 +222,11 @@ impl OpSpec {
         (self.rule)(given)
     }
 
+    /// Whether a gradient passes through it.
+    pub fn has_derivative(&self) -> bool {
+        self.gradient == Gradient::Right
+    }
+
     /// Floating-point operations for one output, and bytes held on the way beside arguments and result.
     pub fn cost(&self, given: &Given<'_>, out: &Shape) -> (f64, u64) {
         self.work.of(given, out)

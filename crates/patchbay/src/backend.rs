@@ -1,0 +1,151 @@
+//! Who does the work of a command: this process, or a running server.
+
+use patchbay_graph::Encoding;
+use serde_json::Value;
+
+use crate::cli::{LookCommand, ModelsCommand, Place, TraceCommand};
+use crate::local::Local;
+use crate::remote::Remote;
+use crate::source::NamedSource;
+use crate::{print, request};
+
+/// Both give the same answers.
+pub(crate) enum Backend {
+    Here(Local),
+    There(Remote),
+}
+
+impl Backend {
+    /// Loads the models here, or takes them as names of the server's. Returns the names to ask for.
+    async fn open(place: &Place, models: &[String]) -> anyhow::Result<(Self, Vec<String>)> {
+        place.options.start_logging("warn")?;
+        if let Some(server) = &place.server {
+            return Ok((Self::There(Remote::new(server)?), models.to_vec()));
+        }
+        let sources = NamedSource::parse_all(models)?;
+        let names = sources.iter().map(|model| model.name.clone()).collect();
+        Ok((Self::Here(Local::load(place.options.settings()?, sources).await?), names))
+    }
+
+    async fn trace(&self, body: Value, accept: Encoding) -> anyhow::Result<Vec<u8>> {
+        match self {
+            Self::Here(local) => local.trace(body, accept).await,
+            Self::There(remote) => remote.trace(&body, accept).await,
+        }
+    }
+
+    async fn validate(&self, body: Value) -> anyhow::Result<Value> {
+        match self {
+            Self::Here(local) => local.validate(body).await,
+            Self::There(remote) => remote.post("/v1/validate", &body).await,
+        }
+    }
+
+    async fn models(&self) -> anyhow::Result<Value> {
+        match self {
+            Self::Here(local) => local.models(),
+            Self::There(remote) => remote.get("/v1/models").await,
+        }
+    }
+
+    async fn tree(&self, model: &str) -> anyhow::Result<Value> {
+        match self {
+            Self::Here(local) => local.tree(model),
+            Self::There(remote) => remote.get(&format!("/v1/models/{model}/tree")).await,
+        }
+    }
+
+    async fn checks(&self, model: &str) -> anyhow::Result<Value> {
+        match self {
+            Self::Here(local) => local.checks(model),
+            Self::There(remote) => remote.get(&format!("/v1/models/{model}/checks")).await,
+        }
+    }
+
+    async fn keep(&self, name: &str, file: &std::path::Path) -> anyhow::Result<()> {
+        match self {
+            Self::Here(local) => local.keep(name, file),
+            Self::There(remote) => remote.keep(name, file).await,
+        }
+    }
+}
+
+impl TraceCommand {
+    /// The one to do the work, and the body.
+    async fn prepare(&self) -> anyhow::Result<(Backend, Value)> {
+        let mut body = request::read(&self.file, &self.input)?;
+        let named = body.get("model").and_then(Value::as_str);
+        if self.model.is_none() && self.place.server.is_none() {
+            let hint =
+                named.map_or_else(String::new, |name| format!(" --model {name}=SOURCE loads what it calls `{name}`."));
+            anyhow::bail!(
+                "no model is given.{hint} --model SOURCE takes a folder, a .gguf file or a Hub id; with --server URL a \
+                 running server does the work"
+            );
+        }
+        let (backend, names) = Backend::open(&self.place, self.model.as_slice()).await?;
+        if let Some(name) = names.first() {
+            body["model"] = name.as_str().into();
+        }
+        for given in &self.tensor {
+            let (name, file) =
+                given.split_once('=').ok_or_else(|| anyhow::anyhow!("--tensor takes NAME=FILE, found `{given}`"))?;
+            backend.keep(name, file.as_ref()).await?;
+        }
+        Ok((backend, body))
+    }
+
+    /// Runs it, and writes the answer.
+    pub(crate) async fn trace(&self) -> anyhow::Result<()> {
+        let to_safetensors =
+            self.output.as_ref().and_then(|file| file.extension()).is_some_and(|extension| extension == "safetensors");
+        let (backend, body) = self.prepare().await?;
+        let answer = backend.trace(body, if to_safetensors { Encoding::Safetensors } else { Encoding::Json }).await?;
+        print::answer(&answer, self.output.as_deref())
+    }
+
+    /// Says what it would do.
+    pub(crate) async fn validate(&self) -> anyhow::Result<()> {
+        let (backend, body) = self.prepare().await?;
+        let answer = backend.validate(body).await?;
+        print::answer(&serde_json::to_vec_pretty(&answer)?, self.output.as_deref())
+    }
+}
+
+impl ModelsCommand {
+    /// Describes them.
+    pub(crate) async fn models(&self) -> anyhow::Result<()> {
+        if self.place.server.is_none() && self.models.is_empty() {
+            anyhow::bail!("give the models to load and describe, or --server URL for those of a running server");
+        }
+        let (backend, names) = Backend::open(&self.place, &self.models).await?;
+        let mut list = backend.models().await?;
+        if let Some(data) = list["data"].as_array_mut().filter(|_| !names.is_empty()) {
+            data.retain(|model| names.iter().any(|name| model["id"] == name.as_str()));
+        }
+        if self.json { print::json(&list) } else { print::models(&list) }
+    }
+}
+
+impl LookCommand {
+    async fn open(&self) -> anyhow::Result<(Backend, String)> {
+        let (backend, mut names) = Backend::open(&self.place, std::slice::from_ref(&self.model)).await?;
+        Ok((backend, names.remove(0)))
+    }
+
+    /// Lists its sites.
+    pub(crate) async fn tree(&self) -> anyhow::Result<()> {
+        let (backend, name) = self.open().await?;
+        let tree = backend.tree(&name).await?;
+        if self.json { print::json(&tree) } else { print::tree(&tree) }
+    }
+
+    /// Shows what its checks found.
+    pub(crate) async fn check(&self) -> anyhow::Result<()> {
+        let (backend, name) = self.open().await?;
+        let checks = backend.checks(&name).await?;
+        if self.json { print::json(&checks) } else { print::checks(&checks) }?;
+        anyhow::ensure!(checks["passed"] == true, "a check failed");
+        Ok(())
+    }
+}

@@ -1,0 +1,123 @@
+//! A patchbay of its own for each test.
+
+use std::io::{BufRead, BufReader};
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use reqwest::{Client, Method, RequestBuilder, Response, StatusCode};
+use serde_json::Value;
+
+/// How long a load may take.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+/// A running server; it is killed when it is dropped.
+pub(crate) struct Server {
+    child: Child,
+    url: String,
+    client: Client,
+}
+
+/// The program, without the settings of whoever runs the tests.
+pub(crate) fn patchbay() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_patchbay"));
+    for (name, _) in std::env::vars_os() {
+        if name.to_string_lossy().starts_with("PATCHBAY_") {
+            command.env_remove(name);
+        }
+    }
+    command
+}
+
+/// The folder of a golden model.
+pub(crate) fn golden(name: &str) -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../tests/golden").join(name)
+}
+
+impl Server {
+    /// Starts a server with these arguments on a free port, and waits until it listens.
+    pub(crate) fn start(arguments: &[&str]) -> Self {
+        let mut child =
+            patchbay().args(["serve", "--port", "0"]).args(arguments).stdout(Stdio::piped()).spawn().unwrap();
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        let url = line.trim().strip_prefix("listening on ").unwrap_or_else(|| panic!("{line:?}")).to_owned();
+        Self { child, url, client: Client::builder().no_proxy().build().unwrap() }
+    }
+
+    /// A server with one golden model, ready.
+    pub(crate) async fn with(model: &str) -> Self {
+        let source = format!("{model}={}", golden(model).display());
+        let server = Self::start(&["--model", &source]);
+        server.ready().await;
+        server
+    }
+
+    /// Waits until every model is ready.
+    pub(crate) async fn ready(&self) {
+        let begin = Instant::now();
+        loop {
+            let response = self.get("/readyz").await;
+            match response.status() {
+                StatusCode::OK => return,
+                status => assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE),
+            }
+            let problem: Value = response.json().await.unwrap();
+            assert!(begin.elapsed() < PATIENCE && problem["code"] != "model_failed", "{problem}");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    /// `http://HOST:PORT`.
+    pub(crate) fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// The process's number.
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// A request.
+    pub(crate) fn request(&self, method: Method, path: &str) -> RequestBuilder {
+        self.client.request(method, format!("{}{path}", self.url))
+    }
+
+    /// Gets a path.
+    pub(crate) async fn get(&self, path: &str) -> Response {
+        self.request(Method::GET, path).send().await.unwrap()
+    }
+
+    /// Posts a body.
+    pub(crate) async fn post(&self, path: &str, body: &Value) -> Response {
+        self.request(Method::POST, path).json(body).send().await.unwrap()
+    }
+
+    /// Runs a trace that has to succeed.
+    pub(crate) async fn trace(&self, body: &Value) -> Value {
+        let response = self.post("/v1/trace", body).await;
+        let status = response.status();
+        let answer: Value = response.json().await.unwrap();
+        assert_eq!(status, StatusCode::OK, "{body}\n{answer}");
+        answer
+    }
+
+    /// Posts a body that has to be refused with this status, and gives the problem.
+    pub(crate) async fn refused(&self, path: &str, body: &Value, status: u16) -> Value {
+        let response = self.post(path, body).await;
+        let (found, media) = (response.status(), response.headers()["content-type"].clone());
+        let problem: Value = response.json().await.unwrap();
+        assert_eq!(found, status, "{body}\n{problem}");
+        assert_eq!(media, "application/problem+json");
+        assert_eq!(problem["status"], status);
+        problem
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // It may have ended by itself, which a test that cares about it has seen.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
