@@ -116,6 +116,9 @@ fn split(given: &Given<'_>) -> Result<Vec<Typed>> {
         }
         _ => {
             let listed = given.attrs.ints("split_size_or_sections").unwrap_or(&[]);
+            if listed.len() > MOST_PARTS {
+                return Err(Problem::new(Code::TooLarge, format!("{} parts; there may be {MOST_PARTS}", listed.len())));
+            }
             let listed = listed.iter().map(|int| usize::try_from(*int).ok()).collect::<Option<Vec<_>>>();
             let listed = listed.ok_or_else(|| bad("sections are 0 or more"))?;
             let total = listed.iter().try_fold(0usize, |sum, part| sum.checked_add(*part));

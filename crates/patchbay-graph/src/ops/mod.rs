@@ -2,7 +2,7 @@
 //!
 //! Adding an operation is one row of a family's table here, with its name in [`Op`], and one function in the executor. A row
 //! says what the arguments are ([`Param`]), how shape and type of each output follow from them ([`Rule`]), whether it has a
-//! derivative ([`Gradient`]) and what it costs ([`Work`]); [`reference`] writes the table as a page.
+//! derivative ([`Gradient`]) and what it costs ([`Work`]); [`reference()`] writes the table as a page.
 
 mod args;
 mod compare;
