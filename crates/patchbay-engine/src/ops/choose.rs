@@ -3,7 +3,7 @@
 use candle_core::{Result, Tensor};
 use patchbay_graph::ops::Op;
 
-use super::{Call, host};
+use super::{Call, broadcast, host};
 use crate::values::candle_dtype;
 
 impl Call<'_> {
@@ -53,7 +53,7 @@ impl Call<'_> {
 
     fn branch(&self, tensor: &Tensor, dims: &[usize]) -> Result<Tensor> {
         match self.dtype.is_float() {
-            true => tensor.to_dtype(self.work())?.broadcast_as(dims),
+            true => broadcast(&tensor.to_dtype(self.work())?, dims),
             false => host::of_ints(host::ints(tensor)?, tensor.dims(), self.dtype, self.device)?.broadcast_as(dims),
         }
     }
