@@ -145,9 +145,7 @@ impl<'a> Ways<'a> {
                 // whole numbers and truth values have no derivative, whatever they are made of
                 Source::Op { spec, .. } if !value.dtype.is_float() => ways.blocked = Some(spec.name),
                 Source::Read(read) => ways.follow(read.input, places[id], &mut open),
-                Source::Op { spec, args, .. } if spec.has_derivative() && built.values[id].dtype.is_float() => {
-                    open.extend(args);
-                }
+                Source::Op { spec, args, .. } if spec.has_derivative() => open.extend(args),
                 Source::Op { spec, .. } => ways.blocked = Some(spec.name),
                 Source::Grad { .. } => {
                     let problem = Problem::new(Code::NoGradient, "gradients of gradients are not taken");
