@@ -25,9 +25,9 @@ pub struct Failure {
 }
 
 impl Failure {
-    /// A failure of the given kind.
+    /// A failure of the given kind. What a request quotes at length is cut short.
     pub fn new(status: u16, code: &str, detail: impl Into<String>) -> Self {
-        Self { status, code: code.into(), detail: detail.into(), pointer: None, hint: None, retry_after: None }
+        Self { status, code: code.into(), detail: shorten(detail.into()), pointer: None, hint: None, retry_after: None }
     }
 
     /// A fault of the server, not of the request.
@@ -40,7 +40,7 @@ impl Failure {
     /// Adds a way to mend it.
     #[must_use]
     pub fn hint(mut self, hint: impl Into<String>) -> Self {
-        self.hint = Some(hint.into());
+        self.hint = Some(shorten(hint.into()));
         self
     }
 
@@ -76,6 +76,16 @@ impl Failure {
             pointer: self.pointer.clone(),
             hint: self.hint.clone(),
         }
+    }
+}
+
+/// Characters of a message.
+const LONGEST_MESSAGE: usize = 1000;
+
+fn shorten(text: String) -> String {
+    match text.char_indices().nth(LONGEST_MESSAGE) {
+        None => text,
+        Some((end, _)) => format!("{}…", &text[..end]),
     }
 }
 

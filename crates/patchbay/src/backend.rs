@@ -37,28 +37,28 @@ impl Backend {
     async fn validate(&self, body: Value) -> anyhow::Result<Value> {
         match self {
             Self::Here(local) => local.validate(body).await,
-            Self::There(remote) => remote.post("/v1/validate", &body).await,
+            Self::There(remote) => remote.post(&["validate"], &body).await,
         }
     }
 
     async fn models(&self) -> anyhow::Result<Value> {
         match self {
             Self::Here(local) => local.models(),
-            Self::There(remote) => remote.get("/v1/models").await,
+            Self::There(remote) => remote.get(&["models"]).await,
         }
     }
 
     async fn tree(&self, model: &str) -> anyhow::Result<Value> {
         match self {
             Self::Here(local) => local.tree(model),
-            Self::There(remote) => remote.get(&format!("/v1/models/{model}/tree")).await,
+            Self::There(remote) => remote.get(&["models", model, "tree"]).await,
         }
     }
 
     async fn checks(&self, model: &str) -> anyhow::Result<Value> {
         match self {
             Self::Here(local) => local.checks(model),
-            Self::There(remote) => remote.get(&format!("/v1/models/{model}/checks")).await,
+            Self::There(remote) => remote.get(&["models", model, "checks"]).await,
         }
     }
 

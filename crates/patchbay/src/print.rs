@@ -4,7 +4,6 @@ use std::io::Write;
 use std::path::Path;
 
 use anyhow::Context;
-use patchbay_server::Failure;
 use serde_json::Value;
 
 /// Prints text on standard output. A reader that has seen enough and closed the pipe is no error.
@@ -22,12 +21,8 @@ fn bytes(bytes: &[u8]) -> anyhow::Result<()> {
 
 /// Prints what went wrong on standard error: a refusal in the words of the server, with its place and hint.
 pub(crate) fn error(error: &anyhow::Error) {
-    let said = match error.downcast_ref::<Failure>() {
-        Some(failure) => failure.to_string(),
-        None => format!("{error:#}"),
-    };
     // Nothing is left to be told where even this cannot be written.
-    let _ = writeln!(std::io::stderr(), "error: {said}");
+    let _ = writeln!(std::io::stderr(), "error: {error:#}");
 }
 
 /// Writes an answer to a file, or prints it with a newline at the end.
