@@ -2,7 +2,11 @@
 
 #![allow(clippy::unwrap_used, reason = "a test stops where something fails")]
 
+mod answers;
 mod contract;
 mod golden;
+mod problems;
 mod server;
 mod smollm2;
+mod tensors;
+mod tokens;

@@ -93,6 +93,11 @@ impl Server {
         self.request(Method::POST, path).json(body).send().await.unwrap()
     }
 
+    /// Puts a body.
+    pub(crate) async fn put(&self, path: &str, body: &Value) -> Response {
+        self.request(Method::PUT, path).json(body).send().await.unwrap()
+    }
+
     /// Runs a trace that has to succeed.
     pub(crate) async fn trace(&self, body: &Value) -> Value {
         let response = self.post("/v1/trace", body).await;

@@ -33,5 +33,6 @@ pub fn router(service: Arc<Service>) -> Router {
         .method_not_allowed_fallback(reply::wrong_method)
         .layer(CatchPanicLayer::custom(reply::panicked))
         .layer(middleware::from_fn(leftover::read_on))
-        .layer(TraceLayer::new_for_http())
+        // what failed for a fault of the server is logged where that is known
+        .layer(TraceLayer::new_for_http().on_failure(()))
 }
