@@ -4,7 +4,10 @@
 
 mod answers;
 mod contract;
+mod folder;
 mod golden;
+mod hub;
+mod models;
 mod problems;
 mod server;
 mod smollm2;

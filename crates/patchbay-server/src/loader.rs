@@ -13,6 +13,9 @@ use crate::model::{Loaded, Model, State};
 use crate::settings::Settings;
 use crate::wire::model::{LoadProgress, LoadRequest, ModelFacts};
 
+/// The target under which it is logged that a load failed, for those who say so in another way.
+pub const FAILED_LOAD: &str = "patchbay_server::failed_load";
+
 /// What to load, and how.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LoadPlan {
@@ -60,7 +63,7 @@ pub(crate) fn start(model: Arc<Model>, settings: &Settings) {
                 model.set(State::Ready(Arc::new(loaded)));
             }
             Err(reason) => {
-                tracing::error!(model = %name, %reason, "loading failed");
+                tracing::error!(target: FAILED_LOAD, model = %name, %reason, "loading failed");
                 model.set(State::Failed(reason));
             }
         }

@@ -1,6 +1,7 @@
 //! Who does the work of a command: this process, or a running server.
 
 use patchbay_graph::Encoding;
+use patchbay_server::loader::FAILED_LOAD;
 use serde_json::Value;
 
 use crate::cli::{LookCommand, ModelsCommand, Place, TraceCommand};
@@ -18,7 +19,8 @@ pub(crate) enum Backend {
 impl Backend {
     /// Loads the models here, or takes them as names of the server's. Returns the names to ask for.
     async fn open(place: &Place, models: &[String]) -> anyhow::Result<(Self, Vec<String>)> {
-        place.options.start_logging("warn")?;
+        // Why a load failed is what the command ends with.
+        place.options.start_logging(&format!("warn,{FAILED_LOAD}=off"))?;
         if let Some(server) = &place.server {
             return Ok((Self::There(Remote::new(server)?), models.to_vec()));
         }
