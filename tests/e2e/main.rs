@@ -3,7 +3,9 @@
 #![allow(clippy::unwrap_used, reason = "a test stops where something fails")]
 
 mod answers;
+mod commands;
 mod contract;
+mod faults;
 mod folder;
 mod golden;
 mod hub;

@@ -33,7 +33,10 @@ impl Failure {
     /// A fault of the server, not of the request.
     pub fn internal(error: impl fmt::Display) -> Self {
         tracing::error!(%error, "internal error");
-        Self::new(500, "internal", format!("the server failed: {error}"))
+        let said = error.to_string();
+        // what follows may be a backtrace, which is for the log alone
+        let first = said.lines().next().unwrap_or_default();
+        Self::new(500, "internal", format!("the server failed: {first}"))
             .hint("the request did not cause it; the server's log has more")
     }
 
@@ -145,7 +148,9 @@ impl From<Problem> for Failure {
 impl From<EngineError> for Failure {
     fn from(error: EngineError) -> Self {
         match error {
-            EngineError::Full => Self::new(503, "queue_full", error.to_string()).retry_after(1),
+            EngineError::Full => Self::new(503, "queue_full", "as many requests as may wait are waiting")
+                .hint("ask again after a while; the server's setting is `queue`")
+                .retry_after(1),
             EngineError::Stopped => Self::new(503, "model_unloaded", "the model was unloaded").retry_after(5),
             EngineError::Cancelled => Self::new(503, "cancelled", "the request was cancelled"),
             error @ EngineError::Failed(_) => Self::internal(error),

@@ -2,7 +2,7 @@
 
 use patchbay_graph::Encoding;
 use patchbay_server::loader::FAILED_LOAD;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::cli::{LookCommand, ModelsCommand, Place, TraceCommand};
 use crate::local::Local;
@@ -101,9 +101,19 @@ impl TraceCommand {
     pub(crate) async fn trace(&self) -> anyhow::Result<()> {
         let to_safetensors =
             self.output.as_ref().and_then(|file| file.extension()).is_some_and(|extension| extension == "safetensors");
-        let (backend, body) = self.prepare().await?;
-        let answer = backend.trace(body, if to_safetensors { Encoding::Safetensors } else { Encoding::Json }).await?;
-        print::answer(&answer, self.output.as_deref())
+        let (backend, mut body) = self.prepare().await?;
+        // The name of the file decides before what the body says.
+        if let (true, Some(body)) = (to_safetensors, body.as_object_mut()) {
+            let output = body.entry("output").or_insert_with(|| json!({}));
+            output.as_object_mut().map(|output| output.insert("encoding".to_owned(), "safetensors".into()));
+        }
+        let binary = body["output"]["encoding"] == "safetensors";
+        let answer = backend.trace(body, Encoding::Json).await?;
+        match &self.output {
+            // A newline at its end would make it another file.
+            None if binary => print::bytes(&answer),
+            file => print::answer(&answer, file.as_deref()),
+        }
     }
 
     /// Says what it would do.

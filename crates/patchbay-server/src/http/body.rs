@@ -109,3 +109,38 @@ fn too_large(limit: usize) -> Failure {
         "keep large tensors on the server with PUT /v1/tensors/{name}, or have the operator raise max_body_bytes";
     Failure::new(413, "too_large", format!("the body is longer than max_body_bytes, {limit}")).hint(hint)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::pin::Pin;
+    use std::task::{Context, Poll};
+
+    use axum::http::header::CONTENT_TYPE;
+    use http_body::Frame;
+
+    use super::*;
+    use crate::Settings;
+
+    /// A body that begins and never goes on.
+    struct Stalled(Option<Bytes>);
+
+    impl http_body::Body for Stalled {
+        type Data = Bytes;
+        type Error = axum::Error;
+
+        fn poll_frame(
+            mut self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+        ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+            self.0.take().map_or(Poll::Pending, |bytes| Poll::Ready(Some(Ok(Frame::data(bytes)))))
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_body_that_stops_coming_is_given_up() {
+        let body = Body::new(Stalled(Some(Bytes::from_static(b"{"))));
+        let request = Request::put("/").header(CONTENT_TYPE, JSON).body(body).unwrap();
+        let failure = JsonBody::from_request(request, &Service::new(Settings::default())).await.unwrap_err();
+        assert_eq!((failure.status, failure.code.as_str()), (408, "request_timeout"));
+    }
+}
