@@ -193,7 +193,7 @@ fn mistakes_name_the_file_or_the_flag() {
     for (arguments, says) in [
         (vec!["trace", &missing, "--model", model], vec!["missing.json", "cannot be read"]),
         (vec!["trace", &broken, "--model", model], vec!["broken.json", "not valid JSON", "line 1"]),
-        (vec!["trace", &number, "--model", model], vec!["number.json", "neither"]),
+        (vec!["trace", &number, "--model", model], vec!["number.json"]),
         (vec!["trace", &graph, "--model", model], vec!["graph.json", "--input"]),
         (vec!["trace", &file], vec!["--model tiny=SOURCE"]),
         (vec!["trace", &file, "--model", model], vec!["`@joy`", "/graph/0/vector"]),

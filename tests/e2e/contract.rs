@@ -24,9 +24,8 @@ async fn the_docs_page_asks_no_other_host() {
     let server = Server::start(&[]);
     let page = server.get("/docs/").await.text().await.unwrap();
     assert!(page.contains("swagger-ui"), "{page}");
-    for reference in page.split(['"', '\'']).filter(|text| text.contains("://")) {
-        panic!("the page refers to {reference}");
-    }
+    let elsewhere: Vec<&str> = page.split(['"', '\'']).filter(|text| text.contains("://")).collect();
+    assert!(elsewhere.is_empty(), "the page refers to {elsewhere:?}");
     for part in page.split('"').filter(|text| text.starts_with("./") && !text.contains(' ')) {
         let response = server.get(&format!("/docs/{}", part.trim_start_matches("./"))).await;
         assert_eq!(response.status(), 200, "{part}");

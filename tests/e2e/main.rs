@@ -5,6 +5,7 @@
 mod answers;
 mod commands;
 mod contract;
+mod docs;
 mod faults;
 mod folder;
 mod golden;
@@ -13,5 +14,6 @@ mod models;
 mod problems;
 mod server;
 mod smollm2;
+mod sweeps;
 mod tensors;
 mod tokens;

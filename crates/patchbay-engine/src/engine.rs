@@ -11,7 +11,7 @@ use patchbay_model::Decoder;
 use tokio::sync::oneshot;
 
 use crate::job::{Job, Outcome};
-use crate::walk;
+use crate::run;
 
 /// How an engine works.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -134,7 +134,7 @@ fn work(decoder: &Decoder, jobs: &Receiver<Waiting>, queued: &AtomicUsize) {
 
 /// A job that panics fails alone.
 fn guarded(decoder: &Decoder, job: &Job) -> Result<Outcome, EngineError> {
-    catch_unwind(AssertUnwindSafe(|| walk::run(decoder, job))).unwrap_or_else(|panic| {
+    catch_unwind(AssertUnwindSafe(|| run::run(decoder, job))).unwrap_or_else(|panic| {
         let message =
             panic.downcast_ref::<String>().map(String::as_str).or_else(|| panic.downcast_ref::<&str>().copied());
         tracing::error!(message, "a job panicked");

@@ -87,6 +87,9 @@ pub struct TokenScore {
 pub struct Receipt {
     /// Number of the node in the request's list.
     pub node: usize,
+    /// The cell of a sweep: its place on every axis.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cell: Option<Vec<usize>>,
     /// The site.
     pub site: String,
     /// Name of the input.
@@ -106,6 +109,9 @@ pub struct Usage {
     pub prompt_tokens: usize,
     /// Tokens generated.
     pub new_tokens: usize,
+    /// Cells of a sweep.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cells: Option<usize>,
     /// Walks through the layers.
     pub passes: usize,
     /// Blocks run, over all passes.

@@ -4,12 +4,15 @@
 //! worker packs the rows of all its inputs into one matrix without padding and walks the layers once a pass (`walk`). At each
 //! site that the plan names, the visitor (`visit`) carries out the plan's steps: reads gather blocks out of the packed value,
 //! writes scatter them into it (`part`), and operations run as soon as their arguments are known (`values`, `ops`).
+mod backward;
 pub mod engine;
 pub mod job;
 mod layout;
+mod module;
 mod ops;
 mod part;
 mod ragged;
+mod run;
 mod tokens;
 mod values;
 mod visit;

@@ -2,12 +2,13 @@
 
 use std::collections::HashMap;
 
-use candle_core::{Device, Result, Tensor};
+use candle_core::{Device, Result, Tensor, Var};
 use patchbay_graph::literal::Literal;
 use patchbay_graph::plan::{Plan, Source, ValueId};
 use patchbay_graph::selection::Placement;
 use patchbay_model::Decoder;
 
+use crate::module;
 use crate::ops::Call;
 use crate::part;
 
@@ -34,7 +35,25 @@ impl<'a> Values<'a> {
         let writes = plan.writes.iter().map(|write| write.value);
         let skips = plan.skips.iter().filter_map(|skip| skip.with);
         results.chain(kept).chain(writes).chain(skips).for_each(|id| needed[id] = usize::MAX);
+        if !plan.gradients.is_empty() {
+            // the way back passes by them once more
+            needed.fill(usize::MAX);
+        }
         Self { plan, stored, decoder, tensors: vec![None; plan.values.len()], needed }
+    }
+
+    /// The same values for a stage that is run again by another decoder: those in `leaves` are variables, and nothing is let
+    /// go.
+    pub(crate) fn again(&self, decoder: &'a Decoder, leaves: &[ValueId]) -> Result<(Values<'a>, Vec<(ValueId, Var)>)> {
+        let needed = vec![usize::MAX; self.needed.len()];
+        let mut again = Self { decoder, tensors: self.tensors.clone(), needed, ..*self };
+        let mut variables = Vec::with_capacity(leaves.len());
+        for id in leaves {
+            let variable = Var::from_tensor(self.get(*id)?)?;
+            again.tensors[*id] = Some(variable.as_tensor().clone());
+            variables.push((*id, variable));
+        }
+        Ok((again, variables))
     }
 
     /// Makes everything that needs no pass.
@@ -70,7 +89,11 @@ impl<'a> Values<'a> {
                 Some(tensor) => tensor.to_device(device)?,
                 None => candle_core::bail!("`@{name}` was not given to the engine"),
             },
-            Source::Read(_) => candle_core::bail!("a read is made by a pass, not computed"),
+            Source::Read(_) | Source::Grad { .. } => candle_core::bail!("value {id} is made by a pass, not computed"),
+            Source::Weight(weight) => module::weight(self.decoder, weight)?,
+            Source::Call { module, of } => {
+                module::call(self.decoder, *module, self.get(*of)?, &self.plan.values[*of].shape, &value.shape)?
+            }
             Source::Index { of, selection } => {
                 let blocks = selection.blocks(&Placement::of_shape(&self.plan.values[*of].shape));
                 part::read(&self.get(*of)?.contiguous()?, &blocks, &value.shape.dims)?

@@ -3,8 +3,9 @@
 use std::collections::HashMap;
 use std::ops::Range;
 
-use candle_core::{DType, Result, Tensor};
-use patchbay_graph::plan::{Event, Pass, Plan, Source, Step, Write, WriteMode};
+use candle_core::{DType, Result, Tensor, Var};
+use patchbay_graph::plan::{Event, Pass, Plan, Source, Step, Write, WriteMode, Wrt};
+use patchbay_graph::selection::Blocks;
 use patchbay_graph::{LayerSite, Packing, Site, Tree};
 use patchbay_model::Tap;
 
@@ -24,8 +25,22 @@ pub(crate) struct Visitor<'a, 'v> {
     /// Inputs that finish with this pass, whose writes are reported.
     finished: Vec<usize>,
     receipts: Vec<Receipt>,
+    /// The gradient that is being taken, if one is.
+    taking: Option<usize>,
+    deltas: Vec<Delta>,
+    /// Blocks that ran.
+    pub(crate) layers_run: usize,
     /// The rows in the matrix at hand.
     pub(crate) layout: Layout,
+}
+
+/// A variable that is zero, added to a site: the derivative with respect to it is that with respect to the site.
+pub(crate) struct Delta {
+    /// Number in the gradient's list.
+    pub(crate) wrt: usize,
+    pub(crate) variable: Var,
+    /// The part that was asked for.
+    pub(crate) blocks: Blocks,
 }
 
 impl<'a, 'v> Visitor<'a, 'v> {
@@ -36,12 +51,36 @@ impl<'a, 'v> Visitor<'a, 'v> {
         values: &'v mut Values<'a>,
         layout: Layout,
     ) -> Self {
-        let mut at: HashMap<Site, Range<usize>> = HashMap::new();
-        for (i, step) in pass.steps.iter().enumerate() {
-            at.entry(step.site).or_insert(i..i).end = i + 1;
-        }
         let finished = pass.inputs.iter().filter(|input| input.finished).map(|input| input.input).collect();
-        Self { plan, tree, steps: &pass.steps, at, values, finished, receipts: Vec::new(), layout }
+        let (at, steps) = (HashMap::new(), &pass.steps[..]);
+        let (receipts, deltas) = (Vec::new(), Vec::new());
+        let mut visitor =
+            Self { plan, tree, steps, at, values, finished, receipts, taking: None, deltas, layers_run: 0, layout };
+        visitor.find_steps();
+        visitor
+    }
+
+    /// The same for a pass that is run again to take a gradient: nothing is reported.
+    pub(crate) fn taking(mut self, gradient: usize) -> Self {
+        self.taking = Some(gradient);
+        self.finished.clear();
+        self.find_steps();
+        self
+    }
+
+    /// Which steps belong to a site. Gradients that are not being taken need no visit.
+    fn find_steps(&mut self) {
+        self.at.clear();
+        for (i, step) in self.steps.iter().enumerate() {
+            match step.event {
+                Event::Grad { gradient, .. } if self.taking != Some(gradient) => {}
+                _ => self.at.entry(step.site).or_insert(i..i).end = i + 1,
+            }
+        }
+    }
+
+    pub(crate) fn into_deltas(self) -> Vec<Delta> {
+        self.deltas
     }
 
     pub(crate) fn into_receipts(self) -> Vec<Receipt> {
@@ -68,9 +107,22 @@ impl<'a, 'v> Visitor<'a, 'v> {
                     self.values.put(id, found);
                 }
                 Event::Write(write) => value = self.write(&self.plan.writes[write], packing, value)?,
+                Event::Grad { gradient, wrt } if self.taking == Some(gradient) => {
+                    value = self.delta(gradient, wrt, packing, value)?;
+                }
+                Event::Grad { .. } => {}
             }
         }
         Ok(value)
+    }
+
+    fn delta(&mut self, gradient: usize, wrt: usize, packing: Packing, value: Tensor) -> Result<Tensor> {
+        let Wrt { input, selection, .. } = &self.plan.gradients[gradient].wrt[wrt];
+        let variable = Var::zeros(value.dims(), value.dtype(), value.device())?;
+        let moved = (value + variable.as_tensor())?;
+        let blocks = self.layout.blocks(*input, packing, selection);
+        self.deltas.push(Delta { wrt, variable, blocks });
+        Ok(moved)
     }
 
     fn write(&mut self, write: &Write, packing: Packing, value: Tensor) -> Result<Tensor> {
@@ -94,6 +146,7 @@ impl<'a, 'v> Visitor<'a, 'v> {
         let tokens = write.selection.tokens(token_axis);
         Receipt {
             node: write.node,
+            cell: None,
             site: write.site.to_string(),
             input: self.plan.inputs[write.input].name.clone(),
             rows: tokens.iter().filter(|row| !row.is_empty()).count(),

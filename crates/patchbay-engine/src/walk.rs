@@ -1,117 +1,144 @@
-//! One job, from its first token to its last result: passes, each of which walks the layers once.
+//! One pass: a walk through the layers, in stages that a gradient can be taken back through.
 
-use candle_core::{Device, Tensor};
-use patchbay_graph::plan::{Pass, PassInput};
+use candle_core::Tensor;
+use patchbay_graph::plan::{Event, Pass, PassInput, Plan, Step};
+use patchbay_graph::selection::Blocks;
 use patchbay_graph::{LayerSite, Site};
 use patchbay_model::{Decoder, Segments};
 
 use crate::engine::EngineError;
-use crate::job::{Answer, Job, Outcome, Receipt, Usage};
+use crate::job::Job;
 use crate::layout::{Layout, PackedRow};
 use crate::part;
-use crate::tokens::top_tokens;
-use crate::values::Values;
 use crate::visit::Visitor;
 
-/// Runs a job.
-///
-/// # Errors
-/// The job was cancelled, or the device failed; what a graph can get wrong was found when it was planned.
-pub(crate) fn run(decoder: &Decoder, job: &Job) -> Result<Outcome, EngineError> {
-    let mut values = Values::new(&job.plan, &job.tensors, decoder);
-    values.prologue()?;
-    let mut receipts = Vec::new();
-    let mut layers_run = 0;
-    for pass in &job.plan.passes {
-        let walk = Walk { decoder, job, pass };
-        receipts.extend(walk.run(&mut values, &mut layers_run)?);
+/// One pass of a job.
+#[derive(Clone, Copy)]
+pub(crate) struct Walk<'a> {
+    pub(crate) decoder: &'a Decoder,
+    pub(crate) job: &'a Job,
+    pub(crate) pass: &'a Pass,
+}
+
+/// A part of a pass, and what goes into it.
+#[derive(Clone)]
+pub(crate) struct Stage {
+    pub(crate) part: Part,
+    /// The residual stream, packed; nothing goes into the embedding.
+    pub(crate) stream: Option<Tensor>,
+    /// The rows that are in the stream.
+    pub(crate) layout: Layout,
+}
+
+/// A part of a pass, in the order of the forward pass.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Part {
+    /// Token ids to the residual stream.
+    Embed,
+    /// A block, with its ends.
+    Layer(usize),
+    /// The final norm and the unembedding.
+    Unembed,
+}
+
+impl Part {
+    /// The part that a site lies in.
+    pub(crate) fn of(site: Site) -> Self {
+        match site {
+            Site::EmbedTokens => Self::Embed,
+            Site::Layer(layer, _) => Self::Layer(layer),
+            Site::LnFinalInput | Site::LnFinalOutput | Site::LmHead | Site::Logits => Self::Unembed,
+        }
     }
-    let usage = Usage {
-        prompt_tokens: job.plan.inputs.iter().flat_map(|input| &input.lengths).sum(),
-        passes: job.plan.passes.len(),
-        layers_run,
-        layer_count: decoder.tree().layers.len(),
-        co_batched: 1,
-        ..Usage::default()
-    };
-    receipts.sort_by_key(|receipt: &Receipt| receipt.node);
-    let results = answers(job, &values)?;
-    let kept = job.plan.kept.iter().map(|(name, value)| Ok((name.clone(), on_cpu(values.get(*value)?)?)));
-    Ok(Outcome { results, kept: kept.collect::<candle_core::Result<_>>()?, receipts, usage })
-}
-
-fn answers(job: &Job, values: &Values<'_>) -> candle_core::Result<Vec<(String, Answer)>> {
-    let answer = |result: &patchbay_graph::plan::Returned| {
-        let value = &job.plan.values[result.value];
-        let tensor = on_cpu(values.get(result.value)?)?;
-        let answer = match result.top_tokens {
-            None => Answer::Tensor { tensor, shape: value.shape.clone(), dtype: value.dtype },
-            Some(k) => {
-                let dims = value.shape.dims[..value.shape.rank() - 1].to_vec();
-                Answer::Tokens { dims, tokens: top_tokens(&tensor, &value.shape, k)? }
-            }
-        };
-        Ok((result.name.clone(), answer))
-    };
-    job.plan.results.iter().map(answer).collect()
-}
-
-fn on_cpu(tensor: &Tensor) -> candle_core::Result<Tensor> {
-    tensor.to_device(&Device::Cpu)?.contiguous()
-}
-
-/// One walk through the layers.
-struct Walk<'a> {
-    decoder: &'a Decoder,
-    job: &'a Job,
-    pass: &'a Pass,
 }
 
 impl<'a> Walk<'a> {
-    fn run(&self, values: &mut Values<'a>, layers_run: &mut usize) -> Result<Vec<Receipt>, EngineError> {
-        let plan = &*self.job.plan;
-        let layout = Layout::of_inputs(&plan.inputs, self.pass.inputs.iter().map(|input| input.input));
-        let ids: Vec<u32> = layout.rows().iter().flat_map(|row| &self.job.ids[row.input][row.row]).copied().collect();
-        let segments = Segments::from_lengths(&layout.lengths());
-        let mut visitor = Visitor::new(plan, self.decoder.tree(), self.pass, values, layout);
-        let mut stream = self.decoder.embed(&ids, &segments, &mut visitor)?;
-        for layer in 0..self.decoder.tree().layers.len() {
+    fn plan(&self) -> &'a Plan {
+        &self.job.plan
+    }
+
+    /// The rows that the pass begins with.
+    pub(crate) fn layout(&self) -> Layout {
+        Layout::of_inputs(&self.plan().inputs, self.pass.inputs.iter().map(|input| input.input))
+    }
+
+    /// What happens in one part of the pass.
+    pub(crate) fn steps(&self, part: Part) -> impl Iterator<Item = &'a Step> {
+        self.pass.steps.iter().filter(move |step| Part::of(step.site) == part)
+    }
+
+    /// Whether any row has something to do in or after a part.
+    fn goes_on(&self, layout: &Layout, part: Part) -> bool {
+        let first = match part {
+            Part::Embed => Site::EmbedTokens,
+            Part::Layer(layer) => Site::Layer(layer, LayerSite::Input),
+            Part::Unembed => Site::LnFinalInput,
+        };
+        layout.rows().iter().any(|row| self.input(row).until >= first)
+    }
+
+    /// Walks through every part that has something to do. Each is told to `record` with what goes into it.
+    ///
+    /// # Errors
+    /// The job was cancelled, or the device failed.
+    pub(crate) fn run(&self, visitor: &mut Visitor<'_, '_>, mut record: impl FnMut(Stage)) -> Result<(), EngineError> {
+        let layers = (0..self.decoder.tree().layers.len()).map(Part::Layer);
+        let mut stream = None;
+        for part in std::iter::once(Part::Embed).chain(layers).chain([Part::Unembed]) {
             if self.job.cancel.is_cancelled() {
                 return Err(EngineError::Cancelled);
             }
-            stream = self.drop_rows(&mut visitor, stream, Site::Layer(layer, LayerSite::Input))?;
-            stream = visitor.steps_at(Site::Layer(layer, LayerSite::Input), stream)?;
-            stream = self.drop_rows(&mut visitor, stream, Site::Layer(layer, LayerSite::AttnInput))?;
-            if visitor.layout.rows().is_empty() {
+            if !self.goes_on(&visitor.layout, part) {
                 break;
             }
-            stream = self.block(&mut visitor, stream, layer, layers_run)?;
-            stream = visitor.steps_at(Site::Layer(layer, LayerSite::Output), stream)?;
+            let stage = Stage { part, stream, layout: visitor.layout.clone() };
+            stream = self.stage(visitor, stage.part, stage.stream.clone())?;
+            record(stage);
         }
-        stream = self.drop_rows(&mut visitor, stream, Site::LnFinalInput)?;
-        if !visitor.layout.rows().is_empty() {
-            let wanted = |row: &PackedRow| self.input(row).final_tokens[row.row].clone();
-            let (layout, tokens) = visitor.layout.keep_tokens(wanted);
-            visitor.layout = layout;
-            self.decoder.unembed(part::rows(&stream, &tokens)?, &mut visitor)?;
-        }
-        Ok(visitor.into_receipts())
+        Ok(())
     }
 
-    /// One block, for the rows that do not skip it.
-    fn block(
+    /// One part; gives what goes into the next one.
+    pub(crate) fn stage(
         &self,
         visitor: &mut Visitor<'_, '_>,
-        stream: Tensor,
-        layer: usize,
-        layers_run: &mut usize,
-    ) -> candle_core::Result<Tensor> {
-        let plan = &*self.job.plan;
+        part: Part,
+        stream: Option<Tensor>,
+    ) -> candle_core::Result<Option<Tensor>> {
+        match (part, stream) {
+            (Part::Layer(layer), Some(stream)) => self.layer(visitor, stream, layer).map(Some),
+            (Part::Unembed, Some(stream)) => self.unembed(visitor, stream).map(|()| None),
+            _ => self.embed(visitor).map(Some),
+        }
+    }
+
+    fn embed(&self, visitor: &mut Visitor<'_, '_>) -> candle_core::Result<Tensor> {
+        let rows = visitor.layout.rows();
+        let ids: Vec<u32> = rows.iter().flat_map(|row| &self.job.ids[row.input][row.row]).copied().collect();
+        let segments = Segments::from_lengths(&visitor.layout.lengths());
+        self.decoder.embed(&ids, &segments, visitor)
+    }
+
+    /// A block and its ends, which blocks that do not run have too.
+    fn layer(&self, visitor: &mut Visitor<'_, '_>, stream: Tensor, layer: usize) -> candle_core::Result<Tensor> {
+        let stream = self.drop_rows(visitor, stream, Site::Layer(layer, LayerSite::Input))?;
+        let stream = visitor.steps_at(Site::Layer(layer, LayerSite::Input), stream)?;
+        let stream = self.drop_rows(visitor, stream, Site::Layer(layer, LayerSite::AttnInput))?;
+        if visitor.layout.rows().is_empty() {
+            return Ok(stream);
+        }
+        let stream = self.block(visitor, stream, layer)?;
+        visitor.steps_at(Site::Layer(layer, LayerSite::Output), stream)
+    }
+
+    /// A block, for the rows that do not skip it.
+    fn block(&self, visitor: &mut Visitor<'_, '_>, stream: Tensor, layer: usize) -> candle_core::Result<Tensor> {
+        let plan = self.plan();
         let (active, tokens) = visitor.layout.retain(|row| plan.skip_at(row.input, layer).is_none());
         let everything = active.rows().len() == visitor.layout.rows().len();
         let mut out = stream.clone();
         if !tokens.is_empty() {
-            *layers_run += 1;
+            visitor.layers_run += 1;
             let segments = Segments::from_lengths(&active.lengths());
             let all = std::mem::replace(&mut visitor.layout, active);
             let computed = self.decoder.block(layer, part::rows(&stream, &tokens)?, &segments, visitor)?;
@@ -122,6 +149,14 @@ impl<'a> Walk<'a> {
             out = visitor.replace_rows(skip, &out)?;
         }
         Ok(out)
+    }
+
+    fn unembed(&self, visitor: &mut Visitor<'_, '_>, stream: Tensor) -> candle_core::Result<()> {
+        let stream = self.drop_rows(visitor, stream, Site::LnFinalInput)?;
+        let wanted = |row: &PackedRow| self.input(row).final_tokens[row.row].clone();
+        let (layout, tokens) = visitor.layout.keep_tokens(wanted);
+        visitor.layout = layout;
+        self.decoder.unembed(part::rows(&stream, &tokens)?, visitor)
     }
 
     /// Leaves out the rows of inputs that have nothing left to do at `site` or after it.
@@ -139,11 +174,18 @@ impl<'a> Walk<'a> {
         let position = self.pass.inputs.iter().position(|input| input.input == row.input).unwrap_or_default();
         &self.pass.inputs[position]
     }
+
+    /// The values that a step makes.
+    pub(crate) fn made(step: &Step) -> Option<usize> {
+        match step.event {
+            Event::Read(id) | Event::Compute(id) => Some(id),
+            Event::Write(_) | Event::Grad { .. } => None,
+        }
+    }
 }
 
 /// `stream` with the rows of these tokens replaced.
 fn merge(stream: &Tensor, computed: &Tensor, tokens: &[u32]) -> candle_core::Result<Tensor> {
-    let blocks =
-        patchbay_graph::selection::Blocks { size: stream.dim(1)?, index: tokens.to_vec(), total: stream.dim(0)? };
+    let blocks = Blocks { size: stream.dim(1)?, index: tokens.to_vec(), total: stream.dim(0)? };
     part::write(stream, &blocks, computed)
 }

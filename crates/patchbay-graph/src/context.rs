@@ -96,6 +96,8 @@ pub trait Store {
 pub struct Limits {
     /// Nodes of a graph, those written into others included.
     pub max_nodes: usize,
+    /// Cells of a sweep.
+    pub max_cells: usize,
     /// Rows of all inputs together.
     pub max_rows: usize,
     /// Tokens of all inputs together.
@@ -108,6 +110,13 @@ pub struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { max_nodes: 4096, max_rows: 1024, max_tokens: 65_536, max_result_bytes: 1 << 30, max_peak_bytes: 8 << 30 }
+        Self {
+            max_nodes: 4096,
+            max_cells: 100_000,
+            max_rows: 1024,
+            max_tokens: 65_536,
+            max_result_bytes: 1 << 30,
+            max_peak_bytes: 8 << 30,
+        }
     }
 }

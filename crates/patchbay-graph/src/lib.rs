@@ -5,9 +5,9 @@
 //! every value placed in the order of the forward pass. It holds no tensors and does no input or output; a plan that exists
 //! is valid.
 //!
-//! The way of a graph: [`Request::parse`] reads nodes ([`node`]) and their operands ([`operand`], [`path`], [`index`]);
-//! [`check()`] resolves them against a model's [`Tree`] and the tokenized inputs, infers every shape ([`shape`], [`ops`],
-//! [`selection`]), and schedules the passes.
+//! The way of a graph: [`Request::parse`] reads nodes ([`node`]), from JSON or from the text form ([`text`]), and their
+//! operands ([`operand`], [`path`], [`index`]); [`check()`] resolves them against a model's [`Tree`] and the tokenized inputs,
+//! infers every shape ([`shape`], [`ops`], [`selection`]), and schedules the passes.
 //!
 //! ```
 //! use patchbay_graph::{Code, Context, DType, LayerTree, Limits, Problem, Request, Store, TokenRow, TokenRows, Tree, check};
@@ -16,8 +16,9 @@
 //! // two layers, eight wide, with two heads each
 //! let layer = LayerTree {
 //!     heads: 2, kv_heads: 2, head_dim: 4, value_dim: 4, mlp: Some(16), gate: true, experts: None, sequential: true,
+//!     norms: Vec::new(),
 //! };
-//! let tree = Tree { hidden: 8, vocab: 100, context: 32, layers: vec![layer; 2] };
+//! let tree = Tree { hidden: 8, vocab: 100, context: 32, layers: vec![layer; 2], weights: Default::default() };
 //!
 //! // a caller who has no tensors in store
 //! struct Empty;
@@ -60,6 +61,7 @@ pub mod dtype;
 pub mod fields;
 pub mod index;
 pub mod literal;
+pub mod module;
 pub mod node;
 pub mod operand;
 pub mod ops;
@@ -70,9 +72,12 @@ pub mod request;
 pub mod selection;
 pub mod shape;
 pub mod site;
+pub mod sweep;
+pub mod text;
 pub mod tree;
+pub mod weight;
 
-pub use check::check;
+pub use check::{SweepPlan, Swept, cell, check, check_sweep};
 pub use context::{Context, Limits, Store, TokenRow, TokenRows};
 pub use dtype::DType;
 pub use plan::{Plan, PlanInput};
@@ -80,4 +85,5 @@ pub use problem::{Code, Problem};
 pub use request::{Encoding, Input, InputRow, Output, Request};
 pub use shape::Shape;
 pub use site::{Axis, LayerSite, Packing, Site};
+pub use sweep::Sweep;
 pub use tree::{LayerTree, Tree};

@@ -44,6 +44,13 @@ pub enum OperandKind {
     },
     /// `"layers.5.output"`: the value of a site.
     Site(SiteOperand),
+    /// `"weights.lm_head"`: a weight of the model.
+    Weight {
+        /// Its name, without `weights.`.
+        path: SitePath,
+        /// What to take of it.
+        index: Option<Index>,
+    },
     /// A node written in place.
     Inline(Box<Node>),
 }
@@ -101,10 +108,14 @@ impl Operand {
             OperandKind::Stored { name, key: None, index } => indexed(format!("@{name}"), index),
             OperandKind::Stored { name, key: Some(key), index } => indexed(format!("@{name}.{key}"), index),
             OperandKind::Site(site) => json!(site.to_string()),
+            OperandKind::Weight { path, index } => indexed(format!("{WEIGHTS}{path}"), index),
             OperandKind::Inline(node) => node.to_json(),
         }
     }
 }
+
+/// What the names of weights begin with.
+const WEIGHTS: &str = "weights.";
 
 const FORMS: &str = "a value is a number, a list of numbers, \"$id\", \"@name\", a site such as \"layers.5.output[:, -1]\", \
                      or a node written in place";
@@ -121,6 +132,11 @@ fn parse_string(text: &str) -> Result<OperandKind> {
             let (name, key) = split_key(name);
             named(text, name, "tensor")?;
             Ok(OperandKind::Stored { name: name.into(), key: key.map(Into::into), index })
+        }
+        Some(_) if text.starts_with(WEIGHTS) => {
+            let (path, rest) = SitePath::parse(&text[WEIGHTS.len()..])?;
+            let index = if rest.is_empty() { None } else { Some(Index::parse(rest)?) };
+            Ok(OperandKind::Weight { path, index })
         }
         Some(_) => SiteOperand::parse(text).map(OperandKind::Site),
         None => Err(Problem::new(Code::BadArgument, "an empty string is not a value").hint(FORMS)),

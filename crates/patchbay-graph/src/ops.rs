@@ -197,6 +197,11 @@ impl OpSpec {
         &OPS[op as usize]
     }
 
+    /// Whether a gradient passes through it.
+    pub fn has_derivative(&self) -> bool {
+        !matches!(self.op, Op::Floor | Op::Round | Op::Sign)
+    }
+
     /// The parameter with this name.
     pub fn param(&self, name: &str) -> Option<&'static Param> {
         self.params.iter().find(|param| param.name == name)

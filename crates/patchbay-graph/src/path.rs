@@ -59,6 +59,14 @@ const LAYER_ALIASES: [(&str, LayerSite); 7] = [
     ("attention_probabilities", LayerSite::Probs),
 ];
 
+/// Whether a word without dots is the name of a site, or begins the name of one or of a weight.
+pub(crate) fn is_site_word(word: &str) -> bool {
+    let outer = |site: Site| site.to_string() == word;
+    ["layers", "next_token_probs", "token_embeddings", "weights"].contains(&word)
+        || LAYER_ALIASES.iter().any(|(alias, _)| *alias == word)
+        || Site::OUTER.into_iter().any(outer)
+}
+
 impl SitePath {
     /// Splits a string into the site's name and what follows it (an index in brackets, or nothing).
     pub fn parse(text: &str) -> Result<(Self, &str)> {

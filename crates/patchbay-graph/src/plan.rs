@@ -2,10 +2,12 @@
 
 use crate::dtype::DType;
 use crate::literal::Literal;
+use crate::module::Module;
 use crate::ops::{Attr, OpSpec};
 use crate::selection::Selection;
 use crate::shape::Shape;
 use crate::site::Site;
+use crate::weight::Weight;
 
 /// Number of a value in [`Plan::values`].
 pub type ValueId = usize;
@@ -21,6 +23,8 @@ pub struct Plan {
     pub writes: Vec<Write>,
     /// Blocks that do not run.
     pub skips: Vec<Skip>,
+    /// Every gradient.
+    pub gradients: Vec<Gradient>,
     /// Values to make before any pass, in this order.
     pub prologue: Vec<ValueId>,
     /// The passes, in order.
@@ -89,6 +93,24 @@ pub enum Source {
         /// Its other arguments.
         attrs: Vec<(&'static str, Attr)>,
     },
+    /// A module of the model, applied to a value.
+    Call {
+        /// Which.
+        module: Module,
+        /// To what.
+        of: ValueId,
+    },
+    /// A gradient, of the shape of the part it is taken with respect to.
+    Grad {
+        /// Number in [`Plan::gradients`].
+        gradient: usize,
+        /// The number whose gradient it is.
+        of: ValueId,
+        /// Number in [`Gradient::wrt`].
+        wrt: usize,
+    },
+    /// A weight of the model.
+    Weight(Weight),
     /// `lm_head(ln_final(x))`, with the soft cap or scale if `transform`.
     Project {
         /// The hidden states.
@@ -153,6 +175,30 @@ pub struct Skip {
     pub with: Option<ValueId>,
 }
 
+/// Gradients of one number.
+#[derive(Clone, Debug)]
+pub struct Gradient {
+    /// JSON pointer to the node.
+    pub at: String,
+    /// The number.
+    pub of: ValueId,
+    /// With respect to what.
+    pub wrt: Vec<Wrt>,
+}
+
+/// A part of a site with respect to which a gradient is taken.
+#[derive(Clone, Debug)]
+pub struct Wrt {
+    /// Of which input.
+    pub input: usize,
+    /// Where.
+    pub site: Site,
+    /// Which part.
+    pub selection: Selection,
+    /// The gradient.
+    pub value: ValueId,
+}
+
 /// One walk through the layers, for some of the inputs.
 #[derive(Clone, Debug, Default)]
 pub struct Pass {
@@ -160,6 +206,10 @@ pub struct Pass {
     pub inputs: Vec<PassInput>,
     /// What happens, in the order of the forward pass.
     pub steps: Vec<Step>,
+    /// The gradients taken when it has ended, by their numbers.
+    pub gradients: Vec<usize>,
+    /// Values to make of them, in this order.
+    pub after: Vec<ValueId>,
 }
 
 /// An input's part in a pass.
@@ -193,6 +243,13 @@ pub enum Event {
     Compute(ValueId),
     /// The site is written.
     Write(usize),
+    /// A gradient is taken with respect to the site as it is now.
+    Grad {
+        /// Number in [`Plan::gradients`].
+        gradient: usize,
+        /// Number in [`Gradient::wrt`].
+        wrt: usize,
+    },
 }
 
 /// A result.
@@ -223,8 +280,11 @@ impl Value {
     /// The values it is made of.
     pub fn args(&self) -> &[ValueId] {
         match &self.source {
-            Source::Literal(_) | Source::Stored { .. } | Source::Read(_) => &[],
-            Source::Index { of, .. } | Source::Project { of, .. } => std::slice::from_ref(of),
+            Source::Literal(_) | Source::Stored { .. } | Source::Weight(_) | Source::Read(_) => &[],
+            Source::Index { of, .. }
+            | Source::Call { of, .. }
+            | Source::Grad { of, .. }
+            | Source::Project { of, .. } => std::slice::from_ref(of),
             Source::Stack(args) | Source::Op { args, .. } => args,
         }
     }

@@ -47,6 +47,8 @@ pub enum Code {
     UnreachableWrite,
     /// A place inside a block that does not run.
     SkippedBlock,
+    /// A gradient that does not exist: nothing that has a derivative leads from the site to the number.
+    NoGradient,
     /// A write that selects nothing.
     EmptyWrite,
     /// A graph that returns nothing.
@@ -59,7 +61,7 @@ pub enum Code {
 
 impl Code {
     /// Every kind.
-    pub const ALL: [Self; 25] = [
+    pub const ALL: [Self; 26] = [
         Self::Malformed,
         Self::UnknownField,
         Self::MissingField,
@@ -81,6 +83,7 @@ impl Code {
         Self::UnusedNode,
         Self::UnreachableWrite,
         Self::SkippedBlock,
+        Self::NoGradient,
         Self::EmptyWrite,
         Self::NothingSaved,
         Self::TooLarge,
@@ -111,6 +114,7 @@ impl Code {
             Self::UnusedNode => "unused_node",
             Self::UnreachableWrite => "unreachable_write",
             Self::SkippedBlock => "skipped_block",
+            Self::NoGradient => "no_gradient",
             Self::EmptyWrite => "empty_write",
             Self::NothingSaved => "nothing_saved",
             Self::TooLarge => "too_large",
@@ -140,12 +144,16 @@ pub struct Problem {
     pub pointer: String,
     /// How to mend it.
     pub hint: Option<String>,
+    /// Line of a graph that came as text, from 1.
+    pub line: Option<usize>,
+    /// Column of that line in characters, from 1.
+    pub column: Option<usize>,
 }
 
 impl Problem {
     /// A problem whose place the caller adds. What a request quotes at length is cut short.
     pub fn new(code: Code, detail: impl Into<String>) -> Self {
-        Self { code, detail: shorten(detail.into()), pointer: String::new(), hint: None }
+        Self { code, detail: shorten(detail.into()), pointer: String::new(), hint: None, line: None, column: None }
     }
 
     /// Adds a way to mend it.

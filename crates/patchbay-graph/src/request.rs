@@ -1,11 +1,16 @@
 //! A request as it came: the model, the inputs, the graph, and how the answer is to be written.
 
+use std::borrow::Cow;
+use std::sync::Arc;
+
 use serde_json::{Map, Value};
 
 use crate::dtype::DType;
 use crate::fields::{Fields, brief, wrong};
 use crate::node::Node;
 use crate::problem::{Code, Problem, Result, escape};
+use crate::sweep::Sweep;
+use crate::text::{SourceMap, TextGraph};
 
 /// Name of the input where the request has only one.
 pub const ONLY_INPUT: &str = "input";
@@ -17,8 +22,12 @@ pub struct Request {
     pub model: Option<String>,
     /// The inputs, in the order of the request.
     pub inputs: Vec<Input>,
-    /// The nodes.
+    /// The nodes; of a sweep, those of its first cell.
     pub graph: Vec<Node>,
+    /// The sweep, if it is one.
+    pub sweep: Option<Sweep>,
+    /// Where the nodes stand in the text, if the graph came as text.
+    pub text: Option<Arc<SourceMap>>,
     /// How the answer is written.
     pub output: Output,
 }
@@ -87,20 +96,49 @@ impl Request {
         let mut fields = Fields::new("a trace", object);
         let model = fields.text("model")?.map(String::from);
         let inputs = inputs(fields.get("input"), fields.get("inputs"))?;
-        let graph = graph(fields.need("graph")?)?;
+        let (list, text) = list(fields.need("graph")?)?;
+        let sweep = fields.get("sweep").map(|axes| Sweep::parse(axes, &list)).transpose();
+        let sweep = sweep.map_err(|problem| problem.under("sweep"))?;
+        let graph = match &sweep {
+            None => nodes(&list),
+            Some(sweep) => sweep.nodes(0),
+        };
+        let graph = graph.map_err(|problem| match &text {
+            Some(text) => problem.in_text(text),
+            None => problem,
+        })?;
         let output = fields.get("output").map(output).transpose().map_err(|problem| problem.under("output"))?;
-        if let Some(name) =
-            ["sweep", "async"].into_iter().find(|name| fields.get(name).is_some_and(|v| *v != Value::Bool(false)))
-        {
-            return Err(Problem::new(Code::Unsupported, format!("this server does not take `{name}`")).under(name));
+        if fields.flag("async")? == Some(true) {
+            return Err(Problem::new(Code::Unsupported, "this server does not take `async`").under("async"));
         }
         fields.finish()?;
-        Ok(Self { model, inputs, graph, output: output.unwrap_or_default() })
+        let text = text.map(Arc::new);
+        Ok(Self { model, inputs, graph, sweep, text, output: output.unwrap_or_default() })
+    }
+
+    /// A problem with its place in the text, where the graph came as text.
+    pub(crate) fn placed(&self, problem: Problem) -> Problem {
+        match &self.text {
+            Some(text) => problem.in_text(text),
+            None => problem,
+        }
     }
 }
 
-fn graph(value: &Value) -> Result<Vec<Node>> {
-    let nodes = value.as_array().ok_or_else(|| wrong("graph", "a list of nodes", value))?;
+/// The nodes as JSON, from a list or from the text form.
+fn list(value: &Value) -> Result<(Cow<'_, [Value]>, Option<SourceMap>)> {
+    match value {
+        Value::Array(list) => Ok((Cow::Borrowed(list), None)),
+        Value::String(source) => {
+            let TextGraph { nodes, map } = TextGraph::parse(source)?;
+            Ok((Cow::Owned(nodes), Some(map)))
+        }
+        value => Err(wrong("graph", "a list of nodes, or their text form", value)),
+    }
+}
+
+/// The nodes of a list.
+pub(crate) fn nodes(list: &[Value]) -> Result<Vec<Node>> {
     let node = |(i, node): (usize, &Value)| {
         let at = format!("/graph/{i}");
         match node.as_object() {
@@ -110,7 +148,7 @@ fn graph(value: &Value) -> Result<Vec<Node>> {
                 .at(at)),
         }
     };
-    nodes.iter().enumerate().map(node).collect()
+    list.iter().enumerate().map(node).collect()
 }
 
 fn output(value: &Value) -> Result<Output> {

@@ -1,7 +1,10 @@
 //! The standardized module tree of one model: which sites it has, and their shapes.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
+use crate::module::NormPlace;
 use crate::site::{LayerSite, Packing, Site};
 
 /// Sizes of one model, as far as a graph has to know them.
@@ -15,6 +18,9 @@ pub struct Tree {
     pub context: usize,
     /// The blocks, in order.
     pub layers: Vec<LayerTree>,
+    /// Shape of every weight, by its standardized name: `lm_head`, `layers.5.self_attn.o_proj`, `ln_final.bias`. Those of
+    /// projections are `[out, in]`.
+    pub weights: BTreeMap<String, Vec<usize>>,
 }
 
 /// Sizes of one block.
@@ -36,6 +42,8 @@ pub struct LayerTree {
     pub experts: Option<usize>,
     /// Whether the MLP follows attention (true) or runs beside it (false).
     pub sequential: bool,
+    /// The norms it has, in the order of the forward pass.
+    pub norms: Vec<NormPlace>,
 }
 
 impl Tree {

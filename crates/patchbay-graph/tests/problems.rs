@@ -40,6 +40,12 @@ fn graphs() -> Vec<(Value, Code, &'static str, &'static str)> {
         (save_of(json!("logit")), Code::UnknownSite, "/graph/0/value", "`logits`"),
         (save_of(json!("other/logits")), Code::UnknownInput, "/graph/0/value", "`input`"),
         (save_of(json!("$a")), Code::UnknownNode, "/graph/0/value", ""),
+        (
+            save_of(json!({"op": "grad", "of": {"op": "sum", "args": ["layers.0.output"]}, "wrt": "logits"})),
+            Code::NoGradient,
+            "/graph/0/value/wrt",
+            "before this one",
+        ),
         (save_of(json!("@yoy")), Code::UnknownTensor, "/graph/0/value", "`joy`"),
         (save_of(json!("logits[:, -1")), Code::BadIndex, "/graph/0/value", "as in NumPy"),
         (save_of(json!("logits[0, 0, 0, 0]")), Code::BadIndex, "/graph/0/value", "leave out 1"),
@@ -206,7 +212,9 @@ fn bodies_are_refused_with_place_and_remedy() {
         (json!({"inputs": {"a/b": "x"}, "graph": graph()}), Code::BadArgument, "/inputs/a~1b", "letters"),
         (json!({"input": "x", "inputs": {"a": "x"}, "graph": graph()}), Code::Malformed, "/inputs", ""),
         (json!({"input": "x", "graph": graph(), "grph": 1}), Code::UnknownField, "/grph", "`graph`"),
-        (json!({"input": "x", "graph": graph(), "sweep": {"l": [1]}}), Code::Unsupported, "/sweep", ""),
+        (json!({"input": "x", "graph": graph(), "sweep": {"l": [1]}}), Code::UnusedNode, "/sweep/l", "{l}"),
+        (json!({"input": "x", "graph": graph(), "sweep": [1]}), Code::BadArgument, "/sweep", ""),
+        (json!({"input": "x", "graph": graph(), "async": true}), Code::Unsupported, "/async", ""),
         (
             json!({"input": "x", "graph": graph(), "output": {"encoding": "jsn"}}),
             Code::BadArgument,
@@ -229,7 +237,8 @@ fn bodies_are_refused_with_place_and_remedy() {
 
 #[test]
 fn limits_are_named() {
-    let limits = Limits { max_nodes: 2, max_rows: 2, max_tokens: 5, max_result_bytes: 200, max_peak_bytes: 2000 };
+    let limits =
+        Limits { max_nodes: 2, max_cells: 3, max_rows: 2, max_tokens: 5, max_result_bytes: 200, max_peak_bytes: 2000 };
     let nested = json!([{"op": "save", "value": {"op": "abs", "args": [{"op": "neg", "args": [1]}]}, "as": "x"}]);
     for (input, graph, pointer, hint) in [
         (json!("a b"), nested, "/graph", "max_nodes"),

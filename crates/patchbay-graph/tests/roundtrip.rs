@@ -1,6 +1,7 @@
 //! A graph that is written out and read again is the same graph.
 
 use patchbay_graph::node::Node;
+use patchbay_graph::text::{TextGraph, print};
 use patchbay_graph::{Problem, Request};
 use proptest::prelude::*;
 use serde_json::{Value, json};
@@ -96,6 +97,10 @@ fn node() -> impl Strategy<Value = Value> {
         }),
         operand().prop_map(|with| json!({"op": "skip", "layers": [1, 3], "with": with})),
         Just(json!({"op": "skip", "layers": -1, "input": "clean"})),
+        operand().prop_map(|value| json!({"op": "call", "module": "layers.5.mlp", "args": [value], "id": "logits"})),
+        (operand(), site()).prop_map(|(of, wrt)| json!({"op": "grad", "of": of, "wrt": wrt, "id": "abc"})),
+        (operand(), prop::collection::vec(site(), 1..4))
+            .prop_map(|(of, wrt)| json!({"op": "grad", "of": of, "wrt": wrt})),
         (operand(), 0usize..9).prop_map(|(value, k)| json!({"op": "top_tokens", "value": value, "k": k, "as": "t"})),
         operand(),
     ]
@@ -123,6 +128,18 @@ proptest! {
         prop_assert_eq!(&parse(&write(&second)).unwrap(), &second);
         for (first, second) in first.iter().zip(&second) {
             prop_assert_eq!((&first.id, first.op()), (&second.id, second.op()));
+        }
+    }
+
+    #[test]
+    fn the_text_form_says_the_same(graph in prop::collection::vec(node(), 1..5)) {
+        let written: Vec<Value> = write(&parse(&json!(graph)).unwrap()).as_array().unwrap().clone();
+        for nodes in [graph, written] {
+            let text = print(&nodes).unwrap();
+            let read = TextGraph::parse(&text).unwrap_or_else(|problem| panic!("{text}{problem}"));
+            prop_assert_eq!(&read.nodes, &nodes, "{}", text);
+            prop_assert_eq!(&print(&read.nodes).unwrap(), &text);
+            prop_assert_eq!(parse(&json!(text)).unwrap(), parse(&json!(nodes)).unwrap());
         }
     }
 }

@@ -21,6 +21,10 @@ fn accesses(plan: &Plan, pass: &Pass) -> Vec<String> {
             let sign = if write.mode == WriteMode::Add { '+' } else { '=' };
             Some(format!("{} {sign}{}", name(write.input, write.site), write.node))
         }
+        Event::Grad { gradient, wrt } => {
+            let wrt = &plan.gradients[gradient].wrt[wrt];
+            Some(format!("{} d{gradient}", name(wrt.input, wrt.site)))
+        }
     };
     pass.steps.iter().filter_map(show).collect()
 }
@@ -44,8 +48,13 @@ fn assert_in_order(plan: &Plan) {
             match step.event {
                 Event::Read(id) | Event::Compute(id) => make(&mut made, id),
                 Event::Write(write) => assert!(made[plan.writes[write].value], "write {write} comes too early"),
+                Event::Grad { .. } => {}
             }
         }
+        for gradient in &pass.gradients {
+            plan.gradients[*gradient].wrt.iter().for_each(|wrt| make(&mut made, wrt.value));
+        }
+        pass.after.iter().for_each(|id| make(&mut made, *id));
     }
     assert!(made.iter().all(|made| *made), "every value is made");
 }
@@ -257,4 +266,58 @@ fn every_site_can_be_read_and_written() {
         let plan = plan(graph).unwrap_or_else(|problem| panic!("{site}: {problem}"));
         assert_eq!(passes(&plan)[0], [format!("input/{site} =0"), format!("input/{site} <")]);
     }
+}
+
+#[test]
+fn gradients_are_taken_when_the_pass_of_their_number_has_ended() {
+    let plan = plan(json!([
+        {"op": "sum", "args": ["logits[:, -1, 3]"], "id": "m"},
+        save("layers.1.output", "h"),
+        {"op": "steer", "layers": [1], "vector": "@joy"},
+        {"op": "grad", "of": "$m", "wrt": ["layers.0.output", "layers.1.output"], "id": "g"},
+        {"op": "save", "value": {"op": "mul", "args": ["$g", 2]}, "as": "x"},
+    ]))
+    .unwrap();
+    assert_eq!(
+        passes(&plan),
+        [[
+            "input/layers.0.output d0",
+            "input/layers.1.output <",
+            "input/layers.1.output +2",
+            "input/layers.1.output d0",
+            "input/logits <",
+        ]]
+    );
+    assert_eq!((plan.passes[0].gradients.as_slice(), plan.passes[0].after.len()), (&[0][..], 2));
+    assert_eq!(plan.values[plan.results[1].value].shape.dims, [2, 1, 3, 8], "several sites of one shape are stacked");
+    assert_in_order(&plan);
+}
+
+#[test]
+fn a_gradient_is_that_of_the_site_as_the_writes_before_it_leave_it() {
+    // what is read of a site without a write in between is made of the same value, though it is listed first
+    let plan = plan(json!([
+        {"op": "sum", "args": ["layers.2.output"], "id": "m"},
+        {"op": "grad", "of": "$m", "wrt": "layers.2.output", "id": "g"},
+        save("$g", "x"),
+    ]))
+    .unwrap();
+    assert_eq!(passes(&plan), [["input/layers.2.output d0", "input/layers.2.output <"]]);
+    assert_in_order(&plan);
+}
+
+#[test]
+fn a_gradient_of_one_input_may_be_written_into_another() {
+    let plan = plan_pair(json!([
+        {"op": "sum", "args": ["clean/logits"], "id": "m"},
+        {"op": "grad", "of": "$m", "wrt": "clean/layers.0.output", "id": "g"},
+        {"op": "set", "target": "corrupt/layers.0.output", "value": "$g"},
+        save("corrupt/logits", "x"),
+    ]))
+    .unwrap();
+    assert_eq!(
+        passes(&plan),
+        [vec!["clean/layers.0.output d0", "clean/logits <"], vec!["corrupt/layers.0.output =2", "corrupt/logits <"]]
+    );
+    assert_in_order(&plan);
 }

@@ -2,6 +2,7 @@
 
 use candle_core::{Result, Tensor};
 use patchbay_graph::LayerSite;
+use patchbay_graph::module::NormPlace;
 
 use crate::attention::{Attention, normed};
 use crate::kernels::Kernels;
@@ -24,6 +25,16 @@ pub(crate) struct Block {
 }
 
 impl Block {
+    /// The norm at a place, if the block has one there.
+    pub(crate) fn norm(&self, place: NormPlace) -> Option<&Norm> {
+        match place {
+            NormPlace::AttnNorm => self.attn_norm.as_ref(),
+            NormPlace::AttnPostNorm => self.attn_post_norm.as_ref(),
+            NormPlace::MlpNorm => self.mlp_norm.as_ref(),
+            NormPlace::MlpPostNorm => self.mlp_post_norm.as_ref(),
+        }
+    }
+
     /// The residual stream `x: [T, D]` through the block.
     pub(crate) fn forward(
         &self,

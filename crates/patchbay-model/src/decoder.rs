@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use candle_core::{DType, Device, Result, Tensor, bail};
 use patchbay_checkpoint::{Checkpoint, Progress};
+use patchbay_graph::module::Module;
 use patchbay_graph::{Site, Tree};
 
 use crate::arch::describe;
@@ -13,7 +14,7 @@ use crate::kernels::{Kernels, Plain, fastest};
 use crate::load::{Loader, ModelWeights};
 use crate::segments::Segments;
 use crate::spec::Spec;
-use crate::tap::{LayerTap, Tap, offer};
+use crate::tap::{LayerTap, NoTap, Tap, offer};
 
 /// Where a model's weights shall lie, and as what.
 #[derive(Clone, Debug)]
@@ -65,7 +66,9 @@ impl Decoder {
             kernels = kernels.name(),
             "loaded"
         );
-        let tree = Arc::new(spec.tree());
+        let mut tree = spec.tree();
+        tree.weights = weights.named().into_iter().map(|(name, weight)| (name, weight.dims().to_vec())).collect();
+        let tree = Arc::new(tree);
         Ok(Self { spec: Arc::new(spec), tree, weights: Arc::new(weights), kernels, device, dtype })
     }
 
@@ -182,6 +185,49 @@ impl Decoder {
         let x = self.kernels.norm(&x.reshape(((), self.spec.hidden))?, &self.weights.final_norm)?;
         let raw = linear(&*self.kernels, &x, &self.weights.head)?.reshape(shape)?;
         if transform { self.transform(raw) } else { Ok(raw) }
+    }
+
+    /// A module applied to the tokens of whole sequences, packed: `x: [T, D]`, or ids `[T]` for the embedding. Gives `[T, D]`,
+    /// or `[T, V]` for the unembedding. Offers nothing.
+    ///
+    /// # Errors
+    /// Where the model has no such module, a shape does not fit, an id is outside of the vocabulary, or memory runs out.
+    pub fn call(&self, module: Module, x: &Tensor, segments: &Segments) -> Result<Tensor> {
+        let kernels = &*self.kernels;
+        let block = |layer: usize| match self.weights.blocks.get(layer) {
+            Some(block) => Ok(block),
+            None => bail!("there is no layer {layer}"),
+        };
+        match module {
+            Module::EmbedTokens => self.lookup(x),
+            Module::Layer(layer) => self.block(layer, x.clone(), segments, &mut NoTap),
+            Module::SelfAttn(layer) => {
+                let tap = &mut LayerTap { layer, tap: &mut NoTap };
+                block(layer)?.attention.forward(kernels, x, segments, tap)
+            }
+            Module::Mlp(layer) => block(layer)?.mlp.forward(kernels, x, &mut LayerTap { layer, tap: &mut NoTap }),
+            Module::Norm(layer, place) => match block(layer)?.norm(place) {
+                Some(norm) => kernels.norm(x, norm),
+                None => bail!("layer {layer} has no {}", place.name()),
+            },
+            Module::LnFinal => kernels.norm(x, &self.weights.final_norm),
+            Module::LmHead => linear(kernels, x, &self.weights.head),
+        }
+    }
+
+    /// The embeddings of ids `[T]`, scaled as the model scales them.
+    fn lookup(&self, ids: &Tensor) -> Result<Tensor> {
+        let ids: Vec<i64> = ids.to_dtype(DType::I64)?.to_vec1()?;
+        if let Some(id) = ids.iter().find(|id| !(0..self.spec.vocab as i64).contains(id)) {
+            bail!("token id {id} is outside the vocabulary, whose ids are 0 to {}", self.spec.vocab - 1);
+        }
+        let x = self.rows(&self.weights.embedding, ids.into_iter().map(|id| id as u32).collect())?;
+        self.spec.embedding.scale.map_or(Ok(x.clone()), |scale| x * scale)
+    }
+
+    /// A weight by its standardized name, as [`Tree::weights`] lists them; projections are `[out, in]`.
+    pub fn weight(&self, name: &str) -> Option<&Tensor> {
+        self.weights.named().into_iter().find(|(known, _)| known == name).map(|(_, weight)| weight)
     }
 
     /// Everything, from ids to logits, offering every site.

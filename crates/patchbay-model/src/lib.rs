@@ -46,6 +46,7 @@ mod error;
 pub mod kernels;
 mod load;
 mod mlp;
+mod names;
 mod parameters;
 mod rope;
 mod segments;

@@ -7,6 +7,9 @@
 //!
 //! Sizes are in elements; names are the checkpoint's own, in full.
 
+use std::collections::BTreeMap;
+
+use patchbay_graph::module::NormPlace;
 use patchbay_graph::{LayerTree, Tree};
 
 use crate::rope::RotarySpec;
@@ -289,10 +292,10 @@ impl LinearSpec {
 }
 
 impl Spec {
-    /// The standardized tree of a model of this kind.
+    /// The standardized tree of a model of this kind, its weights aside: they are known once they are loaded.
     pub fn tree(&self) -> Tree {
         let layers = self.layers.iter().map(LayerSpec::tree).collect();
-        Tree { hidden: self.hidden, vocab: self.vocab, context: self.context, layers }
+        Tree { hidden: self.hidden, vocab: self.vocab, context: self.context, layers, weights: BTreeMap::new() }
     }
 }
 
@@ -307,6 +310,12 @@ impl LayerSpec {
             gate: self.mlp.gate.is_some(),
             experts: None,
             sequential: self.residual == Residual::Sequential,
+            norms: self.norms(),
         }
+    }
+
+    fn norms(&self) -> Vec<NormPlace> {
+        let norms = [&self.attn_norm, &self.attn_post_norm, &self.mlp_norm, &self.mlp_post_norm];
+        NormPlace::ALL.into_iter().zip(norms).filter(|(_, norm)| norm.is_some()).map(|(place, _)| place).collect()
     }
 }

@@ -18,6 +18,8 @@ pub struct Failure {
     pub detail: String,
     /// JSON pointer (RFC 6901) to the offending field of the body.
     pub pointer: Option<String>,
+    /// Line and column of a graph that came as text, from 1.
+    pub place: Option<(usize, usize)>,
     /// How to mend it.
     pub hint: Option<String>,
     /// Seconds after which the same request may succeed.
@@ -27,7 +29,8 @@ pub struct Failure {
 impl Failure {
     /// A failure of the given kind. What a request quotes at length is cut short.
     pub fn new(status: u16, code: &str, detail: impl Into<String>) -> Self {
-        Self { status, code: code.into(), detail: shorten(detail.into()), pointer: None, hint: None, retry_after: None }
+        let (code, detail) = (code.into(), shorten(detail.into()));
+        Self { status, code, detail, pointer: None, place: None, hint: None, retry_after: None }
     }
 
     /// A fault of the server, not of the request.
@@ -77,6 +80,8 @@ impl Failure {
             detail: self.detail.clone(),
             code: self.code.clone(),
             pointer: self.pointer.clone(),
+            line: self.place.map(|(line, _)| line),
+            column: self.place.map(|(_, column)| column),
             hint: self.hint.clone(),
         }
     }
@@ -126,6 +131,12 @@ pub struct ProblemDetails {
     /// JSON pointer (RFC 6901) to the offending field of the body.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pointer: Option<String>,
+    /// Line of a graph that came as text, from 1. The detail shows the line, with a caret under the place.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub line: Option<usize>,
+    /// Column of that line in characters, from 1.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub column: Option<usize>,
     /// How to mend it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub hint: Option<String>,
@@ -133,15 +144,15 @@ pub struct ProblemDetails {
 
 impl From<ProblemDetails> for Failure {
     fn from(problem: ProblemDetails) -> Self {
-        let ProblemDetails { status, code, detail, pointer, hint, .. } = problem;
-        Self { status, code, detail, pointer, hint, retry_after: None }
+        let ProblemDetails { status, code, detail, pointer, line, column, hint, .. } = problem;
+        Self { status, code, detail, pointer, place: line.zip(column), hint, retry_after: None }
     }
 }
 
 impl From<Problem> for Failure {
     fn from(problem: Problem) -> Self {
         let failure = Self::new(problem.code.status(), problem.code.name(), problem.detail).at(problem.pointer);
-        Self { hint: problem.hint, ..failure }
+        Self { hint: problem.hint, place: problem.line.zip(problem.column), ..failure }
     }
 }
 
@@ -185,6 +196,15 @@ mod tests {
             (422, "unknown_site", "Unknown site")
         );
         assert_eq!((details.pointer.as_deref(), details.hint.as_deref()), (Some("/graph/0"), Some("0 to 29")));
+    }
+
+    #[test]
+    fn a_problem_in_a_text_has_its_place() {
+        let problem = patchbay_graph::text::TextGraph::parse("save logits as x\nsave *").unwrap_err();
+        let details = Failure::from(problem).to_problem();
+        assert_eq!((details.line, details.column, details.pointer.as_deref()), (Some(2), Some(6), Some("/graph")));
+        assert_eq!(details.detail, "expected a value, found `*`\n 2 | save *\n   |      ^");
+        assert_eq!(Failure::from(details).place, Some((2, 6)));
     }
 
     #[test]

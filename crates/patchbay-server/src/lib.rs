@@ -18,6 +18,7 @@ pub mod registry;
 pub mod service;
 pub mod settings;
 pub mod store;
+mod sweep;
 pub mod wire;
 
 pub use caller::Caller;

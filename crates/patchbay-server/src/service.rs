@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use patchbay_checkpoint::Tokenizer;
 use patchbay_engine::{Cancel, EngineError, Job, Outcome};
 use patchbay_graph::plan::Source;
-use patchbay_graph::{Context, DType, Encoding, Input, Plan, Request};
+use patchbay_graph::{Context, DType, Encoding, Input, Plan, Request, SweepPlan};
 use serde_json::{Value, json};
 use tokio::sync::oneshot::Receiver;
 use uuid::Uuid;
@@ -24,12 +24,16 @@ use crate::model::{Loaded, Model, State};
 use crate::registry::{Placed, Registry};
 use crate::settings::Settings;
 use crate::store::{Shelf, StoredTensor, TensorStore};
+use crate::sweep::Collector;
 use crate::wire::json::read;
 use crate::wire::model::LoadRequest;
 use crate::wire::tokens::{DetokenizeRequest, DetokenizeResponse, InputTokens, TokenizeRequest, TokenizeResponse};
 use crate::wire::trace::{NamedResults, ReceiptBody, ResultBody, TraceResponse};
 use crate::wire::validation::ValidateResponse;
 use crate::wire::{Encoded, safetensors};
+
+/// How long a sweep waits where the queue is full.
+const TURN: std::time::Duration = std::time::Duration::from_millis(2);
 
 /// The models, the callers' tensors, and what may be asked of them.
 #[derive(Debug)]
@@ -41,21 +45,24 @@ pub struct Service {
     first: Mutex<BTreeSet<String>>,
 }
 
-/// A trace that was understood: its plan can run.
-struct Checked {
-    model: Arc<Loaded>,
+/// A trace that was understood: it can run.
+pub(crate) struct Checked {
+    pub(crate) model: Arc<Loaded>,
     name: String,
-    request: Request,
+    pub(crate) request: Request,
     tokenized: Tokenized,
-    plan: Plan,
+    planned: Planned,
     shelf: Shelf,
 }
 
-/// A trace on its way through a model.
-struct Running {
-    reply: Receiver<Result<Outcome, EngineError>>,
-    /// Stops the job when the caller goes away.
-    _stop: StopOnDrop,
+/// What a trace will do.
+enum Planned {
+    Once(Plan),
+    Sweep(SweepPlan),
+}
+
+/// What an answer has besides its results.
+struct Frame {
     model: String,
     encoding: Encoding,
     convert: Option<DType>,
@@ -63,6 +70,26 @@ struct Running {
     inputs: Vec<(String, InputTokens)>,
     /// Types of the tensors to keep.
     kept: HashMap<String, DType>,
+}
+
+/// A job on its way through a model.
+pub(crate) struct Running {
+    reply: Receiver<Result<Outcome, EngineError>>,
+    /// Stops the job when the caller goes away.
+    _stop: StopOnDrop,
+}
+
+impl Running {
+    /// Queues a job.
+    pub(crate) fn submit(model: &Loaded, job: Job) -> Result<Self, EngineError> {
+        let stop = StopOnDrop(job.cancel.clone());
+        Ok(Self { reply: model.engine.submit(job)?, _stop: stop })
+    }
+
+    /// Waits for its end.
+    pub(crate) async fn outcome(mut self) -> Result<Outcome, Failure> {
+        Ok((&mut self.reply).await.map_err(|_| Failure::from(EngineError::Stopped))??)
+    }
 }
 
 struct StopOnDrop(Cancel);
@@ -145,10 +172,52 @@ impl Service {
         caller: &Caller,
     ) -> Result<Encoded, Failure> {
         let (service, owner) = (Arc::clone(self), caller.clone());
-        let mut running = blocking(move || service.submit(&body, accept, &owner)).await?;
-        let outcome = (&mut running.reply).await.map_err(|_| Failure::from(EngineError::Stopped))??;
+        let (checked, frame) = blocking(move || {
+            let checked = service.check(&body, &owner)?;
+            let frame = checked.frame(accept)?;
+            Ok((checked, frame))
+        })
+        .await?;
+        let outcome = match checked.planned {
+            Planned::Once(plan) => {
+                let job = job(plan, checked.tokenized.ids, &checked.shelf)?;
+                Running::submit(&checked.model, job)?.outcome().await?
+            }
+            Planned::Sweep(_) => self.sweep(checked).await?,
+        };
         let (service, owner) = (Arc::clone(self), caller.clone());
-        blocking(move || service.finish(running, outcome, &owner)).await
+        blocking(move || service.finish(frame, outcome, &owner)).await
+    }
+
+    async fn sweep(self: &Arc<Self>, checked: Checked) -> Result<Outcome, Failure> {
+        let checked = Arc::new(checked);
+        let (Planned::Sweep(plan), Some(sweep)) = (&checked.planned, &checked.request.sweep) else {
+            return Err(Failure::internal("a sweep without axes"));
+        };
+        let mut collector = Collector::new(plan);
+        for cell in 0..plan.cells {
+            let (service, owner) = (Arc::clone(self), Arc::clone(&checked));
+            let job = blocking(move || service.cell(&owner, cell)).await?;
+            let running = loop {
+                // once a sweep has begun it waits for its turn
+                match Running::submit(&checked.model, job.clone()) {
+                    Err(EngineError::Full) if cell > 0 => tokio::time::sleep(TURN).await,
+                    submitted => break submitted?,
+                }
+            };
+            collector.add(&sweep.places(cell), running.outcome().await?);
+        }
+        blocking(move || collector.finish()).await
+    }
+
+    /// The job of one cell.
+    fn cell(&self, checked: &Checked, cell: usize) -> Result<Job, Failure> {
+        let Checked { model, request, tokenized, shelf, .. } = checked;
+        let sweep = request.sweep.as_ref().ok_or_else(|| Failure::internal("a sweep without axes"))?;
+        let limits = &self.settings.limits;
+        let context = Context { tree: model.tree(), inputs: &tokenized.rows, store: shelf, limits };
+        let plan = patchbay_graph::check(&patchbay_graph::cell(request, sweep, cell)?, &context)?;
+        job(plan, tokenized.ids.clone(), shelf)
     }
 
     /// Says what a trace would return, how it would run and what it would cost.
@@ -158,8 +227,11 @@ impl Service {
     pub async fn validate(self: &Arc<Self>, body: Value, caller: &Caller) -> Result<ValidateResponse, Failure> {
         let (service, owner) = (Arc::clone(self), caller.clone());
         blocking(move || {
-            let Checked { model, name, tokenized, plan, .. } = service.check(&body, &owner)?;
-            Ok(ValidateResponse::new(name, tokenized.shown, &plan, model.tree()))
+            let Checked { model, name, tokenized, planned, .. } = service.check(&body, &owner)?;
+            Ok(match &planned {
+                Planned::Once(plan) => ValidateResponse::new(name, tokenized.shown, plan, model.tree()),
+                Planned::Sweep(plan) => ValidateResponse::of_sweep(name, tokenized.shown, plan, model.tree()),
+            })
         })
         .await
     }
@@ -233,44 +305,28 @@ impl Service {
         let shelf = self.store.shelf(caller);
         let limits = &self.settings.limits;
         let context = Context { tree: model.tree(), inputs: &tokenized.rows, store: &shelf, limits };
-        let plan = patchbay_graph::check(&request, &context)?;
-        self.check_kept(&plan, &shelf)?;
-        Ok(Checked { model, name: found.name.clone(), request, tokenized, plan, shelf })
+        let planned = match &request.sweep {
+            None => Planned::Once(patchbay_graph::check(&request, &context)?),
+            Some(sweep) => Planned::Sweep(patchbay_graph::check_sweep(&request, sweep, &context)?),
+        };
+        let name = found.name.clone();
+        let checked = Checked { model, name, request, tokenized, planned, shelf };
+        self.check_kept(&checked)?;
+        Ok(checked)
     }
 
     /// What a graph keeps must fit into the store before the graph runs.
-    fn check_kept(&self, plan: &Plan, shelf: &Shelf) -> Result<(), Failure> {
-        for (name, value) in &plan.kept {
-            crate::name::check_tensor(name).map_err(|failure| failure.at(plan.values[*value].at.clone()))?;
+    fn check_kept(&self, checked: &Checked) -> Result<(), Failure> {
+        let kept = checked.planned.kept();
+        for kept in &kept {
+            crate::name::check_tensor(kept.name).map_err(|failure| failure.at(kept.at))?;
         }
-        let wanted: Vec<(&str, u64)> =
-            plan.kept.iter().map(|(name, value)| (name.as_str(), plan.values[*value].bytes())).collect();
-        if wanted.is_empty() { Ok(()) } else { self.store.fits(shelf, &wanted) }
+        let wanted: Vec<(&str, u64)> = kept.iter().map(|kept| (kept.name, kept.bytes)).collect();
+        if wanted.is_empty() { Ok(()) } else { self.store.fits(&checked.shelf, &wanted) }
     }
 
-    fn submit(&self, body: &Value, accept: Option<Encoding>, caller: &Caller) -> Result<Running, Failure> {
-        let Checked { model, name, request, tokenized, plan, shelf } = self.check(body, caller)?;
-        let encoding = request.output.encoding.or(accept).unwrap_or(Encoding::Json);
-        check_result_names(&plan, encoding)?;
-        let cancel = Cancel::default();
-        let stop = StopOnDrop(cancel.clone());
-        let kept = plan.kept.iter().map(|(name, value)| (name.clone(), plan.values[*value].dtype)).collect();
-        let tensors = stored_tensors(&plan, &shelf)?;
-        let job = Job { plan: Arc::new(plan), ids: tokenized.ids, tensors, cancel };
-        Ok(Running {
-            reply: model.engine.submit(job)?,
-            _stop: stop,
-            model: name,
-            encoding,
-            convert: request.output.dtype,
-            tokenizer: model.tokenizer.clone(),
-            inputs: tokenized.shown,
-            kept,
-        })
-    }
-
-    fn finish(&self, running: Running, outcome: Outcome, caller: &Caller) -> Result<Encoded, Failure> {
-        let Running { model, encoding, convert, tokenizer, inputs, kept, .. } = running;
+    fn finish(&self, frame: Frame, outcome: Outcome, caller: &Caller) -> Result<Encoded, Failure> {
+        let Frame { model, encoding, convert, tokenizer, inputs, kept } = frame;
         let Outcome { results, kept: tensors, receipts, usage } = outcome;
         for (name, tensor) in tensors {
             let dtype = kept.get(&name).copied().ok_or_else(|| Failure::internal("a kept tensor was not planned"))?;
@@ -285,16 +341,72 @@ impl Service {
     }
 }
 
-/// A safetensors file keeps one name for itself.
-fn check_result_names(plan: &Plan, encoding: Encoding) -> Result<(), Failure> {
-    let reserved = plan.results.iter().find(|result| result.name == safetensors::RESERVED);
-    match (reserved, encoding) {
-        (Some(result), Encoding::Safetensors) => {
-            let detail = format!("a safetensors file cannot hold a tensor named `{}`", safetensors::RESERVED);
-            Err(Failure::new(422, "bad_name", detail).at(plan.values[result.value].at.clone()))
-        }
-        _ => Ok(()),
+impl Checked {
+    /// What the answer will have besides its results.
+    fn frame(&self, accept: Option<Encoding>) -> Result<Frame, Failure> {
+        let encoding = self.request.output.encoding.or(accept).unwrap_or(Encoding::Json);
+        self.planned.check_result_names(encoding)?;
+        let kept = self.planned.kept().into_iter().map(|kept| (kept.name.to_owned(), kept.dtype)).collect();
+        Ok(Frame {
+            model: self.name.clone(),
+            encoding,
+            convert: self.request.output.dtype,
+            tokenizer: self.model.tokenizer.clone(),
+            inputs: self.tokenized.shown.clone(),
+            kept,
+        })
     }
+}
+
+/// A tensor that a trace will keep.
+struct Kept<'a> {
+    name: &'a str,
+    at: &'a str,
+    dtype: DType,
+    bytes: u64,
+}
+
+impl Planned {
+    fn kept(&self) -> Vec<Kept<'_>> {
+        match self {
+            Self::Once(plan) => {
+                let kept = plan.kept.iter().map(|(name, value)| (name, &plan.values[*value]));
+                kept.map(|(name, value)| Kept { name, at: &value.at, dtype: value.dtype, bytes: value.bytes() })
+                    .collect()
+            }
+            Self::Sweep(plan) => {
+                let kept = plan.kept.iter();
+                kept.map(|kept| Kept { name: &kept.name, at: &kept.at, dtype: kept.dtype, bytes: kept.bytes() })
+                    .collect()
+            }
+        }
+    }
+
+    /// A safetensors file keeps one name for itself.
+    fn check_result_names(&self, encoding: Encoding) -> Result<(), Failure> {
+        let reserved = match self {
+            Self::Once(plan) => {
+                let found = plan.results.iter().find(|result| result.name == safetensors::RESERVED);
+                found.map(|result| &plan.values[result.value].at)
+            }
+            Self::Sweep(plan) => {
+                plan.results.iter().find(|result| result.name == safetensors::RESERVED).map(|result| &result.at)
+            }
+        };
+        match (reserved, encoding) {
+            (Some(at), Encoding::Safetensors) => {
+                let detail = format!("a safetensors file cannot hold a tensor named `{}`", safetensors::RESERVED);
+                Err(Failure::new(422, "bad_name", detail).at(at.clone()))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+/// A plan with everything it needs to run.
+fn job(plan: Plan, ids: Vec<Vec<Vec<u32>>>, shelf: &Shelf) -> Result<Job, Failure> {
+    let tensors = stored_tensors(&plan, shelf)?;
+    Ok(Job { plan: Arc::new(plan), ids, tensors, cancel: Cancel::default() })
 }
 
 /// The caller's tensors that a plan names.

@@ -36,7 +36,7 @@ pub(crate) enum Command {
 /// A trace from a file.
 #[derive(Debug, Args)]
 pub(crate) struct TraceCommand {
-    /// A JSON file with the body of a trace, or with the list of its nodes alone; `-` reads standard input
+    /// A JSON file with the body of a trace, or a graph alone, as JSON or as text; `-` reads standard input
     pub(crate) file: PathBuf,
     /// The model: [NAME=]SOURCE to load it here, or its name on the server
     #[arg(long, value_name = "MODEL")]

@@ -49,6 +49,10 @@ pub(crate) struct ModelOptions {
     #[arg(long, env = "PATCHBAY_MAX_NODES", value_name = "N", help_heading = "Limits")]
     #[serde(skip_serializing_if = "Option::is_none")]
     max_nodes: Option<usize>,
+    /// Cells of a sweep
+    #[arg(long, env = "PATCHBAY_MAX_CELLS", value_name = "N", help_heading = "Limits")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    max_cells: Option<usize>,
     /// Rows of all inputs of a request together
     #[arg(long, env = "PATCHBAY_MAX_ROWS", value_name = "N", help_heading = "Limits")]
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -140,6 +144,7 @@ impl ServeOptions {
             hub_token: text(),
             hub_offline: Some(false),
             max_nodes: Some(0),
+            max_cells: Some(0),
             max_rows: Some(0),
             max_tokens: Some(0),
             max_result_bytes: Some(0),
@@ -161,6 +166,7 @@ impl ModelOptions {
         let set = |setting: &mut usize, given: Option<usize>| *setting = given.unwrap_or(*setting);
         let set_bytes = |setting: &mut u64, given: Option<u64>| *setting = given.unwrap_or(*setting);
         set(&mut settings.limits.max_nodes, self.max_nodes);
+        set(&mut settings.limits.max_cells, self.max_cells);
         set(&mut settings.limits.max_rows, self.max_rows);
         set(&mut settings.limits.max_tokens, self.max_tokens);
         set_bytes(&mut settings.limits.max_result_bytes, self.max_result_bytes);

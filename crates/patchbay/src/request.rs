@@ -1,4 +1,4 @@
-//! The body of a trace from a file.
+//! The body of a trace from a file, whose graph may be text.
 
 use std::io::Read;
 use std::path::Path;
@@ -15,11 +15,11 @@ pub(crate) fn read(file: &Path, inputs: &[String]) -> anyhow::Result<Value> {
         false => std::fs::read(file).map(|read| bytes = read),
     }
     .with_context(|| format!("{} cannot be read", file.display()))?;
-    let parsed = json::parse(&bytes).with_context(|| file.display().to_string())?;
-    let mut body = match parsed {
-        graph @ Value::Array(_) => json!({ "graph": graph }),
-        body @ Value::Object(_) => body,
-        _ => anyhow::bail!("{} holds neither the body of a trace nor a list of nodes", file.display()),
+    let mut body = match bytes.trim_ascii_start().first() {
+        Some(b'{') => json::parse(&bytes).with_context(|| file.display().to_string())?,
+        Some(b'[') => json!({ "graph": json::parse(&bytes).with_context(|| file.display().to_string())? }),
+        Some(_) => json!({ "graph": String::from_utf8(bytes).with_context(|| file.display().to_string())? }),
+        None => anyhow::bail!("{} is empty", file.display()),
     };
     if let (Some(fields), [_, ..]) = (body.as_object_mut(), inputs) {
         fields.remove("inputs");
@@ -48,7 +48,8 @@ mod tests {
         let body = read_text(r#"{"inputs": {"a": "x"}, "graph": []}"#, &["y"]).unwrap();
         assert_eq!(body, json!({"graph": [], "input": ["y"]}));
         assert_eq!(read_text("[]", &["y"]).unwrap()["graph"], json!([]));
-        for (text, said) in [("[]", "--input"), ("3", "neither"), ("{", "EOF")] {
+        assert_eq!(read_text("save logits as x\n", &["y"]).unwrap()["graph"], json!("save logits as x\n"));
+        for (text, said) in [("[]", "--input"), (" ", "empty"), ("{", "EOF")] {
             let error = format!("{:#}", read_text(text, &[]).unwrap_err());
             assert!(error.contains(said), "{text}: {error}");
         }

@@ -6,7 +6,7 @@ use crate::node::{Action, Node, Steer};
 use crate::operand::{Operand, SiteOperand};
 use crate::ops::{Op, OpSpec};
 use crate::path::{find_layer, find_site};
-use crate::plan::{Returned, Skip, Value, ValueId, Write, WriteMode};
+use crate::plan::{Gradient, Returned, Skip, Value, ValueId, Write, WriteMode};
 use crate::problem::{Code, Problem, Result};
 use crate::selection::Selection;
 use crate::shape::Shape;
@@ -20,6 +20,7 @@ pub(super) struct Built {
     pub(super) values: Vec<Value>,
     pub(super) writes: Vec<Write>,
     pub(super) skips: Vec<Skip>,
+    pub(super) gradients: Vec<Gradient>,
     pub(super) results: Vec<Returned>,
     pub(super) kept: Vec<(String, ValueId)>,
     /// In the order of the forward pass; at one site, in the order of the list.
@@ -41,12 +42,35 @@ impl Access {
     }
 }
 
+/// Sorts accesses. A gradient is taken with respect to the site as the writes before it leave it, so that what is read
+/// between those writes and the gradient's node is made of it too.
+fn sort(accesses: &mut Vec<Access>) {
+    accesses.sort_by_key(Access::order);
+    let mut sorted: Vec<Access> = Vec::with_capacity(accesses.len());
+    for access in accesses.drain(..) {
+        let place = match access.what {
+            Accessed::Grad(..) => {
+                let before = |other: &Access| {
+                    other.site != access.site
+                        || other.input == access.input && matches!(other.what, Accessed::Write(_) | Accessed::Skip(_))
+                };
+                sorted.iter().rposition(before).map_or(0, |last| last + 1)
+            }
+            _ => sorted.len(),
+        };
+        sorted.insert(place, access);
+    }
+    *accesses = sorted;
+}
+
 /// What an access does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Accessed {
     Read(ValueId),
     Write(usize),
     Skip(usize),
+    /// A gradient is taken: its number, and that of the site in it.
+    Grad(usize, usize),
 }
 
 const RENAME: &str = "take another name";
@@ -73,6 +97,7 @@ impl<'a> Builder<'a> {
             values: Vec::new(),
             writes: Vec::new(),
             skips: Vec::new(),
+            gradients: Vec::new(),
             results: Vec::new(),
             kept: Vec::new(),
             accesses: Vec::new(),
@@ -94,7 +119,7 @@ impl<'a> Builder<'a> {
             return Err(problem.hint("add {\"op\": \"save\", \"value\": …, \"as\": …}"));
         }
         self.find_unused(nodes)?;
-        self.built.accesses.sort_by_key(Access::order);
+        sort(&mut self.built.accesses);
         Ok(self.built)
     }
 
@@ -107,6 +132,8 @@ impl<'a> Builder<'a> {
                 self.skip(node, *layers, with.as_ref(), input.as_deref()).map(|()| None)
             }
             Action::TopTokens { value, k, name } => self.top_tokens(node, value, *k, name).map(|()| None),
+            Action::Call { module, value } => self.call(node, module, value).map(Some),
+            Action::Grad { of, wrt, listed } => self.grad(node, of, wrt, *listed).map(Some),
             Action::Project { value, output_transform } => self.project(node, value, *output_transform).map(Some),
             Action::Op { spec, args, attrs } => {
                 let ids: Vec<ValueId> = args.iter().map(|(_, arg)| self.operand(arg)).collect::<Result<_>>()?;

@@ -1,28 +1,45 @@
 //! From a graph as it came to a plan: everything that can be wrong is found here, before anything runs.
 //!
 //! `build` walks through the nodes and notes every write and access to a site, `values` gives every value a number, a shape
-//! and a type, `schedule` puts what happens into passes (each a `walk` through the layers), and `cost` prices them.
+//! and a type, `gradients` finds the
+//! ways that derivatives take, `schedule` puts what happens into passes (each a `walk` through the layers), and `cost` prices them.
 
 mod build;
 mod cost;
+mod gradients;
 mod order;
 mod schedule;
 mod sites;
+mod sweep;
 mod values;
 mod walk;
+
+pub use sweep::{SweepPlan, Swept, cell, check_sweep};
 
 use crate::context::{Context, TokenRow};
 use crate::plan::{Cost, Plan, PlanInput};
 use crate::problem::{Code, Problem, Result};
 use crate::request::Request;
+use crate::sweep::AxisSet;
 
 /// Checks a request against a model, the tokenized inputs and the caller's tensors.
 ///
 /// # Errors
 /// Everything that a graph can get wrong, with its place and, where it helps, a way to mend it.
 pub fn check(request: &Request, context: &Context<'_>) -> Result<Plan> {
+    check_marked(request, context, &|_| 0).map(|(plan, _)| plan).map_err(|problem| request.placed(problem))
+}
+
+/// Checks a request in which the places that `named` knows stand for axes of a sweep, and finds which of them every value
+/// depends on.
+fn check_marked(
+    request: &Request,
+    context: &Context<'_>,
+    named: &dyn Fn(&str) -> AxisSet,
+) -> Result<(Plan, Vec<AxisSet>)> {
     check_sizes(request, context)?;
     let built = build::Builder::new(context).build(&request.graph)?;
+    gradients::check(&built)?;
     let scheduled = schedule::schedule(&built, context)?;
     let inputs: Vec<PlanInput> =
         context.inputs.iter().map(|input| PlanInput { name: input.name.clone(), lengths: input.lengths() }).collect();
@@ -31,15 +48,17 @@ pub fn check(request: &Request, context: &Context<'_>) -> Result<Plan> {
         values: built.values,
         writes: built.writes,
         skips: built.skips,
+        gradients: built.gradients,
         prologue: scheduled.prologue,
         passes: scheduled.passes,
         results: built.results,
         kept: built.kept,
         cost: Cost::default(),
     };
+    let axes = sweep::dependences(&plan, named);
     plan.cost = cost::cost(&plan, context.tree);
-    check_cost(&plan, context)?;
-    Ok(plan)
+    check_cost(&plan.cost, context)?;
+    Ok((plan, axes))
 }
 
 fn check_sizes(request: &Request, context: &Context<'_>) -> Result<()> {
@@ -71,7 +90,7 @@ fn check_sizes(request: &Request, context: &Context<'_>) -> Result<()> {
     Ok(())
 }
 
-fn check_cost(plan: &Plan, context: &Context<'_>) -> Result<()> {
+fn check_cost(cost: &Cost, context: &Context<'_>) -> Result<()> {
     let limits = context.limits;
     let refuse = |what: &str, found: u64, limit: u64, name: &str| match found > limit {
         false => Ok(()),
@@ -79,6 +98,6 @@ fn check_cost(plan: &Plan, context: &Context<'_>) -> Result<()> {
             .hint(format!("save less, for example with an index such as `[:, -1]`; the server's setting is `{name}`"))
             .at("/graph")),
     };
-    refuse("the results", plan.cost.result_bytes, limits.max_result_bytes, "max_result_bytes")?;
-    refuse("this request", plan.cost.peak_bytes, limits.max_peak_bytes, "max_peak_bytes")
+    refuse("the results", cost.result_bytes, limits.max_result_bytes, "max_result_bytes")?;
+    refuse("this request", cost.peak_bytes, limits.max_peak_bytes, "max_peak_bytes")
 }

@@ -109,6 +109,8 @@ fn operands(node: &Node) -> Vec<&Operand> {
     match &node.action {
         Action::Save { value, .. }
         | Action::Set { value, .. }
+        | Action::Call { value, .. }
+        | Action::Grad { of: value, .. }
         | Action::Project { value, .. }
         | Action::TopTokens { value, .. } => vec![value],
         Action::Steer(steer) => std::iter::once(&steer.vector).chain(&steer.factor).collect(),

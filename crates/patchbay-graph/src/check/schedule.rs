@@ -5,7 +5,7 @@
 //! is. A pass that makes nothing known that was not known before shows a value that would have to flow backwards.
 
 use crate::context::Context;
-use crate::plan::{Pass, Source, ValueId};
+use crate::plan::{Pass, Source, Value, ValueId};
 use crate::problem::{Code, Problem, Result};
 use crate::site::{LayerSite, Site};
 
@@ -33,7 +33,8 @@ pub(super) fn schedule(built: &Built, context: &Context<'_>) -> Result<Scheduled
     let mut passes = Vec::new();
     let mut steps = 0;
     while finished.contains(&false) {
-        let pass = Walk::new(built, context, &finished).walk(&mut known)?;
+        let mut pass = Walk::new(built, context, &finished).walk(&mut known)?;
+        (pass.gradients, pass.after) = known.gradients();
         for input in pass.inputs.iter().filter(|input| input.finished) {
             finished[input.input] = true;
         }
@@ -60,7 +61,9 @@ pub(super) struct Known<'a> {
 impl<'a> Known<'a> {
     fn new(built: &'a Built) -> Self {
         let mut users = vec![Vec::new(); built.values.len()];
-        for (id, value) in built.values.iter().enumerate() {
+        // gradients are not computed as soon as their number is known, but when its pass has ended
+        let computed = |value: &Value| !matches!(value.source, Source::Grad { .. });
+        for (id, value) in built.values.iter().enumerate().filter(|(_, value)| computed(value)) {
             value.args().iter().for_each(|arg| users[*arg].push(id));
         }
         let missing = built.values.iter().map(|value| value.args().len()).collect();
@@ -70,7 +73,9 @@ impl<'a> Known<'a> {
     /// Marks everything that needs no pass, and lists it in order.
     fn prologue(&mut self) -> Vec<ValueId> {
         let roots: Vec<ValueId> = (0..self.built.values.len())
-            .filter(|id| matches!(self.built.values[*id].source, Source::Literal(_) | Source::Stored { .. }))
+            .filter(|id| {
+                matches!(self.built.values[*id].source, Source::Literal(_) | Source::Stored { .. } | Source::Weight(_))
+            })
             .collect();
         let mut order = Vec::new();
         for id in roots {
@@ -78,6 +83,21 @@ impl<'a> Known<'a> {
             order.extend(self.learn(id));
         }
         order
+    }
+
+    /// The gradients that can be taken now that a pass has ended, and the values that can be made of them.
+    fn gradients(&mut self) -> (Vec<usize>, Vec<ValueId>) {
+        let (mut taken, mut after) = (Vec::new(), Vec::new());
+        for (number, gradient) in self.built.gradients.iter().enumerate() {
+            if !self.known[gradient.of] || gradient.wrt.iter().all(|wrt| self.known[wrt.value]) {
+                continue;
+            }
+            taken.push(number);
+            for wrt in &gradient.wrt {
+                after.extend(self.learn(wrt.value));
+            }
+        }
+        (taken, after)
     }
 
     /// Marks a value, and lists the values that can be computed now.
@@ -121,6 +141,10 @@ fn check_skipped(built: &Built) -> Result<()> {
         let (at, allowed) = match access.what {
             Accessed::Skip(_) => continue,
             Accessed::Read(id) => (&built.values[id].at, matches!(site, LayerSite::Input | LayerSite::Output)),
+            Accessed::Grad(gradient, wrt) => {
+                let at = &built.values[built.gradients[gradient].wrt[wrt].value].at;
+                (at, matches!(site, LayerSite::Input | LayerSite::Output))
+            }
             Accessed::Write(write) => (
                 &built.writes[write].at,
                 site == LayerSite::Input && layer == skip.first || site == LayerSite::Output && layer == skip.last,
@@ -142,6 +166,7 @@ fn check_reachable(built: &Built, context: &Context<'_>) -> Result<()> {
     for access in built.accesses.iter().rev() {
         match access.what {
             Accessed::Read(_) => read_later[access.input] = true,
+            Accessed::Grad(..) => {}
             Accessed::Write(_) | Accessed::Skip(_) if read_later[access.input] => {}
             Accessed::Write(write) => {
                 unseen = Some((&built.writes[write].at, format!("the write to `{}`", access.site)));

@@ -5,14 +5,17 @@ use super::sites::{Target, select};
 use crate::dtype::DType;
 use crate::index::{Coord, Index, Item};
 use crate::literal::Literal;
-use crate::node::{Action, Node};
+use crate::module::Module;
+use crate::node::Node;
 use crate::operand::{Operand, OperandKind, SiteOperand};
 use crate::ops::{ArgShape, Attr, Op, OpSpec, infer};
+use crate::path::SitePath;
 use crate::plan::{Read, Source, Value, ValueId};
 use crate::problem::{Code, Problem, Result};
 use crate::selection::{Extents, Selection};
 use crate::shape::{MAX_RANK, Ragged, Shape};
 use crate::site::Site;
+use crate::weight::find_weights;
 
 impl Builder<'_> {
     pub(super) fn project(&mut self, node: &Node, value: &Operand, transform: bool) -> Result<ValueId> {
@@ -62,7 +65,7 @@ impl Builder<'_> {
         match &operand.kind {
             OperandKind::Literal(literal) => self.literal(at, literal.clone()),
             OperandKind::Inline(node) => {
-                if !matches!(node.action, Action::Op { .. } | Action::Project { .. }) {
+                if !node.has_value() {
                     let detail = format!("`{}` has no value and cannot stand inside of another node", node.op());
                     return Err(Problem::new(Code::BadArgument, detail).at(at).hint("make it a node of the list"));
                 }
@@ -88,7 +91,30 @@ impl Builder<'_> {
                 self.indexed(at, value, index.as_ref())
             }
             OperandKind::Site(site) => self.read(at, site),
+            OperandKind::Weight { path, index } => self.weight(at, path, index.as_ref()),
         }
+    }
+
+    fn weight(&mut self, at: &str, path: &SitePath, index: Option<&Index>) -> Result<ValueId> {
+        let tree = self.context.tree;
+        let (weights, stacked) = find_weights(path, tree).map_err(|problem| problem.at(at))?;
+        let mut values = Vec::with_capacity(weights.len());
+        for weight in weights {
+            let shape = Shape::dense(weight.shape(tree));
+            let whole = self.value(at, shape, DType::F32, Source::Weight(weight))?;
+            values.push(self.indexed(at, whole, index)?);
+        }
+        if stacked { self.stack(at, values) } else { Ok(values[0]) }
+    }
+
+    /// A module of the model, applied to a value.
+    pub(super) fn call(&mut self, node: &Node, module: &str, value: &Operand) -> Result<ValueId> {
+        let tree = self.context.tree;
+        let module = Module::find(module, tree).map_err(|problem| problem.at(format!("{}/module", node.at)))?;
+        let of = self.operand(value)?;
+        let Value { shape, dtype, .. } = &self.built.values[of];
+        let (shape, dtype) = module.infer(shape, *dtype, tree).map_err(|problem| problem.at(&value.at))?;
+        self.value(&node.at, shape, dtype, Source::Call { module, of })
     }
 
     fn literal(&mut self, at: &str, literal: Literal) -> Result<ValueId> {
@@ -132,7 +158,7 @@ impl Builder<'_> {
         Ok(id)
     }
 
-    fn stack(&mut self, at: &str, values: Vec<ValueId>) -> Result<ValueId> {
+    pub(super) fn stack(&mut self, at: &str, values: Vec<ValueId>) -> Result<ValueId> {
         let first = &self.built.values[values[0]].shape;
         if let Some(other) = values.iter().map(|id| &self.built.values[*id].shape).find(|shape| *shape != first) {
             let detail = format!("these layers differ in shape, {first} and {other}, and cannot be stacked");

@@ -49,6 +49,7 @@ impl<'a> Walk<'a> {
                     self.step(access.site, Event::Read(id));
                     known.learn(id).into_iter().for_each(|id| self.step(access.site, Event::Compute(id)));
                 }
+                Accessed::Grad(gradient, wrt) => self.step(access.site, Event::Grad { gradient, wrt }),
                 Accessed::Write(write) if known.known[self.built.writes[write].value] => {
                     self.step(access.site, Event::Write(write));
                 }
@@ -77,6 +78,7 @@ impl<'a> Walk<'a> {
         let built = self.built;
         self.pass.steps.retain(|step| match step.event {
             Event::Write(write) => running[built.writes[write].input],
+            Event::Grad { gradient, wrt } => running[built.gradients[gradient].wrt[wrt].input],
             Event::Read(_) | Event::Compute(_) => true,
         });
         let mut until = vec![Site::EmbedTokens; running.len()];
@@ -118,7 +120,7 @@ impl<'a> Walk<'a> {
                 let write = &self.built.writes[write];
                 Some((write.input, &write.selection))
             }
-            Event::Compute(_) => None,
+            Event::Compute(_) | Event::Grad { .. } => None,
         }
     }
 
@@ -135,6 +137,7 @@ impl<'a> Walk<'a> {
             Accessed::Write(write) => (&self.built.writes[write].at, Some(self.built.writes[write].value)),
             Accessed::Skip(skip) => (&self.built.skips[skip].at, self.built.skips[skip].with),
             Accessed::Read(id) => (&self.built.values[id].at, Some(id)),
+            Accessed::Grad(gradient, _) => (&self.built.gradients[gradient].at, None),
         };
         let target = access.site;
         let read = value.and_then(|value| known.unknown_read(value)).map(|id| &self.built.values[id].source);

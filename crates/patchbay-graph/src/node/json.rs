@@ -53,6 +53,15 @@ impl Node {
                 put("k", Some(json!(k)));
                 put("as", Some(json!(name)));
             }
+            Action::Call { module, value } => {
+                put("module", Some(json!(module)));
+                put("args", Some(json!([value.to_json()])));
+            }
+            Action::Grad { of, wrt, listed } => {
+                let sites: Vec<Value> = wrt.iter().map(|site| json!(site.to_string())).collect();
+                put("of", Some(of.to_json()));
+                put("wrt", if *listed { Some(json!(sites)) } else { sites.into_iter().next() });
+            }
             Action::Op { args, attrs, .. } => {
                 args.iter().for_each(|(name, value)| put(name, Some(value.to_json())));
                 attrs.iter().for_each(|(name, attr)| put(name, Some(attr_to_json(attr))));

@@ -64,6 +64,22 @@ pub enum Action {
         /// Name of the result.
         name: String,
     },
+    /// A module of the model, applied to a value.
+    Call {
+        /// Its name.
+        module: String,
+        /// What it is applied to.
+        value: Operand,
+    },
+    /// Gradients of a number with respect to sites.
+    Grad {
+        /// The number.
+        of: Operand,
+        /// The sites, index included.
+        wrt: Vec<SiteOperand>,
+        /// Whether they were given as a list.
+        listed: bool,
+    },
     /// A tensor operation.
     Op {
         /// Which.
@@ -110,8 +126,17 @@ impl Node {
             Action::Skip { .. } => "skip",
             Action::Project { .. } => "project_on_vocab",
             Action::TopTokens { .. } => "top_tokens",
+            Action::Call { .. } => "call",
+            Action::Grad { .. } => "grad",
             Action::Op { spec, .. } => spec.name,
         }
+    }
+}
+
+impl Node {
+    /// Whether others can take its value.
+    pub fn has_value(&self) -> bool {
+        matches!(self.action, Action::Op { .. } | Action::Project { .. } | Action::Call { .. } | Action::Grad { .. })
     }
 }
 

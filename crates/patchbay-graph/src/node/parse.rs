@@ -9,7 +9,7 @@ use crate::operand::{Operand, SiteOperand};
 use crate::ops::{Attr, Kind, OPS, OpSpec, Param};
 use crate::problem::{Code, Problem, Result};
 
-const STRUCTURAL: [&str; 6] = ["save", "set", "steer", "skip", "project_on_vocab", "top_tokens"];
+const STRUCTURAL: [&str; 8] = ["save", "set", "steer", "skip", "call", "project_on_vocab", "grad", "top_tokens"];
 
 impl Node {
     /// Parses the node that stands at `at`, inside of `depth` others.
@@ -45,6 +45,8 @@ impl Parser<'_> {
             "skip" => self.skip(&mut fields)?,
             "project_on_vocab" => self.project(&mut fields)?,
             "top_tokens" => self.top_tokens(&mut fields)?,
+            "call" => self.call(&mut fields)?,
+            "grad" => self.grad(&mut fields)?,
             _ => match OpSpec::find(op) {
                 Some(spec) => self.tensor_op(spec, &mut fields)?,
                 None => {
@@ -122,13 +124,42 @@ impl Parser<'_> {
         Ok(Action::Skip { layers, with, input: fields.text("input")?.map(String::from) })
     }
 
-    fn project<'a>(&self, fields: &mut Fields<'a>) -> Result<Action> {
+    /// The only argument of a module.
+    fn only_arg<'a>(&self, fields: &mut Fields<'a>) -> Result<Operand> {
         let args = fields.need("args")?;
-        let value = match args.as_array().map(Vec::as_slice) {
-            Some([value]) => self.operand(value, "args/0")?,
-            Some(_) => return Err(wrong("args", "one value", args)),
-            None => self.operand(args, "args")?,
+        match args.as_array().map(Vec::as_slice) {
+            Some([value]) => self.operand(value, "args/0"),
+            Some(_) => Err(wrong("args", "one value", args)),
+            None => self.operand(args, "args"),
+        }
+    }
+
+    fn call<'a>(&self, fields: &mut Fields<'a>) -> Result<Action> {
+        let module = fields.need("module")?;
+        let name = module.as_str().ok_or_else(|| wrong("module", "a module, such as \"layers.5.mlp\"", module))?;
+        Ok(Action::Call { module: name.into(), value: self.only_arg(fields)? })
+    }
+
+    fn grad<'a>(&self, fields: &mut Fields<'a>) -> Result<Action> {
+        let of = self.operand(fields.need("of")?, "of")?;
+        let given = fields.need("wrt")?;
+        let site = |value: &Value| match value.as_str().filter(|text| !text.starts_with(['$', '@'])) {
+            Some(text) => SiteOperand::parse(text),
+            None => Err(wrong("wrt", "a site, such as \"layers.5.output\", or a list of sites", value).at("")),
         };
+        let wrt = match given {
+            Value::Array(items) if items.is_empty() => return Err(wrong("wrt", "a site, or several", given)),
+            Value::Array(items) => {
+                let site = |(i, item)| site(item).map_err(|problem| problem.under(i).under("wrt"));
+                items.iter().enumerate().map(site).collect::<Result<_>>()?
+            }
+            one => vec![site(one).map_err(|problem| problem.under("wrt"))?],
+        };
+        Ok(Action::Grad { of, wrt, listed: given.is_array() })
+    }
+
+    fn project<'a>(&self, fields: &mut Fields<'a>) -> Result<Action> {
+        let value = self.only_arg(fields)?;
         Ok(Action::Project { value, output_transform: fields.flag("output_transform")?.unwrap_or(false) })
     }
 

@@ -1,6 +1,9 @@
 //! A small model, two ways of giving it inputs, and a store of two tensors.
 #![allow(dead_code, reason = "no test file needs all of it")]
 
+use std::collections::BTreeMap;
+
+use patchbay_graph::module::NormPlace;
 use patchbay_graph::{
     Code, Context, DType, Input, InputRow, LayerTree, Limits, Plan, Problem, Request, Store, TokenRow, TokenRows, Tree,
     check,
@@ -18,8 +21,27 @@ pub(crate) fn tree() -> Tree {
         gate: true,
         experts: None,
         sequential: true,
+        norms: vec![NormPlace::AttnNorm, NormPlace::MlpNorm],
     };
-    Tree { hidden: 8, vocab: 11, context: 64, layers: vec![layer; 4] }
+    Tree { hidden: 8, vocab: 11, context: 64, layers: vec![layer; 4], weights: weights() }
+}
+
+/// Every weight of the model, and its shape.
+fn weights() -> BTreeMap<String, Vec<usize>> {
+    let outer: [(&str, &[usize]); 3] = [("embed_tokens", &[11, 8]), ("lm_head", &[11, 8]), ("ln_final", &[8])];
+    let inner: [(&str, &[usize]); 9] = [
+        ("attn_norm", &[8]),
+        ("mlp_norm", &[8]),
+        ("self_attn.q_proj", &[8, 8]),
+        ("self_attn.k_proj", &[4, 8]),
+        ("self_attn.v_proj", &[4, 8]),
+        ("self_attn.o_proj", &[8, 8]),
+        ("mlp.gate_proj", &[12, 8]),
+        ("mlp.up_proj", &[12, 8]),
+        ("mlp.down_proj", &[8, 12]),
+    ];
+    let layer = |layer: usize| inner.map(|(name, shape)| (format!("layers.{layer}.{name}"), shape.to_vec()));
+    outer.map(|(name, shape)| (name.to_owned(), shape.to_vec())).into_iter().chain((0..4).flat_map(layer)).collect()
 }
 
 /// `@joy`, eight wide, and `@pair.a`.

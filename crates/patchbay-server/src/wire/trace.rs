@@ -33,9 +33,11 @@ pub struct TraceRequest {
     pub input: Option<Rows>,
     /// Several inputs by name, instead of `input`.
     pub inputs: Option<BTreeMap<String, Rows>>,
-    /// The nodes.
-    #[schema(value_type = Vec<Node>)]
-    pub graph: Vec<Value>,
+    /// The nodes, or a text that says the same, one a line.
+    pub graph: Graph,
+    /// Axes by name, each a list of values or `{"range": [start, stop, step]}`: the graph runs for every combination, with
+    /// `{name}` in its strings replaced.
+    pub sweep: Option<BTreeMap<String, Value>>,
     /// How the answer is written.
     pub output: Option<OutputOptions>,
 }
@@ -52,6 +54,18 @@ pub enum Rows {
     List(Vec<Value>),
     /// `{"text": …, "add_special_tokens": bool}` or `{"messages": […]}`.
     Object(BTreeMap<String, Value>),
+}
+
+/// A graph: a list of nodes, or their text form, one a line: `layers[10].output[:, -1] += 0.5 * @joy`,
+/// `p = softmax(logits[:, -1], -1)`, `save p as probs`.
+#[derive(ToSchema)]
+#[serde(untagged)]
+#[schema(example = json!("save layers.5.output[:, -1] as h\ntop_tokens(logits[:, -1], k=1) as next"))]
+pub enum Graph {
+    /// The nodes.
+    Nodes(Vec<Node>),
+    /// The text form.
+    Text(String),
 }
 
 /// A node of a graph: `op` says what it does, `id` names its value for others, and the other fields are the operation's.
@@ -127,6 +141,9 @@ pub struct TokensSchema {
 pub struct ReceiptBody {
     /// Number of the node in the graph.
     pub node: usize,
+    /// The cell of a sweep: its place on every axis.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cell: Option<Vec<usize>>,
     /// The site.
     pub site: String,
     /// Name of the input.
@@ -143,8 +160,8 @@ pub struct ReceiptBody {
 
 impl From<Receipt> for ReceiptBody {
     fn from(receipt: Receipt) -> Self {
-        let Receipt { node, site, input, rows, positions, delta_norm } = receipt;
-        Self { node, site, input, rows, positions, delta_norm }
+        let Receipt { node, cell, site, input, rows, positions, delta_norm } = receipt;
+        Self { node, cell, site, input, rows, positions, delta_norm }
     }
 }
 
@@ -170,6 +187,8 @@ pub struct UsageSchema {
     pub prompt_tokens: usize,
     /// Tokens generated.
     pub new_tokens: usize,
+    /// Cells of a sweep.
+    pub cells: Option<usize>,
     /// Walks through the layers.
     pub passes: usize,
     /// Blocks run, over all passes.

@@ -129,12 +129,19 @@ mod tests {
             gate: true,
             experts: None,
             sequential: true,
+            norms: Vec::new(),
         }
     }
 
     #[test]
     fn alike_layers_are_one_line_and_others_are_not() {
-        let tree = Tree { hidden: 576, vocab: 100, context: 8, layers: vec![layer(8), layer(8), layer(16)] };
+        let tree = Tree {
+            hidden: 576,
+            vocab: 100,
+            context: 8,
+            layers: vec![layer(8), layer(8), layer(16)],
+            weights: std::collections::BTreeMap::new(),
+        };
         let response = TreeResponse::new("m".into(), &tree);
         let find = |name: &str| response.sites.iter().filter(|site| site.name == name).collect::<Vec<_>>();
         let k = find("layers.i.self_attn.k");

@@ -1,6 +1,7 @@
 //! What a trace would do, without doing it.
 
-use patchbay_graph::{Plan, Tree};
+use patchbay_graph::plan::Cost;
+use patchbay_graph::{DType, Plan, Shape, SweepPlan, Swept, Tree};
 use serde::Serialize;
 use utoipa::ToSchema;
 
@@ -50,6 +51,9 @@ pub struct PlannedResult {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema)]
 #[schema(example = json!({"passes": 1, "layers_run": 6, "layer_count": 30}))]
 pub struct PlanSummary {
+    /// Cells of a sweep.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cells: Option<usize>,
     /// Walks through the layers.
     pub passes: usize,
     /// Blocks run, over all passes.
@@ -70,19 +74,46 @@ pub struct CostSummary {
     pub result_bytes: u64,
 }
 
+impl PlannedResult {
+    fn new(shape: &Shape, dtype: DType, top_tokens: Option<usize>) -> Self {
+        let mut sizes = shape.dims.clone();
+        if top_tokens.is_some() {
+            sizes.pop();
+        }
+        Self { dtype: top_tokens.is_none().then(|| dtype.name()), shape: sizes, lengths: lengths(shape), top_tokens }
+    }
+}
+
+impl CostSummary {
+    fn new(cost: &Cost) -> Self {
+        Self { flops: cost.flops, peak_bytes: cost.peak_bytes, result_bytes: cost.result_bytes }
+    }
+}
+
 impl ValidateResponse {
+    /// What a sweep would do on the model of `tree`: `plan` is of all its cells.
+    pub fn of_sweep(model: String, inputs: Vec<(String, InputTokens)>, plan: &SweepPlan, tree: &Tree) -> Self {
+        let result =
+            |swept: &Swept| (swept.name.clone(), PlannedResult::new(&swept.shape, swept.dtype, swept.top_tokens));
+        Self {
+            model,
+            results: plan.results.iter().map(result).collect(),
+            inputs,
+            plan: PlanSummary {
+                cells: Some(plan.cells),
+                passes: plan.passes,
+                layers_run: plan.cost.layers_run,
+                layer_count: tree.layers.len(),
+            },
+            cost: CostSummary::new(&plan.cost),
+        }
+    }
+
     /// What `plan` would do on the model of `tree`.
     pub fn new(model: String, inputs: Vec<(String, InputTokens)>, plan: &Plan, tree: &Tree) -> Self {
         let result = |returned: &patchbay_graph::plan::Returned| {
             let value = &plan.values[returned.value];
-            let mut shape = value.shape.dims.clone();
-            if returned.top_tokens.is_some() {
-                shape.pop();
-            }
-            let dtype = returned.top_tokens.is_none().then(|| value.dtype.name());
-            let planned =
-                PlannedResult { dtype, shape, lengths: lengths(&value.shape), top_tokens: returned.top_tokens };
-            (returned.name.clone(), planned)
+            (returned.name.clone(), PlannedResult::new(&value.shape, value.dtype, returned.top_tokens))
         };
         let cost = plan.cost;
         Self {
@@ -90,11 +121,12 @@ impl ValidateResponse {
             results: plan.results.iter().map(result).collect(),
             inputs,
             plan: PlanSummary {
+                cells: None,
                 passes: plan.passes.len(),
                 layers_run: cost.layers_run,
                 layer_count: tree.layers.len(),
             },
-            cost: CostSummary { flops: cost.flops, peak_bytes: cost.peak_bytes, result_bytes: cost.result_bytes },
+            cost: CostSummary::new(&cost),
         }
     }
 }

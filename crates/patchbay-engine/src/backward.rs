@@ -1,0 +1,232 @@
+//! Gradients: back through the stages of the passes, one stage at a time.
+//!
+//! While a job that takes gradients runs, what goes into each stage is kept. A gradient then walks back: each stage is run
+//! again from there, with operations that have a derivative, and with variables in the place of what comes in from before it:
+//! the residual stream, and the values that it takes from earlier stages. What is known of the derivative with respect to what
+//! the stage gives (its stream and its values) is taken through it (a vector-Jacobian product), and is known then with respect
+//! to what came in. So only one stage's operations are held in memory at a time.
+
+use std::collections::HashMap;
+
+use candle_core::backprop::GradStore;
+use candle_core::{DType, Result, Tensor, Var};
+use patchbay_graph::plan::{Event, Pass, Plan, Source, ValueId, Write};
+use patchbay_model::Decoder;
+
+use crate::engine::EngineError;
+use crate::job::Job;
+use crate::part;
+use crate::values::Values;
+use crate::visit::{Delta, Visitor};
+use crate::walk::{Part, Stage, Walk};
+
+/// The passes that ran.
+pub(crate) struct Tape<'a> {
+    job: &'a Job,
+    decoder: Decoder,
+    passes: Vec<(&'a Pass, Vec<Stage>)>,
+    /// Which values are made of something that was read from a pass.
+    active: Vec<bool>,
+}
+
+impl<'a> Tape<'a> {
+    pub(crate) fn new(decoder: &Decoder, job: &'a Job) -> Self {
+        Self { job, decoder: decoder.differentiable(), passes: Vec::new(), active: active(&job.plan) }
+    }
+
+    /// Whether there is anything to keep stages for.
+    pub(crate) fn records(&self) -> bool {
+        !self.job.plan.gradients.is_empty()
+    }
+
+    /// Takes in a pass that has ended.
+    pub(crate) fn push(&mut self, pass: &'a Pass, stages: Vec<Stage>) {
+        self.passes.push((pass, stages));
+    }
+
+    /// Takes a gradient, and puts it into the values.
+    ///
+    /// # Errors
+    /// The job was cancelled, or the device failed.
+    pub(crate) fn take(&self, gradient: usize, values: &mut Values<'a>) -> std::result::Result<(), EngineError> {
+        let plan = &*self.job.plan;
+        let of = plan.gradients[gradient].of;
+        let mut back = Back { tape: self, gradient, known: HashMap::new(), found: HashMap::new() };
+        back.known.insert(of, values.get(of)?.ones_like()?);
+        for (pass, stages) in self.passes.iter().rev() {
+            back.pass(pass, stages, values)?;
+        }
+        for (i, wrt) in plan.gradients[gradient].wrt.iter().enumerate() {
+            let found = match back.found.remove(&i) {
+                Some(found) => found,
+                None => Tensor::zeros(wrt.selection.shape().dims.as_slice(), DType::F32, self.decoder.device())?,
+            };
+            values.put(wrt.value, found);
+        }
+        Ok(())
+    }
+}
+
+/// Values that are made of reads.
+fn active(plan: &Plan) -> Vec<bool> {
+    let mut active = Vec::with_capacity(plan.values.len());
+    for value in &plan.values {
+        let made = match &value.source {
+            Source::Read(_) => true,
+            Source::Grad { .. } => false,
+            Source::Op { spec, .. } if !spec.has_derivative() => false,
+            _ => value.args().iter().any(|arg| active[*arg]),
+        };
+        active.push(made && value.dtype.is_float());
+    }
+    active
+}
+
+/// One gradient on its way back.
+struct Back<'t, 'a> {
+    tape: &'t Tape<'a>,
+    gradient: usize,
+    /// The derivative with respect to values.
+    known: HashMap<ValueId, Tensor>,
+    /// The derivative with respect to what is asked for, by its number.
+    found: HashMap<usize, Tensor>,
+}
+
+impl<'a> Back<'_, 'a> {
+    fn pass(&mut self, pass: &'a Pass, stages: &[Stage], values: &Values<'a>) -> std::result::Result<(), EngineError> {
+        let walk = Walk { decoder: &self.tape.decoder, job: self.tape.job, pass };
+        // where nothing needs the stream's derivative it goes nowhere
+        let lowest = self.lowest(walk).unwrap_or(Part::Unembed);
+        self.stages(walk, stages, values, lowest)
+    }
+
+    /// The first part of a pass that the stream's derivative has to reach.
+    fn lowest(&self, walk: Walk<'_>) -> Option<Part> {
+        let plan = &*self.tape.job.plan;
+        let wanted = |event: Event| match event {
+            Event::Grad { gradient, .. } => gradient == self.gradient,
+            Event::Write(write) => self.tape.active[plan.writes[write].value],
+            Event::Read(_) | Event::Compute(_) => false,
+        };
+        let steps = walk.pass.steps.iter().filter(|step| wanted(step.event)).map(|step| Part::of(step.site));
+        let runs = |input: usize| walk.pass.inputs.iter().any(|taking_part| taking_part.input == input);
+        let skips =
+            plan.skips.iter().filter(|skip| runs(skip.input) && skip.with.is_some_and(|id| self.tape.active[id]));
+        steps.chain(skips.map(|skip| Part::Layer(skip.first))).min()
+    }
+
+    fn stages(
+        &mut self,
+        walk: Walk<'_>,
+        stages: &[Stage],
+        values: &Values<'a>,
+        lowest: Part,
+    ) -> std::result::Result<(), EngineError> {
+        let mut stream = None;
+        for stage in stages.iter().rev() {
+            if self.tape.job.cancel.is_cancelled() {
+                return Err(EngineError::Cancelled);
+            }
+            let made: Vec<ValueId> =
+                walk.steps(stage.part).filter_map(Walk::made).filter(|id| self.known.contains_key(id)).collect();
+            if stream.is_none() && made.is_empty() {
+                continue;
+            }
+            stream = self.stage(walk, stage, values, &made, stream, stage.part > lowest)?;
+        }
+        Ok(())
+    }
+
+    /// Takes the derivative through one stage; gives that with respect to its stream, if it has to go `on`.
+    fn stage(
+        &mut self,
+        walk: Walk<'_>,
+        stage: &Stage,
+        values: &Values<'a>,
+        made: &[ValueId],
+        stream: Option<Tensor>,
+        on: bool,
+    ) -> Result<Option<Tensor>> {
+        let plan = &*self.tape.job.plan;
+        let (mut again, leaves) = values.again(&self.tape.decoder, &self.leaves(walk, stage.part))?;
+        let incoming = match (&stage.stream, on) {
+            (Some(stream), true) => Some(Var::from_tensor(stream)?),
+            _ => None,
+        };
+        let given = incoming.as_ref().map(|var| var.as_tensor().clone()).or_else(|| stage.stream.clone());
+        let tree = self.tape.decoder.tree();
+        let mut visitor = Visitor::new(plan, tree, walk.pass, &mut again, stage.layout.clone()).taking(self.gradient);
+        let outgoing = walk.stage(&mut visitor, stage.part, given)?;
+        let deltas = visitor.into_deltas();
+        let mut terms = Vec::with_capacity(made.len() + 1);
+        for id in made {
+            if let Some(known) = self.known.remove(id) {
+                terms.push(product(again.get(*id)?, &known)?);
+            }
+        }
+        if let (Some(outgoing), Some(stream)) = (&outgoing, &stream) {
+            terms.push(product(outgoing, stream)?);
+        }
+        let derivative = Tensor::stack(&terms, 0)?.sum_all()?.backward()?;
+        for (id, leaf) in leaves {
+            self.add(id, &leaf, &derivative)?;
+        }
+        for delta in deltas {
+            self.find(&delta, &derivative)?;
+        }
+        Ok(incoming.and_then(|incoming| derivative.get(&incoming).cloned()))
+    }
+
+    /// Values that a part takes, which are made before it.
+    fn leaves(&self, walk: Walk<'_>, part: Part) -> Vec<ValueId> {
+        let plan = &*self.tape.job.plan;
+        let mut made = Vec::new();
+        let mut taken: Vec<ValueId> = Vec::new();
+        for step in walk.steps(part) {
+            match step.event {
+                Event::Read(_) | Event::Grad { .. } => {}
+                Event::Compute(id) => taken.extend(plan.values[id].args()),
+                Event::Write(write) => {
+                    let Write { value, .. } = plan.writes[write];
+                    taken.push(value);
+                }
+            }
+            made.extend(Walk::made(step));
+        }
+        if let Part::Layer(layer) = part {
+            taken.extend(plan.skips.iter().filter(|skip| skip.first == layer).filter_map(|skip| skip.with));
+        }
+        taken.retain(|id| self.tape.active[*id] && !made.contains(id));
+        taken.sort_unstable();
+        taken.dedup();
+        taken
+    }
+
+    fn add(&mut self, id: ValueId, leaf: &Var, derivative: &GradStore) -> Result<()> {
+        let Some(found) = derivative.get(leaf) else { return Ok(()) };
+        let sum = match self.known.get(&id) {
+            Some(known) => (known + found)?,
+            None => found.clone(),
+        };
+        self.known.insert(id, sum);
+        Ok(())
+    }
+
+    fn find(&mut self, delta: &Delta, derivative: &GradStore) -> Result<()> {
+        let Some(found) = derivative.get(&delta.variable) else { return Ok(()) };
+        let wrt = &self.tape.job.plan.gradients[self.gradient].wrt[delta.wrt];
+        let found =
+            part::read(&found.contiguous()?, &delta.blocks, &wrt.selection.shape().dims)?.to_dtype(DType::F32)?;
+        let sum = match self.found.get(&delta.wrt) {
+            Some(known) => (known + found)?,
+            None => found,
+        };
+        self.found.insert(delta.wrt, sum);
+        Ok(())
+    }
+}
+
+/// The sum of the products of the elements.
+fn product(value: &Tensor, derivative: &Tensor) -> Result<Tensor> {
+    value.to_dtype(DType::F32)?.mul(&derivative.to_dtype(DType::F32)?)?.sum_all()
+}

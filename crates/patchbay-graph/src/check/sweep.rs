@@ -1,0 +1,217 @@
+//! Checks every cell of a sweep, and finds which axes each result depends on.
+
+use super::{check_marked, order};
+use crate::context::Context;
+use crate::plan::{Cost, Event, Plan, Skip, Source, ValueId};
+use crate::problem::{Code, Problem, Result};
+use crate::request::Request;
+use crate::shape::Shape;
+use crate::site::{LayerSite, Site};
+use crate::sweep::{AxisSet, Sweep};
+
+/// Nodes of each cell, where a sweep has as many cells as it may.
+const NODES_A_CELL: usize = 32;
+
+/// A sweep all of whose cells can run.
+#[derive(Clone, Debug)]
+pub struct SweepPlan {
+    /// Number of cells.
+    pub cells: usize,
+    /// What is returned, in the order of the graph.
+    pub results: Vec<Swept>,
+    /// What is kept in the caller's store.
+    pub kept: Vec<Swept>,
+    /// Walks through the layers, over all cells.
+    pub passes: usize,
+    /// What it costs: operations of all cells, bytes at the worst moment with every result, bytes of all results.
+    pub cost: Cost,
+}
+
+/// A value of a sweep that is returned or kept.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Swept {
+    /// Its name.
+    pub name: String,
+    /// JSON pointer to where the value stands.
+    pub at: String,
+    /// The axes that it depends on, by their numbers, ascending.
+    pub axes: Vec<usize>,
+    /// Its shape with those axes in front.
+    pub shape: Shape,
+    /// Its type.
+    pub dtype: crate::DType,
+    /// How many of the likeliest tokens, where only those are wanted.
+    pub top_tokens: Option<usize>,
+}
+
+impl Swept {
+    /// Bytes of all its elements, and of nothing else.
+    pub fn bytes(&self) -> u64 {
+        let elements = self.shape.elements().unwrap_or(usize::MAX) as u64;
+        match (self.top_tokens, self.shape.dims.last()) {
+            (Some(k), Some(vocab)) => elements / (*vocab).max(1) as u64 * k as u64 * 12,
+            _ => elements.saturating_mul(self.dtype.size() as u64),
+        }
+    }
+}
+
+/// The graph of one cell.
+///
+/// # Errors
+/// Whatever is wrong with it, and in which cell.
+pub fn cell(request: &Request, sweep: &Sweep, cell: usize) -> Result<Request> {
+    Ok(Request { graph: sweep.nodes(cell)?, sweep: None, ..request.clone() })
+}
+
+/// Checks every cell.
+///
+/// # Errors
+/// What is wrong with the first cell that cannot run, results that differ between cells in more than their numbers, and sweeps
+/// beyond the limits.
+pub fn check_sweep(request: &Request, sweep: &Sweep, context: &Context<'_>) -> Result<SweepPlan> {
+    check_cells(request, sweep, context).map_err(|problem| request.placed(problem))
+}
+
+fn check_cells(request: &Request, sweep: &Sweep, context: &Context<'_>) -> Result<SweepPlan> {
+    let limit = context.limits.max_cells;
+    let cells = sweep.cells().filter(|cells| *cells <= limit).ok_or_else(|| {
+        let sizes: Vec<String> = sweep.axes.iter().map(|axis| axis.len().to_string()).collect();
+        let detail = format!("the sweep has {} cells, the limit is {limit}", sizes.join(" × "));
+        Problem::new(Code::TooLarge, detail).hint("the server's setting is `max_cells`").at("/sweep")
+    })?;
+    let nodes = order::count(&request.graph);
+    if cells.saturating_mul(nodes) > limit.saturating_mul(NODES_A_CELL) {
+        let detail = format!("the sweep has {cells} cells of {nodes} nodes, more than {limit} of {NODES_A_CELL}");
+        return Err(Problem::new(Code::TooLarge, detail).hint("the server's setting is `max_cells`").at("/sweep"));
+    }
+    let mut found: Option<Found> = None;
+    for number in 0..cells {
+        let request = cell(request, sweep, number)?;
+        let checked = check_marked(&request, context, &|pointer| sweep.named_below(pointer));
+        let (plan, axes) = checked.map_err(|problem| sweep.in_cell(problem, number))?;
+        match &mut found {
+            None => found = Some(Found::new(plan, &axes)),
+            Some(found) => found.add(&plan, &axes).map_err(|problem| sweep.in_cell(problem, number))?,
+        }
+    }
+    let found = found.ok_or_else(|| Problem::new(Code::TooLarge, "a sweep has at least one cell"))?;
+    found.finish(sweep, cells, context)
+}
+
+/// What the cells have in common.
+struct Found {
+    first: Plan,
+    axes: Vec<AxisSet>,
+    passes: usize,
+    cost: Cost,
+}
+
+impl Found {
+    fn new(plan: Plan, axes: &[AxisSet]) -> Self {
+        let axes = saved(&plan).map(|value| axes[value]).collect();
+        Self { passes: plan.passes.len(), cost: plan.cost, first: plan, axes }
+    }
+
+    /// Holds another cell against the first.
+    fn add(&mut self, plan: &Plan, axes: &[AxisSet]) -> Result<()> {
+        let names = |plan: &Plan| -> Vec<String> {
+            let kept = plan.kept.iter().map(|(name, _)| format!("@{name}"));
+            plan.results.iter().map(|result| result.name.clone()).chain(kept).collect()
+        };
+        if names(plan) != names(&self.first) || saved(plan).count() != self.axes.len() {
+            let problem = Problem::new(Code::DuplicateResult, "the results have other names than in the first cell");
+            return Err(problem
+                .hint("results gain the axes that they depend on; their names stay the same")
+                .at("/graph"));
+        }
+        for ((set, value), first) in self.axes.iter_mut().zip(saved(plan)).zip(saved(&self.first)) {
+            *set |= axes[value];
+            let (found, expected) = (&plan.values[value], &self.first.values[first]);
+            if (&found.shape, found.dtype) != (&expected.shape, expected.dtype) {
+                let detail = format!(
+                    "this is {} of shape {}, and {} of shape {} in the first cell",
+                    found.dtype, found.shape, expected.dtype, expected.shape
+                );
+                let problem = Problem::new(Code::ShapeMismatch, detail).at(&found.at);
+                return Err(problem.hint("what is saved in a sweep has one shape in all cells"));
+            }
+        }
+        self.passes += plan.passes.len();
+        self.cost.flops += plan.cost.flops;
+        self.cost.layers_run += plan.cost.layers_run;
+        self.cost.peak_bytes = self.cost.peak_bytes.max(plan.cost.peak_bytes);
+        Ok(())
+    }
+
+    fn finish(self, sweep: &Sweep, cells: usize, context: &Context<'_>) -> Result<SweepPlan> {
+        let Self { first, axes, passes, mut cost } = self;
+        let mut sets = axes.into_iter();
+        let mut swept = |name: &str, value: usize, top_tokens: Option<usize>| {
+            let set = sets.next().unwrap_or_default();
+            let axes: Vec<usize> = (0..sweep.axes.len()).filter(|axis| set & (1 << axis) != 0).collect();
+            let value = &first.values[value];
+            let mut shape = value.shape.clone();
+            shape.dims.splice(0..0, axes.iter().map(|axis| sweep.axes[*axis].len()));
+            if let Some(ragged) = &mut shape.ragged {
+                ragged.rows += axes.len();
+                ragged.axes.iter_mut().for_each(|(axis, _)| *axis += axes.len());
+            }
+            Swept { name: name.to_owned(), at: value.at.clone(), axes, shape, dtype: value.dtype, top_tokens }
+        };
+        let results: Vec<Swept> =
+            first.results.iter().map(|result| swept(&result.name, result.value, result.top_tokens)).collect();
+        let kept: Vec<Swept> = first.kept.iter().map(|(name, value)| swept(name, *value, None)).collect();
+        let bytes = |swept: &[Swept]| swept.iter().map(Swept::bytes).fold(0, u64::saturating_add);
+        cost.result_bytes = bytes(&results);
+        // the cells' values are there once as they came, and once put together
+        let held = cost.result_bytes.saturating_add(bytes(&kept)).saturating_mul(2);
+        cost.peak_bytes = cost.peak_bytes.saturating_add(held);
+        super::check_cost(&cost, context)?;
+        Ok(SweepPlan { cells, results, kept, passes, cost })
+    }
+}
+
+/// The values that are returned and kept.
+fn saved(plan: &Plan) -> impl Iterator<Item = usize> {
+    plan.results.iter().map(|result| result.value).chain(plan.kept.iter().map(|(_, value)| *value))
+}
+
+/// The axes that every value depends on: those named where it stands, those of what it is made of, and for what is read from a
+/// pass those of every write before it.
+pub(super) fn dependences(plan: &Plan, named: &dyn Fn(&str) -> AxisSet) -> Vec<AxisSet> {
+    let mut sets: Vec<AxisSet> = plan.values.iter().map(|value| named(&value.at)).collect();
+    let make = |sets: &mut Vec<AxisSet>, id: ValueId| {
+        sets[id] = plan.values[id].args().iter().fold(sets[id], |set, arg| set | sets[*arg]);
+    };
+    plan.prologue.iter().for_each(|id| make(&mut sets, *id));
+    for pass in &plan.passes {
+        let mut streams: Vec<AxisSet> = vec![0; plan.inputs.len()];
+        let mut skips: Vec<&Skip> = plan.skips.iter().collect();
+        for step in &pass.steps {
+            skips.retain(|skip| {
+                let later = Site::Layer(skip.first, LayerSite::Output) > step.site;
+                if !later {
+                    streams[skip.input] |= named(&skip.at) | skip.with.map_or(0, |with| sets[with]);
+                }
+                later
+            });
+            match step.event {
+                Event::Compute(id) => make(&mut sets, id),
+                Event::Read(id) => {
+                    if let Source::Read(read) = &plan.values[id].source {
+                        sets[id] |= streams[read.input];
+                    }
+                }
+                Event::Write(write) => {
+                    let write = &plan.writes[write];
+                    streams[write.input] |= named(&write.at) | sets[write.value];
+                }
+                Event::Grad { .. } => {}
+            }
+        }
+        let gradients = pass.gradients.iter().flat_map(|gradient| &plan.gradients[*gradient].wrt);
+        gradients.for_each(|wrt| make(&mut sets, wrt.value));
+        pass.after.iter().for_each(|id| make(&mut sets, *id));
+    }
+    sets
+}

@@ -1,0 +1,55 @@
+//! The standardized names of a model's weights.
+
+use candle_core::Tensor;
+use patchbay_graph::module::NormPlace;
+
+use crate::block::Block;
+use crate::load::ModelWeights;
+use crate::parameters::{Linear, Norm};
+
+impl ModelWeights {
+    /// Every weight with its standardized name. What a checkpoint keeps otherwise (transposed, fused, less 1) is here as
+    /// `y = x Wᵀ + b` and the norms use it.
+    pub(crate) fn named(&self) -> Vec<(String, &Tensor)> {
+        let mut named = vec![("embed_tokens".to_owned(), &self.embedding)];
+        named.extend(self.positions.iter().map(|table| ("embed_positions".to_owned(), table)));
+        for (layer, block) in self.blocks.iter().enumerate() {
+            let names = block_weights(block).into_iter();
+            named.extend(names.map(|(name, weight)| (format!("layers.{layer}.{name}"), weight)));
+        }
+        norm(&mut named, "ln_final", &self.final_norm);
+        linear(&mut named, "lm_head", &self.head);
+        named
+    }
+}
+
+fn block_weights(block: &Block) -> Vec<(String, &Tensor)> {
+    let mut named = Vec::new();
+    let Block { attention, mlp, .. } = block;
+    for place in NormPlace::ALL {
+        block.norm(place).into_iter().for_each(|found| norm(&mut named, place.name(), found));
+    }
+    linear(&mut named, "self_attn.q_proj", &attention.q);
+    linear(&mut named, "self_attn.k_proj", &attention.k);
+    linear(&mut named, "self_attn.v_proj", &attention.v);
+    linear(&mut named, "self_attn.o_proj", &attention.o);
+    attention.q_norm.iter().for_each(|found| norm(&mut named, "self_attn.q_norm", found));
+    attention.k_norm.iter().for_each(|found| norm(&mut named, "self_attn.k_norm", found));
+    mlp.gate.iter().for_each(|gate| linear(&mut named, "mlp.gate_proj", gate));
+    linear(&mut named, "mlp.up_proj", &mlp.up);
+    linear(&mut named, "mlp.down_proj", &mlp.down);
+    named
+}
+
+fn linear<'a>(named: &mut Vec<(String, &'a Tensor)>, name: &str, weights: &'a Linear) {
+    with_bias(named, name, &weights.weight, weights.bias.as_ref());
+}
+
+fn norm<'a>(named: &mut Vec<(String, &'a Tensor)>, name: &str, weights: &'a Norm) {
+    with_bias(named, name, &weights.weight, weights.bias.as_ref());
+}
+
+fn with_bias<'a>(named: &mut Vec<(String, &'a Tensor)>, name: &str, weight: &'a Tensor, bias: Option<&'a Tensor>) {
+    named.push((name.to_owned(), weight));
+    named.extend(bias.map(|bias| (format!("{name}.bias"), bias)));
+}

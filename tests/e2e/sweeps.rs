@@ -1,0 +1,88 @@
+//! A sweep is the same traces, sent one by one.
+
+use serde_json::{Value, json};
+
+use crate::golden::numbers;
+use crate::server::Server;
+
+const CLEAN: [u32; 5] = [59, 33, 79, 48, 4];
+const CORRUPT: [u32; 5] = [54, 16, 57, 3, 8];
+
+fn body(layer: &Value, pos: &Value) -> Value {
+    let site = |input: &str| match layer {
+        Value::String(name) => format!("{input}/layers.{name}.output[:, {}]", pos.as_str().unwrap()),
+        layer => format!("{input}/layers.{layer}.output[:, {pos}]"),
+    };
+    json!({
+        "inputs": {"clean": [CLEAN], "corrupt": [CORRUPT]},
+        "graph": [
+            {"op": "set", "target": site("corrupt"), "value": site("clean")},
+            {"op": "sub", "args": ["corrupt/logits[0, -1, 7]", "corrupt/logits[0, -1, 9]"], "id": "diff"},
+            {"op": "save", "value": "$diff", "as": "diff"},
+            {"op": "save", "value": "clean/logits[:, -1]", "as": "clean"},
+            {"op": "top_tokens", "value": "corrupt/logits[:, -1]", "k": 2, "as": "top"},
+        ],
+    })
+}
+
+#[tokio::test]
+async fn a_sweep_equals_its_cells_one_by_one() {
+    let server = Server::with("llama-gqa-tied").await;
+    let mut swept = body(&json!("{layer}"), &json!("{pos}"));
+    swept["sweep"] = json!({"layer": {"range": [0, 3]}, "pos": [0, 2, -1]});
+    let answer = server.trace(&swept).await;
+    let results = &answer["results"];
+    assert_eq!((&results["diff"]["shape"], &results["clean"]["shape"]), (&json!([3, 3]), &json!([1, 96])));
+    for layer in 0..3usize {
+        for (place, pos) in [0i64, 2, -1].into_iter().enumerate() {
+            let alone = server.trace(&body(&json!(layer), &json!(pos))).await;
+            let cell = [layer, place];
+            assert_eq!(results["diff"]["data"][layer][place], alone["results"]["diff"]["data"], "{cell:?}");
+            assert_eq!(results["top"]["tokens"][layer][place], alone["results"]["top"]["tokens"], "{cell:?}");
+            assert_eq!(results["clean"], alone["results"]["clean"]);
+            let receipt = &answer["receipts"][layer * 3 + place];
+            assert_eq!(receipt["cell"], json!(cell));
+            assert_eq!(receipt["delta_norm"], alone["receipts"][0]["delta_norm"]);
+        }
+    }
+    assert_eq!((&answer["usage"]["cells"], &answer["usage"]["passes"]), (&json!(9), &json!(9)));
+
+    let promised: Value = server.post("/v1/validate", &swept).await.json().await.unwrap();
+    assert_eq!(promised["results"]["diff"]["shape"], json!([3, 3]));
+    assert_eq!(promised["plan"], json!({"cells": 9, "passes": 9, "layers_run": 27, "layer_count": 3}));
+}
+
+#[tokio::test]
+async fn a_sweep_over_stored_tensors_and_factors_is_kept_with_its_axes() {
+    let server = Server::with("llama-gqa-tied").await;
+    for (name, value) in [("up", 0.5), ("down", -0.5)] {
+        let put = server.request(reqwest::Method::PUT, &format!("/v1/tensors/{name}")).json(&vec![value; 32]);
+        assert_eq!(put.send().await.unwrap().status(), 201);
+    }
+    let answer = server
+        .trace(&json!({
+            "input": [CLEAN],
+            "sweep": {"vector": ["up", "down"], "factor": [0, 1.5]},
+            "graph": [
+                {"op": "steer", "layers": [1], "vector": "@{vector}", "factor": "{factor}"},
+                {"op": "save", "value": "logits[0, -1, :3]", "as": "x", "to": "@grid"},
+            ],
+        }))
+        .await;
+    let data = &answer["results"]["x"]["data"];
+    assert_eq!(answer["results"]["x"]["shape"], json!([2, 2, 3]));
+    assert_eq!(data[0][0], data[1][0], "a factor of 0 steers nowhere");
+    assert_ne!(data[0][1], data[1][1]);
+    let kept: Value = server.get("/v1/tensors/grid").await.json().await.unwrap();
+    assert_eq!(numbers(&kept["data"]), numbers(data));
+}
+
+#[tokio::test]
+async fn sweeps_beyond_the_limit_are_refused() {
+    let server = Server::with("gpt2").await;
+    let graph = json!([{"op": "save", "value": "layers.0.output[0, 0, {a}]", "as": "x"}]);
+    let body = json!({"input": [CLEAN], "graph": graph, "sweep": {"a": {"range": [0, 1_000_000_000_000i64]}}});
+    let problem = server.refused("/v1/trace", &body, 413).await;
+    assert_eq!((&problem["pointer"], &problem["code"]), (&json!("/sweep"), &json!("too_large")));
+    assert!(problem["hint"].as_str().unwrap().contains("max_cells"), "{problem}");
+}
