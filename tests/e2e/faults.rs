@@ -3,6 +3,7 @@
 mod clients;
 mod crowds;
 mod garbage;
+mod soup;
 
 use serde_json::{Value, json};
 
@@ -54,7 +55,7 @@ impl Calm {
     async fn still(self) {
         assert!(self.answers().await == self.before, "the answers are others than before");
         let grown = self.resident().saturating_sub(self.resident);
-        println!("{} KiB more", grown >> 10);
+        eprintln!("{} KiB more", grown >> 10);
         assert!(grown < 64 << 20, "{} MiB more than before", grown >> 20);
     }
 }

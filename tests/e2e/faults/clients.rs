@@ -141,7 +141,7 @@ async fn clients_that_do_not_keep_to_http() {
     ] {
         let answer = talk(server, &sent).await;
         let found = statuses(&answer);
-        println!("{what}: {found:?}");
+        eprintln!("{what}: {found:?}");
         let short: String = answer.chars().take(300).collect();
         assert!(expected.is_empty() || found == expected, "{what}: {found:?} in place of {expected:?}: {short}");
         assert_eq!(server.get("/healthz").await.status(), 200, "{what}");
