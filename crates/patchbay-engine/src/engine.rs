@@ -7,10 +7,12 @@ use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::thread::JoinHandle;
 use std::time::Instant;
 
+use patchbay_graph::Problem;
 use patchbay_model::Decoder;
 use tokio::sync::oneshot;
 
 use crate::job::{Job, Outcome};
+use crate::ops::Refused;
 use crate::run;
 
 /// How an engine works.
@@ -38,6 +40,9 @@ pub enum EngineError {
     /// Nobody wants the answer any more.
     #[error("the request was cancelled")]
     Cancelled,
+    /// A value that only the forward pass makes is one that an operation cannot take.
+    #[error("{0}")]
+    Refused(Problem),
     /// The device or the executor failed.
     #[error("the forward pass failed: {0}")]
     Failed(String),
@@ -45,7 +50,10 @@ pub enum EngineError {
 
 impl From<candle_core::Error> for EngineError {
     fn from(error: candle_core::Error) -> Self {
-        Self::Failed(error.to_string())
+        match Refused::find(&error) {
+            Some(Refused(problem)) => Self::Refused(problem.clone()),
+            None => Self::Failed(error.to_string()),
+        }
     }
 }
 

@@ -4,12 +4,13 @@ use std::collections::HashMap;
 
 use candle_core::{Device, Result, Tensor, Var};
 use patchbay_graph::literal::Literal;
-use patchbay_graph::plan::{Plan, Source, ValueId};
+use patchbay_graph::ops::Attrs;
+use patchbay_graph::plan::{Plan, Source, Value, ValueId};
 use patchbay_graph::selection::Placement;
 use patchbay_model::Decoder;
 
 use crate::module;
-use crate::ops::Call;
+use crate::ops::{Call, Input, Refused};
 use crate::part;
 
 /// Tensors by value number, each kept until nothing needs it any more.
@@ -82,14 +83,21 @@ impl<'a> Values<'a> {
     /// Makes a value out of others.
     pub(crate) fn compute(&mut self, id: ValueId) -> Result<()> {
         let value = &self.plan.values[id];
+        let tensor = self.make(value).map_err(|error| Refused::place(error, &value.at))?;
+        self.tensors[id] = Some(tensor);
+        self.release(value.args());
+        Ok(())
+    }
+
+    fn make(&self, value: &Value) -> Result<Tensor> {
         let device = self.decoder.device();
-        let tensor = match &value.source {
+        Ok(match &value.source {
             Source::Literal(found) => literal(found, device)?,
             Source::Stored { name, key } => match self.stored.get(&(name.clone(), key.clone())) {
                 Some(tensor) => tensor.to_device(device)?,
                 None => candle_core::bail!("`@{name}` was not given to the engine"),
             },
-            Source::Read(_) | Source::Grad { .. } => candle_core::bail!("value {id} is made by a pass, not computed"),
+            Source::Read(_) | Source::Grad { .. } => candle_core::bail!("it is made by a pass, not computed"),
             Source::Weight(weight) => module::weight(self.decoder, weight)?,
             Source::Call { module, of } => {
                 module::call(self.decoder, *module, self.get(*of)?, &self.plan.values[*of].shape, &value.shape)?
@@ -105,14 +113,22 @@ impl<'a> Values<'a> {
             Source::Project { of, transform } => {
                 self.decoder.project_on_vocab(&self.get(*of)?.contiguous()?, *transform)?
             }
-            Source::Op { spec, args, attrs } => {
-                let args = args.iter().map(|id| Ok((&self.plan.values[*id], self.get(*id)?.clone())));
-                Call { spec, attrs, args: args.collect::<Result<_>>()?, out: value }.run()?
+            Source::Op { spec, args, params, attrs, out } => {
+                let inputs = args.iter().zip(params).map(|(id, name)| self.input(*id, name)).collect::<Result<_>>()?;
+                let (shape, dtype) = (&value.shape, value.dtype);
+                Call { spec, attrs: Attrs(attrs), inputs, out: *out, shape, dtype, device }.run()?
             }
+        })
+    }
+
+    /// A value as an argument. Plain numbers are given in full precision: they take the type of what they meet.
+    fn input(&self, id: ValueId, name: &'static str) -> Result<Input<'a>> {
+        let value = &self.plan.values[id];
+        let tensor = match &value.source {
+            Source::Literal(literal) if literal.weak => Tensor::new(literal.data[0], self.decoder.device())?,
+            _ => self.get(id)?.clone(),
         };
-        self.tensors[id] = Some(tensor);
-        self.release(value.args());
-        Ok(())
+        Ok(Input { name, shape: &value.shape, dtype: value.dtype, weak: value.weak, tensor })
     }
 
     fn release(&mut self, args: &[ValueId]) {
@@ -127,7 +143,7 @@ impl<'a> Values<'a> {
     }
 }
 
-fn literal(literal: &Literal, device: &Device) -> Result<Tensor> {
+pub(crate) fn literal(literal: &Literal, device: &Device) -> Result<Tensor> {
     Tensor::from_slice(&literal.data, literal.dims.as_slice(), device)?.to_dtype(candle_dtype(literal.dtype))
 }
 

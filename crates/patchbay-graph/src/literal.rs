@@ -133,9 +133,7 @@ impl Literal {
         let number = |x: &f64| match self.dtype {
             DType::Bool => json!(*x != 0.0),
             dtype if !dtype.is_float() => json!(*x as i64),
-            _ if x.is_nan() => json!("NaN"),
-            _ if x.is_infinite() => json!(if *x > 0.0 { "Infinity" } else { "-Infinity" }),
-            _ => json!(x),
+            _ => number_to_json(*x),
         };
         if self.weak {
             return number(&self.data[0]);
@@ -194,6 +192,15 @@ pub(crate) fn non_finite(text: &str) -> Option<f64> {
         "Infinity" => Some(f64::INFINITY),
         "-Infinity" => Some(f64::NEG_INFINITY),
         _ => None,
+    }
+}
+
+/// A number as JSON has it, or as the text that stands for it.
+pub(crate) fn number_to_json(x: f64) -> Value {
+    match x {
+        _ if x.is_nan() => json!("NaN"),
+        _ if x.is_infinite() => json!(if x > 0.0 { "Infinity" } else { "-Infinity" }),
+        _ => json!(x),
     }
 }
 

@@ -26,10 +26,12 @@ pub struct Operand {
 pub enum OperandKind {
     /// A number or a tensor written out.
     Literal(Literal),
-    /// `"$id"`: the value of a node.
+    /// `"$id"` or `"$id.part"`: the value of a node, or another of its outputs.
     Node {
         /// The node's id.
         id: String,
+        /// Which of its outputs, the one that it stands for if not said.
+        part: Option<String>,
         /// What to take of it.
         index: Option<Index>,
     },
@@ -104,7 +106,8 @@ impl Operand {
         };
         match &self.kind {
             OperandKind::Literal(literal) => literal.to_json(),
-            OperandKind::Node { id, index } => indexed(format!("${id}"), index),
+            OperandKind::Node { id, part: None, index } => indexed(format!("${id}"), index),
+            OperandKind::Node { id, part: Some(part), index } => indexed(format!("${id}.{part}"), index),
             OperandKind::Stored { name, key: None, index } => indexed(format!("@{name}"), index),
             OperandKind::Stored { name, key: Some(key), index } => indexed(format!("@{name}.{key}"), index),
             OperandKind::Site(site) => json!(site.to_string()),
@@ -124,8 +127,9 @@ fn parse_string(text: &str) -> Result<OperandKind> {
     match text.as_bytes().first() {
         Some(b'$') => {
             let (id, index) = split_index(&text[1..])?;
+            let (id, part) = split_key(id);
             named(text, id, "node")?;
-            Ok(OperandKind::Node { id: id.into(), index })
+            Ok(OperandKind::Node { id: id.into(), part: part.map(Into::into), index })
         }
         Some(b'@') => {
             let (name, index) = split_index(&text[1..])?;

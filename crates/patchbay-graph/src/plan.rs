@@ -90,8 +90,12 @@ pub enum Source {
         spec: &'static OpSpec,
         /// Its values, in the table's order.
         args: Vec<ValueId>,
+        /// The parameter that each of them fills.
+        params: Vec<&'static str>,
         /// Its other arguments.
         attrs: Vec<(&'static str, Attr)>,
+        /// Which of its outputs.
+        out: usize,
     },
     /// A module of the model, applied to a value.
     Call {

@@ -47,6 +47,12 @@ fn valid() -> Value {
             {"op": "skip", "layers": [2, 2], "input": "corrupt"},
             {"id": "p", "op": "softmax", "args": [{"op": "add", "args": ["corrupt/logits[..., [0, 3]]", 1]}, -1]},
             {"op": "save", "value": "$p[0]", "as": "probs", "to": "@kept"},
+            {"id": "s", "op": "topk", "args": [{"op": "reshape", "args": ["@joy", 2, 4]}, 2], "largest": false},
+            {"op": "save", "value": {"op": "cat", "args": [["$s", "$s.values"], 1]}, "as": "cat"},
+            {"op": "save", "value": {"op": "einsum", "args": ["i,j->ij", "@joy", "@joy"]}, "as": "outer"},
+            {"op": "save", "value": {"op": "gather", "args": ["@joy", 0, [0, 1]]}, "as": "gathered"},
+            {"op": "save", "value": {"op": "full", "args": [[2, 3], 1.5], "dtype": "f16"}, "as": "full"},
+            {"op": "save", "value": {"op": "split", "args": ["@joy", [3, 5], 0], "out": 1}, "as": "part"},
             {"op": "save", "value": {"op": "sum", "args": ["clean/layers.*.mlp.up", 3], "keepdim": true}, "as": "ups"},
             {"op": "top_tokens", "value": {"op": "project_on_vocab", "args": ["clean/layers.3.output"]}, "k": 2, "as": "t"},
         ],
@@ -151,6 +157,67 @@ fn long_chains_of_nodes() {
     backward[0] = json!({"op": "set", "target": "embed_tokens.output", "value": "$n0"});
     backward.as_array_mut().unwrap().push(save(json!("logits")));
     assert_eq!(refused_soon(backward).code, Code::BackwardFlow);
+}
+
+#[test]
+fn giant_tensors() {
+    let node = |op: &str, args: Value| json!([save(json!({"op": op, "args": args}))]);
+    let big = i64::MAX;
+    let many = 1u64 << 33;
+    let long = vec![0.5; 600];
+    let flat = vec![[0.5; 2]; 8];
+    for (op, args) in [
+        ("zeros", json!([big])),
+        ("zeros", json!([[1 << 20, 1 << 20, 1 << 20, 1 << 20]])),
+        ("zeros", json!([0, big, big, 16])),
+        ("ones", json!(vec![1; 17])),
+        ("zeros", json!(vec![1; 100_000])),
+        ("full", json!([[many], 1])),
+        ("eye", json!([big])),
+        ("eye", json!([1, many])),
+        ("arange", json!([1e300])),
+        ("arange", json!([i64::MIN, big])),
+        ("arange", json!([0, 1, 1e-300])),
+        ("one_hot", json!([[0], big])),
+        ("expand", json!(["@joy", big, big, 8])),
+        ("expand", json!([1, vec![1; 100_000]])),
+        ("repeat", json!(["@joy", big])),
+        ("repeat", json!(["@joy", 1 << 30, 1 << 30, 1 << 30])),
+        ("reshape", json!(["@joy", 0, big, big])),
+        ("reshape", json!(["@joy", -1, big, big])),
+        ("einsum", json!(["a,b,c,d->abcd", long, long, long, long])),
+        ("einsum", json!([",".repeat(5000), 1.0])),
+        ("outer", json!([{"op": "zeros", "args": [1 << 20]}, {"op": "zeros", "args": [1 << 20]}])),
+        ("split", json!([{"op": "zeros", "args": [1 << 20]}, 1])),
+        ("split", json!(["@joy", i64::MIN])),
+        ("split", json!(["@joy", [big, big, 10]])),
+        ("unsqueeze", json!(["@joy", i64::MIN])),
+        ("flip", json!(["@joy", i64::MIN])),
+        ("permute", json!(["@joy", i64::MIN])),
+        ("transpose", json!(["@joy", i64::MIN, big])),
+        ("index_select", json!(["@joy", i64::MIN, [0]])),
+        ("topk", json!(["@joy", big])),
+        ("topk", json!(["@joy", i64::MIN])),
+        ("round", json!([1.5])),
+    ] {
+        if op == "round" {
+            refused_soon(json!([save(json!({"op": op, "args": args, "decimals": i64::MIN}))]));
+        } else {
+            refused_soon(node(op, args));
+        }
+    }
+    // the result is small, and what lies on the way is not
+    let wide = json!({"op": "zeros", "args": [1, 1 << 15]});
+    let tall = json!({"op": "zeros", "args": [1 << 15, 1]});
+    let through = json!(["ab,bc,ad,dc->ac", wide, tall, wide, tall]);
+    taken_soon(node("einsum", through));
+    let large = json!({"op": "zeros", "args": [1 << 28, 2]});
+    refused_soon(node("einsum", json!(["ai,bi,ci->abc", flat, flat, large])));
+    taken_soon(node("tril", json!([[[1]], i64::MIN])));
+    taken_soon(node("einsum", json!([vec!["a"; 64].join(","), vec!["@joy"; 64]])));
+    refused_soon(node("einsum", json!([vec!["a"; 65].join(","), vec!["@joy"; 65]])));
+    refused_soon(node("einsum", json!([vec!["a"; 4000].join(","), vec!["@joy"; 4000]])));
+    taken_soon(node("cat", json!([vec!["@joy"; 4000]])));
 }
 
 #[test]

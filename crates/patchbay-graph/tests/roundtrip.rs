@@ -59,7 +59,7 @@ fn operand() -> impl Strategy<Value = Value> {
     let leaf = prop_oneof![
         literal(),
         site().prop_map(Value::from),
-        ("[a-zé]{1,3}", prop::option::of(index()))
+        ("[a-zé]{1,3}(\\.(values|indices|0|7))?", prop::option::of(index()))
             .prop_map(|(id, at)| json!(format!("${id}{}", at.unwrap_or_default()))),
         ("@[a-z]{1,3}(\\.[a-z.]{1,4})?", prop::option::of(index()))
             .prop_map(|(name, at)| json!(format!("{name}{}", at.unwrap_or_default()))),
@@ -71,6 +71,22 @@ fn operand() -> impl Strategy<Value = Value> {
             inner.clone().prop_map(|a| json!({"op": "sum", "args": [a, [0, -1], true]})),
             inner.clone().prop_map(|a| json!({"op": "clamp", "args": [a], "min": -0.5, "max": null})),
             (inner.clone(), inner.clone()).prop_map(|(a, b)| json!({"op": "div", "args": [a, b, "floor"]})),
+            (inner.clone(), inner.clone()).prop_map(|(a, b)| json!({"op": "cat", "args": [[a, b], -1]})),
+            (inner.clone(), inner.clone()).prop_map(|(a, b)| json!({"op": "stack", "args": [a, b, "$x"], "dim": 1})),
+            (inner.clone(), inner.clone()).prop_map(|(a, b)| json!({"op": "einsum", "args": ["i,i", a, b, "$x"]})),
+            inner.clone().prop_map(|a| json!({"op": "einsum", "equation": "ii", "operands": [a]})),
+            inner.clone().prop_map(|a| json!({"op": "reshape", "args": [a, 2, -1]})),
+            inner.clone().prop_map(|a| json!({"op": "topk", "args": [a, 3], "largest": false, "out": "indices"})),
+            inner.clone().prop_map(|a| json!({"op": "split", "args": [a, [1, 2], 0], "out": 1})),
+            inner.clone().prop_map(|a| json!({"op": "split", "args": [a, 2], "axis": -1})),
+            inner.clone().prop_map(|a| json!({"op": "norm", "args": [a, "-Infinity"], "dim": [0]})),
+            inner.clone().prop_map(|a| json!({"op": "norm", "args": [a, "fro"], "keepdims": true})),
+            inner.clone().prop_map(|a| json!({"op": "cast", "args": [a, "bf16"]})),
+            inner.clone().prop_map(|a| json!({"op": "max", "args": [a, "$x"]})),
+            Just(json!({"op": "full", "args": [[2, 3], "Infinity"], "dtype": "f64"})),
+            Just(json!({"op": "full", "args": [[], false]})),
+            Just(json!({"op": "arange", "args": [0, 1.0, 0.25]})),
+            Just(json!({"op": "randn", "args": [2, 3], "seed": i64::MIN})),
             inner.prop_map(|a| json!({"op": "project_on_vocab", "args": [a], "output_transform": true})),
         ]
     })

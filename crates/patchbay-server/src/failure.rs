@@ -164,6 +164,7 @@ impl From<EngineError> for Failure {
                 .retry_after(1),
             EngineError::Stopped => Self::new(503, "model_unloaded", "the model was unloaded").retry_after(5),
             EngineError::Cancelled => Self::new(503, "cancelled", "the request was cancelled"),
+            EngineError::Refused(problem) => problem.into(),
             error @ EngineError::Failed(_) => Self::internal(error),
         }
     }

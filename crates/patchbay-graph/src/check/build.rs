@@ -1,5 +1,7 @@
 //! Gives every value a number, a shape and a type, and notes every access to a site.
 
+use std::collections::HashMap;
+
 use crate::context::Context;
 use crate::index::{Index, Item};
 use crate::node::{Action, Node, Steer};
@@ -12,6 +14,7 @@ use crate::selection::Selection;
 use crate::shape::Shape;
 use crate::site::{LayerSite, Packing, Site};
 
+use super::made::Several;
 use super::order::{Ids, ids, order};
 use super::sites::{Target, find_input, select};
 
@@ -84,6 +87,8 @@ pub(super) struct Builder<'a> {
     pub(super) ids: Ids<'a>,
     /// What each node of the list came to: nothing while it is not built.
     pub(super) done: Vec<Option<Option<ValueId>>>,
+    /// Nodes of the list that may have several outputs.
+    pub(super) several: HashMap<usize, Several>,
     pub(super) built: Built,
     /// Bytes of all values.
     pub(super) bytes: u64,
@@ -102,7 +107,7 @@ impl<'a> Builder<'a> {
             kept: Vec::new(),
             accesses: Vec::new(),
         };
-        Self { context, ids: Ids::new(), done: Vec::new(), built, bytes: 0, node: 0 }
+        Self { context, ids: Ids::new(), done: Vec::new(), several: HashMap::new(), built, bytes: 0, node: 0 }
     }
 
     /// # Errors
@@ -112,7 +117,13 @@ impl<'a> Builder<'a> {
         self.done = vec![None; nodes.len()];
         for i in order(nodes, &self.ids)? {
             self.node = i;
-            self.done[i] = Some(self.action(&nodes[i])?);
+            self.done[i] = Some(match Several::make(&mut self, &nodes[i])? {
+                Some(several) => {
+                    self.several.insert(i, several);
+                    None
+                }
+                None => self.action(&nodes[i])?,
+            });
         }
         if self.built.results.is_empty() && self.built.kept.is_empty() {
             let problem = Problem::new(Code::NothingSaved, "the graph returns nothing").at("/graph");
@@ -133,11 +144,14 @@ impl<'a> Builder<'a> {
             }
             Action::TopTokens { value, k, name } => self.top_tokens(node, value, *k, name).map(|()| None),
             Action::Call { module, value } => self.call(node, module, value).map(Some),
-            Action::Grad { of, wrt, listed } => self.grad(node, of, wrt, *listed).map(Some),
+            Action::Grad { of, wrt, listed } => {
+                let mut gradients = self.grad(node, of, wrt, *listed)?;
+                self.gradient_output(&mut gradients, None).map(Some)
+            }
             Action::Project { value, output_transform } => self.project(node, value, *output_transform).map(Some),
-            Action::Op { spec, args, attrs } => {
-                let ids: Vec<ValueId> = args.iter().map(|(_, arg)| self.operand(arg)).collect::<Result<_>>()?;
-                self.op(&node.at, spec, &ids, attrs.clone()).map(Some)
+            Action::Op { .. } => {
+                let mut made = self.made(node)?;
+                self.output(&mut made, None).map(Some)
             }
         }
     }
@@ -331,10 +345,12 @@ impl<'a> Builder<'a> {
         let skips = built.skips.iter().filter_map(|skip| skip.with);
         let args = built.values.iter().flat_map(|value| value.args().iter().copied());
         roots.chain(writes).chain(skips).chain(args).for_each(|id| used[id] = true);
-        for (node, done) in nodes.iter().zip(&self.done) {
-            if let Some(Some(value)) = done
-                && !used[*value]
-            {
+        for (i, (node, done)) in nodes.iter().zip(&self.done).enumerate() {
+            let unused = match self.several.get(&i) {
+                Some(several) => several.is_unused(&used),
+                None => done.flatten().is_some_and(|value| !used[value]),
+            };
+            if unused {
                 let problem = Problem::new(Code::UnusedNode, format!("nothing uses the value of this `{}`", node.op()));
                 return Err(problem.at(&node.at).hint("save it, use it, or leave it out"));
             }

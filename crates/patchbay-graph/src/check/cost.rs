@@ -1,5 +1,7 @@
 //! What a plan takes: operations, bytes, layers.
 
+use super::made::arguments;
+use crate::ops::{Attrs, Given};
 use crate::plan::{Cost, Pass, PassInput, Plan, Source, Value};
 use crate::site::{LayerSite, Site};
 use crate::tree::{LayerTree, Tree};
@@ -7,7 +9,8 @@ use crate::tree::{LayerTree, Tree};
 /// Bytes of one activation.
 const F32: u64 = 4;
 
-/// Prices a plan. Matrix products count two operations a multiply-add; what is done once an element is left out.
+/// Prices a plan. Matrix products count two operations a multiply-add; inside of blocks, what is done once an
+/// element is left out.
 pub(super) fn cost(plan: &Plan, tree: &Tree) -> Cost {
     let mut cost = Cost::default();
     let mut running = 0;
@@ -19,9 +22,19 @@ pub(super) fn cost(plan: &Plan, tree: &Tree) -> Cost {
         running = running.max(pass.inputs.iter().map(|input| working_bytes(plan, tree, input)).sum());
     }
     for value in &plan.values {
-        if let Source::Project { of, .. } = value.source {
-            let rows = plan.values[of].shape.elements().unwrap_or(0) / tree.hidden.max(1);
-            cost.flops += 2.0 * rows as f64 * tree.hidden as f64 * tree.vocab as f64;
+        match &value.source {
+            Source::Project { of, .. } => {
+                let rows = plan.values[*of].shape.elements().unwrap_or(0) / tree.hidden.max(1);
+                cost.flops += 2.0 * rows as f64 * tree.hidden as f64 * tree.vocab as f64;
+            }
+            Source::Op { spec, args, params, attrs, .. } => {
+                let args = arguments(&plan.values, args, params);
+                let given = Given { spec, args: &args, attrs: Attrs(attrs) };
+                let (flops, scratch) = spec.cost(&given, &value.shape);
+                cost.flops += flops;
+                running = running.max(scratch);
+            }
+            _ => {}
         }
     }
     let bytes = |id: usize| plan.values[id].bytes();

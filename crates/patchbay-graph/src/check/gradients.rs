@@ -8,10 +8,17 @@ use crate::operand::{Operand, SiteOperand};
 use crate::plan::{Gradient, Source, Value, ValueId, Wrt};
 use crate::problem::{Code, Problem, Result};
 
+/// What a `grad` node came to.
+pub(super) enum Gradients {
+    /// The gradient with respect to one site, or to those of a wildcard, stacked.
+    One(ValueId),
+    /// Those of a list; where their shapes are alike the node stands for all of them, stacked on a new first axis.
+    Listed { at: String, values: Vec<ValueId>, stacked: Option<ValueId> },
+}
+
 impl Builder<'_> {
-    /// The gradients of a number with respect to sites. Several of one shape are stacked on a new first axis, as the layers of
-    /// a wildcard are.
-    pub(super) fn grad(&mut self, node: &Node, of: &Operand, wrt: &[SiteOperand], listed: bool) -> Result<ValueId> {
+    /// The gradients of a number with respect to sites.
+    pub(super) fn grad(&mut self, node: &Node, of: &Operand, wrt: &[SiteOperand], listed: bool) -> Result<Gradients> {
         let at = &of.at;
         let of = self.operand(of)?;
         let Value { shape, dtype, .. } = &self.built.values[of];
@@ -29,7 +36,32 @@ impl Builder<'_> {
             let at = if listed { format!("{}/wrt/{i}", node.at) } else { format!("{}/wrt", node.at) };
             values.push(self.wrt(number, of, site, &at)?);
         }
-        if listed { self.stack(&format!("{}/wrt", node.at), values) } else { Ok(values[0]) }
+        Ok(match listed {
+            true => Gradients::Listed { at: format!("{}/wrt", node.at), values, stacked: None },
+            false => Gradients::One(values[0]),
+        })
+    }
+
+    /// The gradients of a node of the list, or one of them by its number.
+    pub(super) fn gradient_output(&mut self, gradients: &mut Gradients, part: Option<&str>) -> Result<ValueId> {
+        let (at, values, stacked) = match gradients {
+            Gradients::One(value) => return Ok(*value),
+            Gradients::Listed { at, values, stacked } => (at, values, stacked),
+        };
+        match (part, &stacked) {
+            (None, Some(stacked)) => Ok(*stacked),
+            (None, None) => {
+                let value = self
+                    .stack(at, values.clone())
+                    .map_err(|problem| problem.hint("they differ in shape: name one, as `$id.0`"))?;
+                *stacked = Some(value);
+                Ok(value)
+            }
+            (Some(part), _) => part.parse().ok().and_then(|part: usize| values.get(part).copied()).ok_or_else(|| {
+                let problem = Problem::new(Code::BadArgument, format!("there is no gradient `{part}`"));
+                problem.hint(format!("they are numbered 0 to {}", values.len() - 1))
+            }),
+        }
     }
 
     fn wrt(&mut self, gradient: usize, of: ValueId, site: &SiteOperand, at: &str) -> Result<ValueId> {
@@ -104,7 +136,10 @@ impl<'a> Ways<'a> {
             if std::mem::replace(&mut ways.seen[id], true) {
                 continue;
             }
-            match &built.values[id].source {
+            let value = &built.values[id];
+            match &value.source {
+                // whole numbers and truth values have no derivative, whatever they are made of
+                Source::Op { spec, .. } if !value.dtype.is_float() => ways.blocked = Some(spec.name),
                 Source::Read(read) => ways.follow(read.input, places[id], &mut open),
                 Source::Op { spec, args, .. } if spec.has_derivative() => open.extend(args),
                 Source::Op { spec, .. } => ways.blocked = Some(spec.name),

@@ -7,6 +7,7 @@
 mod build;
 mod cost;
 mod gradients;
+mod made;
 mod order;
 mod schedule;
 mod sites;

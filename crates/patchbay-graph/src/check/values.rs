@@ -8,7 +8,7 @@ use crate::literal::Literal;
 use crate::module::Module;
 use crate::node::Node;
 use crate::operand::{Operand, OperandKind, SiteOperand};
-use crate::ops::{ArgShape, Attr, Op, OpSpec, infer};
+use crate::ops::{Attr, Op, OpSpec};
 use crate::path::SitePath;
 use crate::plan::{Read, Source, Value, ValueId};
 use crate::problem::{Code, Problem, Result};
@@ -35,30 +35,6 @@ impl Builder<'_> {
         self.value(&node.at, shape, DType::F32, Source::Project { of, transform })
     }
 
-    pub(super) fn op(
-        &mut self,
-        at: &str,
-        spec: &'static OpSpec,
-        args: &[ValueId],
-        attrs: Vec<(&'static str, Attr)>,
-    ) -> Result<ValueId> {
-        let shapes: Vec<ArgShape<'_>> = args
-            .iter()
-            .map(|id| &self.built.values[*id])
-            .map(|value| ArgShape { shape: &value.shape, dtype: value.dtype, weak: value.weak })
-            .collect();
-        let attr = |name: &str| attrs.iter().find(|(n, _)| *n == name).map(|(_, attr)| attr.clone());
-        let inferred = infer(spec, &shapes, &attr);
-        let weak = shapes.iter().all(|arg| arg.weak);
-        let (shape, dtype) = inferred.map_err(|problem| {
-            let pointer = format!("{at}{}", problem.pointer);
-            problem.at(pointer)
-        })?;
-        let id = self.value(at, shape, dtype, Source::Op { spec, args: args.to_vec(), attrs })?;
-        self.built.values[id].weak = weak;
-        Ok(id)
-    }
-
     /// The value of an operand.
     pub(super) fn operand(&mut self, operand: &Operand) -> Result<ValueId> {
         let at = &operand.at;
@@ -77,11 +53,8 @@ impl Builder<'_> {
                 }
                 self.action(node)?.ok_or_else(|| Problem::new(Code::BadArgument, "this node has no value").at(at))
             }
-            OperandKind::Node { id, index } => {
-                let value = self.ids.get(id.as_str()).and_then(|node| self.done[*node].flatten()).ok_or_else(|| {
-                    let problem = Problem::new(Code::BadArgument, format!("the node `{id}` has no value"));
-                    problem.hint("read the site that it writes").at(at)
-                })?;
+            OperandKind::Node { id, part, index } => {
+                let value = self.node_output(id, part.as_deref()).map_err(|problem| problem.at(at))?;
                 self.indexed(at, value, index.as_ref())
             }
             OperandKind::Stored { name, key, index } => {

@@ -4,8 +4,9 @@ use serde_json::{Map, Value, json};
 
 use super::{Action, Node};
 use crate::index::{Coord, Item};
+use crate::literal::number_to_json;
 use crate::operand::Operand;
-use crate::ops::Attr;
+use crate::ops::{Attr, Kind};
 
 impl Node {
     /// The JSON that parses to this node.
@@ -62,9 +63,16 @@ impl Node {
                 put("of", Some(of.to_json()));
                 put("wrt", if *listed { Some(json!(sites)) } else { sites.into_iter().next() });
             }
-            Action::Op { args, attrs, .. } => {
-                args.iter().for_each(|(name, value)| put(name, Some(value.to_json())));
+            Action::Op { spec, args, attrs, out } => {
+                for param in spec.params {
+                    let mut values = args.iter().filter(|(name, _)| *name == param.name).map(|(_, arg)| arg.to_json());
+                    match param.kind {
+                        Kind::Tensors => put(param.name, Some(values.collect())),
+                        _ => put(param.name, values.next()),
+                    }
+                }
                 attrs.iter().for_each(|(name, attr)| put(name, Some(attr_to_json(attr))));
+                put("out", out.as_ref().map(|out| out.parse().map_or_else(|_| json!(out), |out: u64| json!(out))));
             }
         }
         Value::Object(object)
@@ -74,10 +82,12 @@ impl Node {
 fn attr_to_json(attr: &Attr) -> Value {
     match attr {
         Attr::Axes(axes) if axes.len() == 1 => json!(axes[0]),
-        Attr::Axes(axes) => json!(axes),
-        Attr::Number(number) => json!(number),
+        Attr::Axes(axes) | Attr::Ints(axes) => json!(axes),
+        Attr::Int(int) => json!(int),
+        Attr::Number(number) => number_to_json(*number),
         Attr::Flag(flag) => json!(flag),
-        Attr::Word(word) => json!(word),
+        Attr::Word(word) | Attr::Text(word) => json!(word),
+        Attr::Type(dtype) => json!(dtype),
     }
 }
 

@@ -1,5 +1,6 @@
 //! Nodes: what a graph is a list of.
 
+mod arguments;
 mod json;
 mod parse;
 
@@ -88,6 +89,8 @@ pub enum Action {
         args: Vec<(&'static str, Operand)>,
         /// Its other arguments by parameter name.
         attrs: Vec<(&'static str, Attr)>,
+        /// The output that the node stands for, its first one if it does not say.
+        out: Option<String>,
     },
 }
 

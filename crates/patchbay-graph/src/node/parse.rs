@@ -6,7 +6,7 @@ use super::{Action, Node, Steer};
 use crate::fields::{Fields, wrong};
 use crate::index::{Coord, Index, Item};
 use crate::operand::{Operand, SiteOperand};
-use crate::ops::{Attr, Kind, OPS, OpSpec, Param};
+use crate::ops::{self, OpSpec};
 use crate::problem::{Code, Problem, Result};
 
 const STRUCTURAL: [&str; 8] = ["save", "set", "steer", "skip", "call", "project_on_vocab", "grad", "top_tokens"];
@@ -21,7 +21,7 @@ impl Node {
     }
 }
 
-struct Parser<'a> {
+pub(super) struct Parser<'a> {
     at: &'a str,
     depth: usize,
 }
@@ -34,9 +34,9 @@ impl Parser<'_> {
         let mut fields = Fields::new(&what, object);
         fields.get("op");
         let id = fields.text("id")?.map(String::from);
-        if let Some(id) = id.as_deref().filter(|id| id.is_empty() || id.contains(['[', '$', '@'])) {
+        if let Some(id) = id.as_deref().filter(|id| id.is_empty() || id.contains(['[', '$', '@', '.'])) {
             let problem = Problem::new(Code::BadArgument, format!("`{id}` cannot be an id")).under("id");
-            return Err(problem.hint("an id is not empty and has no `[`, `$` or `@`"));
+            return Err(problem.hint("an id is not empty and has no `[`, `.`, `$` or `@`"));
         }
         let action = match op {
             "save" => self.save(&mut fields)?,
@@ -50,7 +50,7 @@ impl Parser<'_> {
             _ => match OpSpec::find(op) {
                 Some(spec) => self.tensor_op(spec, &mut fields)?,
                 None => {
-                    let names = STRUCTURAL.into_iter().chain(OPS.iter().map(|spec| spec.name));
+                    let names = STRUCTURAL.into_iter().chain(ops::all().map(|spec| spec.name));
                     let problem = Problem::new(Code::UnknownOp, format!("there is no operation `{op}`"));
                     return Err(problem.suggest(op, names).under("op"));
                 }
@@ -60,7 +60,7 @@ impl Parser<'_> {
         Ok(Node { at: self.at.into(), id, action })
     }
 
-    fn operand(&self, value: &Value, name: &str) -> Result<Operand> {
+    pub(super) fn operand(&self, value: &Value, name: &str) -> Result<Operand> {
         let below = format!("/{name}");
         Operand::parse(value, &format!("{}{below}", self.at), self.depth).map_err(|problem| problem.below(&below))
     }
@@ -170,77 +170,10 @@ impl Parser<'_> {
         let name = name.as_str().ok_or_else(|| wrong("as", "a string", name))?;
         Ok(Action::TopTokens { value, k, name: name.into() })
     }
-
-    /// Positional arguments fill the parameters in order; fields fill them by name.
-    fn tensor_op<'a>(&self, spec: &'static OpSpec, fields: &mut Fields<'a>) -> Result<Action> {
-        let positional = match fields.get("args") {
-            None => &[][..],
-            Some(Value::Array(args)) => args.as_slice(),
-            Some(value) => return Err(wrong("args", "a list of values", value)),
-        };
-        if positional.len() > spec.params.len() {
-            let detail = format!("`{}` takes {} arguments, found {}", spec.name, spec.params.len(), positional.len());
-            return Err(Problem::new(Code::BadArgument, detail)
-                .hint(signature(spec))
-                .under(spec.params.len())
-                .under("args"));
-        }
-        let (mut args, mut attrs) = (Vec::new(), Vec::new());
-        for (i, param) in spec.params.iter().enumerate() {
-            let by_name = fields.get(param.name);
-            let (value, place) = match (positional.get(i), by_name) {
-                (Some(_), Some(_)) => {
-                    let detail = format!("`{}` is given twice: in `args` and by its name", param.name);
-                    return Err(Problem::new(Code::BadArgument, detail).under(param.name));
-                }
-                (Some(value), None) => (value, format!("args/{i}")),
-                (None, Some(value)) => (value, param.name.to_owned()),
-                (None, None) if param.optional => continue,
-                (None, None) => {
-                    let detail = format!("`{}` needs `{}`", spec.name, param.name);
-                    return Err(Problem::new(Code::MissingField, detail).hint(signature(spec)));
-                }
-            };
-            match param.kind {
-                Kind::Tensor => args.push((param.name, self.operand(value, &place)?)),
-                // PyTorch's None stands for an argument that was left out
-                _ if value.is_null() => {}
-                _ => {
-                    let attr = attr(param, value).map_err(|problem| problem.at(format!("/{place}")))?;
-                    attrs.push((param.name, attr));
-                }
-            }
-        }
-        Ok(Action::Op { spec, args, attrs })
-    }
-}
-
-/// `softmax(input, dim)`
-fn signature(spec: &OpSpec) -> String {
-    let show = |param: &Param| if param.optional { format!("{}?", param.name) } else { param.name.to_owned() };
-    let params: Vec<String> = spec.params.iter().map(show).collect();
-    format!("{}({})", spec.name, params.join(", "))
-}
-
-fn attr(param: &Param, value: &Value) -> Result<Attr> {
-    match param.kind {
-        Kind::Axes => integers(param.name, value).map(Attr::Axes),
-        Kind::Axis => match value.as_i64() {
-            Some(axis) => Ok(Attr::Axes(vec![axis])),
-            None => Err(wrong(param.name, "the number of an axis", value)),
-        },
-        Kind::Number => value.as_f64().map(Attr::Number).ok_or_else(|| wrong(param.name, "a number", value)),
-        Kind::Flag => value.as_bool().map(Attr::Flag).ok_or_else(|| wrong(param.name, "true or false", value)),
-        Kind::Word(words) => match value.as_str().filter(|word| words.contains(word)) {
-            Some(word) => Ok(Attr::Word(word.into())),
-            None => Err(wrong(param.name, &format!("one of {}", words.join(", ")), value)),
-        },
-        Kind::Tensor => Err(wrong(param.name, "a value", value)),
-    }
 }
 
 /// One whole number or a list of them.
-fn integers(name: &str, value: &Value) -> Result<Vec<i64>> {
+pub(super) fn integers(name: &str, value: &Value) -> Result<Vec<i64>> {
     let found = match value {
         Value::Array(items) => items.iter().map(Value::as_i64).collect(),
         value => value.as_i64().map(|value| vec![value]),

@@ -127,5 +127,5 @@ pub(super) fn role_at(op: &str, place: usize) -> Role {
 }
 
 fn param_role(param: &Param) -> Role {
-    if matches!(param.kind, Kind::Word(_)) { Role::Word } else { Role::Operand }
+    if matches!(param.kind, Kind::Word(_) | Kind::Type | Kind::Text) { Role::Word } else { Role::Operand }
 }
