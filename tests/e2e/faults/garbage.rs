@@ -74,6 +74,10 @@ async fn run_as_promised(calm: &Calm, body: &Value) -> Result<bool, TestCaseErro
     if std::env::var_os("PATCHBAY_SHOW").is_some() {
         eprintln!("{ran} {} {}", found["code"], found["detail"]);
     }
+    // only the forward pass knows which places and tokens a computed index means
+    if (status, ran) == (200, 422) && found["code"] == "index_out_of_range" {
+        return Ok(false);
+    }
     prop_assert_eq!(status, ran, "trace and validate differ: {} and {}", promised, found);
     if ran != 200 {
         prop_assert_eq!(promised, found, "trace and validate refuse alike");

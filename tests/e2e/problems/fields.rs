@@ -2,7 +2,8 @@
 
 use serde_json::{Value, json};
 
-use super::{Row, refuse_graphs, save, saved};
+use super::{MODEL, Row, compare, refuse_graphs, save, saved};
+use crate::server::Server;
 
 #[tokio::test]
 async fn nodes_and_their_fields() {
@@ -11,6 +12,24 @@ async fn nodes_and_their_fields() {
     rows.extend(operations());
     assert!(rows.len() >= 50, "{}", rows.len());
     refuse_graphs(rows).await;
+}
+
+#[tokio::test]
+async fn what_only_the_forward_pass_shows() {
+    let server = Server::with(MODEL).await;
+    for (value, refusal) in [
+        (
+            json!({"op": "call", "module": "embed_tokens", "args": [{"op": "add", "args": [[[1]], 319]}]}),
+            (422, "index_out_of_range", "/graph/0/value", "0 to 319"),
+        ),
+        (
+            json!({"op": "one_hot", "args": [{"op": "argmax", "args": ["logits[0]", -1]}, 1]}),
+            (422, "index_out_of_range", "/graph/0/value", ""),
+        ),
+    ] {
+        let body = json!({"input": [[1, 2, 3]], "graph": saved(value)});
+        compare(&body.to_string(), server.post("/v1/trace", &body).await, refusal).await;
+    }
 }
 
 fn node(node: Value) -> Value {
@@ -178,6 +197,9 @@ fn operations() -> Vec<Row> {
         ),
         (saved(json!({"op": "mean", "args": [[1, 2]]})), (422, "dtype_mismatch", "/graph/0/value*", "floats")),
         (saved(json!({"op": "gelu", "args": [last(), "fast"]})), (422, "bad_argument", "/graph/0/value/args/1", "")),
-        (saved(json!({"op": "clamp", "args": [last(), {"a": 1}]})), (422, "bad_argument", "/graph/0/value/args/1", "")),
+        (
+            saved(json!({"op": "clamp", "args": [last(), {"a": 1}]})),
+            (400, "unknown_field", "/graph/0/value/args/1/a", ""),
+        ),
     ]
 }
