@@ -1,6 +1,6 @@
 //! Comparisons, logic, and choices.
 
-use candle_core::{Result, Tensor};
+use candle_core::{DType, Result, Tensor};
 use patchbay_graph::ops::Op;
 
 use super::{Call, broadcast, host};
@@ -46,7 +46,8 @@ impl Call<'_> {
             Op::Where => ("condition", "input", "other"),
             _ => ("mask", "value", "input"),
         };
-        let condition = self.need(condition)?.tensor.broadcast_as(dims)?;
+        // a plain `true` comes as a number in full precision
+        let condition = self.need(condition)?.tensor.to_dtype(DType::U8)?.broadcast_as(dims)?;
         let branch = |name: &str| self.branch(&self.need(name)?.tensor, dims);
         condition.where_cond(&branch(yes)?, &branch(no)?)
     }

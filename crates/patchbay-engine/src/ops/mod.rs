@@ -25,7 +25,7 @@ use candle_core::{DType, Device, Result, Tensor};
 use patchbay_graph::ops::{Arg, Attrs, Given, Op, OpSpec};
 use patchbay_graph::{DType as GraphType, Shape};
 
-pub(crate) use refused::{Refused, refused};
+pub(crate) use refused::Refused;
 
 use crate::ragged;
 use crate::values::candle_dtype;
