@@ -382,3 +382,17 @@ fn a_request_takes_text() {
     assert_eq!(text.text.unwrap().locate("/graph/1/value/args/1"), Some((2, 11)));
     assert_eq!(list.text, None);
 }
+
+#[test]
+fn a_name_for_a_value_is_a_clone() {
+    for (text, value) in [
+        ("p = logits[:, -1]", json!("logits[:, -1]")),
+        ("p = clean/layers.3.output", json!("clean/layers.3.output")),
+        ("p = tensor([1])", json!({"data": [1]})),
+        ("p = 3", json!(3)),
+    ] {
+        let nodes = TextGraph::parse(text).unwrap().nodes;
+        assert_eq!(nodes, [json!({"op": "clone", "args": [value], "id": "p"})], "{text}");
+        assert_eq!(TextGraph::parse(&print(&nodes).unwrap()).unwrap().nodes, nodes);
+    }
+}

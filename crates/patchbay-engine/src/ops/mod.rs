@@ -120,6 +120,7 @@ impl Call<'_> {
             Op::Arange => self.arange(),
             Op::Randn => self.randn(),
             Op::Cast => self.cast(),
+            Op::Clone => Ok(self.input(0).tensor.clone()),
             Op::Detach => Ok(self.input(0).tensor.detach()),
         }
     }

@@ -44,7 +44,7 @@ pub enum Op {
     Eq, Ne, Lt, Le, Gt, Ge, LogicalAnd, LogicalOr, LogicalNot, Where, MaskedFill,
     Reshape, Transpose, Permute, Squeeze, Unsqueeze, Expand, Repeat, Flip, Cat, Stack, Split, Tril, Triu,
     IndexSelect, Gather, ScatterAdd, OneHot,
-    Zeros, Ones, Full, Eye, Arange, Randn, Cast, Detach,
+    Zeros, Ones, Full, Eye, Arange, Randn, Cast, Clone, Detach,
 }
 
 /// One row of a table.
