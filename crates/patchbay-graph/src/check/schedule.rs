@@ -74,7 +74,8 @@ impl<'a> Known<'a> {
     fn prologue(&mut self) -> Vec<ValueId> {
         let roots: Vec<ValueId> = (0..self.built.values.len())
             .filter(|id| {
-                matches!(self.built.values[*id].source, Source::Literal(_) | Source::Stored { .. } | Source::Weight(_))
+                let value = &self.built.values[*id];
+                value.args().is_empty() && !matches!(value.source, Source::Read(_))
             })
             .collect();
         let mut order = Vec::new();
