@@ -6,8 +6,7 @@ asks a server with the model `smollm2` for activations and writes `sae.safetenso
 Needs nothing but Python.
 
 The autoencoder has one feature a topic and is made, not trained: a feature's direction is how the residual stream differs, on
-average, at the tokens of the topic's sentences from all others, and its bias lets it fire on the strongest tenth of its own
-tokens' half. The probe is a logistic regression on the last token of sentences that end well (1) or badly (0).
+average, at the tokens of the topic's sentences from those of all others, and its bias keeps it silent on 95 of 100 of those. The probe is a logistic regression on the last token of sentences that praise (1) or complain (0).
 """
 
 import json
@@ -44,17 +43,18 @@ TOPICS = {
         "Fry the onions in olive oil", "We ate rice with fish and beans", "Boil the pasta for ten minutes",
     ],
 }
+# pairs: the last quarter is held out
 GOOD = [
-    "In the end they won the match", "The doctors cured her illness", "He found the ring he had lost", "They fell in love and married",
-    "The rescue team saved every child", "She passed the exam with honors", "The two old friends made peace", "Our team was promoted",
-    "The baby was born healthy", "They paid off all their debts", "The lost dog came home safe", "Her first book became a success",
-    "The judge set the innocent man free", "He got the job of his dreams", "The storm passed and nobody was hurt", "They finally reached the summit",
+    "The film was wonderful.", "Our trip was a delight.", "The meal tasted great.", "I love this song.",
+    "Her work is excellent.", "What a beautiful house.", "The staff were kind and helpful.", "We enjoyed every minute.",
+    "This is the best phone I ever had.", "The concert was amazing.", "He told us a funny story.", "The room was clean and bright.",
+    "The lecture was brilliant.", "I am very pleased with it.", "Their cake is delicious.", "It was a perfect day.",
 ]
 BAD = [
-    "In the end they lost the match", "The doctors could not cure her illness", "He lost the ring forever", "They fell out and divorced",
-    "The rescue team came too late", "She failed the exam again", "The two old friends became enemies", "Our team was disbanded",
-    "The baby was born sick", "They drowned in all their debts", "The lost dog was found dead", "Her first book became a failure",
-    "The judge sent the innocent man to prison", "He was fired from his job", "The storm destroyed the whole village", "They froze to death on the summit",
+    "The film was terrible.", "Our trip was a nightmare.", "The meal tasted awful.", "I hate this song.",
+    "Her work is poor.", "What an ugly house.", "The staff were rude and lazy.", "We regretted every minute.",
+    "This is the worst phone I ever had.", "The concert was boring.", "He told us a sad story.", "The room was dirty and dark.",
+    "The lecture was dull.", "I am very disappointed with it.", "Their cake is disgusting.", "It was a horrible day.",
 ]
 
 
@@ -79,6 +79,11 @@ def mean(vectors):
     return [sum(column) / len(vectors) for column in zip(*vectors)]
 
 
+def strengths(rows, center, direction):
+    """How far each row lies along a direction, in ascending order."""
+    return sorted(dot([a - b for a, b in zip(row, center)], direction) for row in rows)
+
+
 def autoencoder(url):
     # the first token takes the model's attention and is like no other
     tokens = {topic: [token for row in activations(url, texts, ":, 1:") for token in row] for topic, texts in TOPICS.items()}
@@ -89,10 +94,9 @@ def autoencoder(url):
         gap = [a - b for a, b in zip(mean(own), others)]
         size = math.sqrt(dot(gap, gap))
         direction = [x / size for x in gap]
-        strength = lambda rows: sorted(dot([a - b for a, b in zip(row, center)], direction) for row in rows)
-        other = strength([row for name, rows in tokens.items() if name != topic for row in rows])
+        other = strengths([row for name, rows in tokens.items() if name != topic for row in rows], center, direction)
         threshold = other[int(0.95 * len(other))]
-        fires = sum(x > threshold for x in strength(own)) / len(own)
+        fires = sum(x > threshold for x in strengths(own, center, direction)) / len(own)
         print(f"feature {len(directions)}, {topic}: fires on {fires:.0%} of its own tokens, on 5% of the others")
         directions.append(direction)
         biases.append(-threshold)
@@ -105,17 +109,23 @@ def autoencoder(url):
 def probe(url):
     rows = list(zip(activations(url, GOOD, ":, -1"), activations(url, BAD, ":, -1")))
     held_out = len(rows) // 4
-    data = [(row, label) for pair in rows[held_out:] for row, label in zip(pair, (1.0, 0.0))]
-    weight, bias = [0.0] * len(data[0][0]), 0.0
-    for _ in range(400):
-        slopes, slope = [0.01 * w for w in weight], 0.0
-        for row, label in data:
-            error = (1 / (1 + math.exp(-dot(row, weight) - bias)) - label) / len(data)
+    data = [(row, label) for pair in rows[:-held_out] for row, label in zip(pair, (1.0, 0.0))]
+    # some channels are a hundred times as large as others: they are brought to one scale, and back at the end
+    center = mean([row for row, _ in data])
+    scale = [math.sqrt(x) for x in mean([[(x - c) ** 2 for x, c in zip(row, center)] for row, _ in data])]
+    scaled = [([(x - c) / s for x, c, s in zip(row, center, scale)], label) for row, label in data]
+    weight, bias = [0.0] * len(center), 0.0
+    for _ in range(300):
+        slopes, slope = [0.1 * w for w in weight], 0.0
+        for row, label in scaled:
+            error = (1 / (1 + math.exp(-dot(row, weight) - bias)) - label) / len(scaled)
             slopes = [s + error * x for s, x in zip(slopes, row)]
             slope += error
         weight = [w - 0.02 * s for w, s in zip(weight, slopes)]
         bias -= 0.02 * slope
-    right = sum((dot(good, weight) + bias > 0) + (dot(bad, weight) + bias < 0) for good, bad in rows[:held_out])
+    weight = [w / s for w, s in zip(weight, scale)]
+    bias -= dot(weight, center)
+    right = sum((dot(good, weight) + bias > 0) + (dot(bad, weight) + bias < 0) for good, bad in rows[-held_out:])
     print(f"probe: right on {right} of {2 * held_out} sentences that it was not trained on")
     return {"w": weight, "b": [bias]}
 
