@@ -4,10 +4,10 @@ use candle_core::{DType, Result, Tensor};
 use patchbay_graph::module::Module;
 use patchbay_graph::selection::Blocks;
 use patchbay_graph::weight::{View, Weight};
-use patchbay_graph::{Code, Shape};
+use patchbay_graph::{Code, Problem, Shape};
 use patchbay_model::{Decoder, Segments};
 
-use crate::ops::refused;
+use crate::ops::Refused;
 use crate::part;
 use crate::ragged;
 
@@ -51,13 +51,14 @@ pub(crate) fn call(decoder: &Decoder, module: Module, x: &Tensor, shape: &Shape,
     ragged::fill_padding(&found.to_dtype(DType::F32)?, out, 0.0)
 }
 
-/// Ids that the request computes can only be seen when they are there.
+/// Whether the vocabulary has every id.
 fn check_ids(ids: &Tensor, vocab: usize) -> Result<()> {
     let ids: Vec<i64> = ids.flatten_all()?.to_dtype(DType::I64)?.to_vec1()?;
-    match ids.iter().find(|id| !(0..vocab as i64).contains(id)) {
+    match ids.iter().find(|id| !(0..vocab as i64).contains(*id)) {
         None => Ok(()),
         Some(id) => {
-            Err(refused(Code::IndexOutOfRange, format!("there is no token {id}: ids go from 0 to {}", vocab - 1)))
+            let problem = Problem::new(Code::IndexOutOfRange, format!("there is no token {id}"));
+            Err(Refused(problem.hint(format!("the vocabulary has ids 0 to {}", vocab - 1))).into())
         }
     }
 }

@@ -27,7 +27,7 @@ use crate::wire::Encoded;
 use crate::wire::json::read;
 use crate::wire::model::LoadRequest;
 use crate::wire::tokens::{DetokenizeRequest, DetokenizeResponse, TokenizeRequest, TokenizeResponse};
-use crate::wire::trace::{NamedResults, ResultBody, TraceResponse};
+use crate::wire::trace::{NamedResults, ReceiptBody, ResultBody, TraceResponse};
 use crate::wire::validation::ValidateResponse;
 
 /// How long a sweep waits where the queue is full.
@@ -187,7 +187,7 @@ impl Service {
         let service = Arc::clone(self);
         blocking(move || {
             let TokenizeRequest { model, input } = read(body)?;
-            let model = service.registry.find(model.as_deref())?;
+            let model = service.model(model.as_deref())?;
             // A trace of nothing has the same inputs, read by the same grammar.
             let request = Request::parse(&json!({"input": input, "graph": []}))?;
             let mut tokenized = service.read_inputs(&*model.ready()?, &request.inputs)?;
@@ -205,13 +205,19 @@ impl Service {
         let service = Arc::clone(self);
         blocking(move || {
             let DetokenizeRequest { model, ids, skip_special_tokens } = read(body)?;
-            let model = service.registry.find(model.as_deref())?;
+            let model = service.model(model.as_deref())?;
             let loaded = model.ready()?;
             let tokenizer = loaded
                 .tokenizer
                 .as_deref()
                 .ok_or_else(|| Failure::new(422, "unsupported", "this model came without a tokenizer").at("/model"))?;
+            let vocab = loaded.tree().vocab;
             let decode = |(row, ids): (usize, &Vec<u32>)| {
+                if let Some(i) = ids.iter().position(|id| *id as usize >= vocab) {
+                    let failure = Failure::new(422, "index_out_of_range", format!("there is no token {}", ids[i]));
+                    let hint = format!("the vocabulary has ids 0 to {}", vocab - 1);
+                    return Err(failure.hint(hint).at(format!("/ids/{row}/{i}")));
+                }
                 tokenizer.decode(ids, skip_special_tokens).map_err(|error| {
                     Failure::new(422, "index_out_of_range", error.to_string()).at(format!("/ids/{row}"))
                 })
@@ -223,6 +229,11 @@ impl Service {
         .await
     }
 
+    /// The model that a body names.
+    fn model(&self, name: Option<&str>) -> Result<Arc<Model>, Failure> {
+        self.registry.find(name).map_err(|failure| failure.at("/model"))
+    }
+
     fn read_inputs(&self, model: &Loaded, inputs: &[Input]) -> Result<Tokenized, Failure> {
         let tokenizer = model.tokenizer.as_deref();
         let reader = InputReader { tokenizer, tree: model.tree(), limits: &self.settings.limits };
@@ -231,7 +242,7 @@ impl Service {
 
     fn check(&self, body: &Value, caller: &Caller) -> Result<Checked, Failure> {
         let request = Request::parse(body)?;
-        let found = self.registry.find(request.model.as_deref()).map_err(|failure| failure.at("/model"))?;
+        let found = self.model(request.model.as_deref())?;
         let model = found.ready()?;
         let tokenized = self.read_inputs(&model, &request.inputs)?;
         let shelf = self.store.shelf(caller);
@@ -268,6 +279,7 @@ impl Service {
             |(name, answer)| ResultBody::new(&answer, tokenizer.as_deref(), encoding, convert).map(|body| (name, body));
         let results = NamedResults(results.into_iter().map(body).collect::<Result<_, _>>()?);
         let id = format!("trace-{}", Uuid::new_v4().simple());
+        let receipts = receipts.into_iter().map(ReceiptBody::from).collect();
         TraceResponse { id, model, results, inputs, receipts, usage }.encode(encoding)
     }
 }

@@ -9,7 +9,7 @@ use patchbay_graph::{Code, Problem};
 pub(crate) struct Refused(pub(crate) Problem);
 
 /// The error that says so.
-pub(crate) fn refused(code: Code, detail: String) -> Error {
+pub(super) fn refused(code: Code, detail: String) -> Error {
     Refused(Problem::new(code, detail)).into()
 }
 
