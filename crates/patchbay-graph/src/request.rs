@@ -125,16 +125,27 @@ impl Request {
     }
 }
 
-/// The nodes as JSON, from a list or from the text form.
+/// The nodes as JSON, from a list or from the text form, which may be a list of its lines.
 fn list(value: &Value) -> Result<(Cow<'_, [Value]>, Option<SourceMap>)> {
     match value {
-        Value::Array(list) => Ok((Cow::Borrowed(list), None)),
-        Value::String(source) => {
-            let TextGraph { nodes, map } = TextGraph::parse(source)?;
-            Ok((Cow::Owned(nodes), Some(map)))
-        }
+        Value::Array(list) => match lines(list) {
+            Some(source) => text(&source),
+            None => Ok((Cow::Borrowed(list), None)),
+        },
+        Value::String(source) => text(source),
         value => Err(wrong("graph", "a list of nodes, or their text form", value)),
     }
+}
+
+/// The text that a list of strings holds line by line; none if anything else is among them.
+fn lines(list: &[Value]) -> Option<String> {
+    let lines: Vec<&str> = list.iter().map(Value::as_str).collect::<Option<_>>()?;
+    (!lines.is_empty()).then(|| lines.join("\n"))
+}
+
+fn text(source: &str) -> Result<(Cow<'static, [Value]>, Option<SourceMap>)> {
+    let TextGraph { nodes, map } = TextGraph::parse(source)?;
+    Ok((Cow::Owned(nodes), Some(map)))
 }
 
 /// The nodes of a list.

@@ -33,7 +33,7 @@ pub struct TraceRequest {
     pub input: Option<Rows>,
     /// Several inputs by name, instead of `input`.
     pub inputs: Option<BTreeMap<String, Rows>>,
-    /// The nodes, or a text that says the same, one a line.
+    /// The nodes, or a text that says the same, one a line; the text may be a list of its lines.
     pub graph: Graph,
     /// Axes by name, each a list of values or `{"range": [start, stop, step]}`: the graph runs for every combination, with
     /// `{name}` in its strings replaced.
@@ -66,6 +66,8 @@ pub enum Graph {
     Nodes(Vec<Node>),
     /// The text form.
     Text(String),
+    /// The text form, line by line.
+    Lines(Vec<String>),
 }
 
 /// A node of a graph: `op` says what it does, `id` names its value for others, and the other fields are the operation's.
