@@ -83,13 +83,15 @@ impl<'a> Walk<'a> {
         });
         let mut until = vec![Site::EmbedTokens; running.len()];
         let mut looked_at = self.no_tokens();
+        let mut all = vec![false; running.len()];
         for step in &self.pass.steps {
             let Some((input, selection)) = self.access(step) else { continue };
             until[input] = until[input].max(step.site);
-            if step.site >= Site::LnFinalInput {
+            if step.site >= Site::LnFinalInput && !all[input] {
                 for (row, tokens) in looked_at[input].iter_mut().zip(selection.tokens(1)) {
                     tokens.into_iter().for_each(|token| row[token] = true);
                 }
+                all[input] = looked_at[input].iter().flatten().all(|looked_at| *looked_at);
             }
         }
         let listed = |row: &Vec<bool>| (0..row.len()).filter(|token| row[*token]).collect();
