@@ -307,6 +307,38 @@ fn a_gradient_is_that_of_the_site_as_the_writes_before_it_leave_it() {
 }
 
 #[test]
+fn a_wildcard_takes_what_is_written_layer_by_layer() {
+    // every layer takes its own slice, as soon as it is there
+    let frozen = plan_pair(json!([
+        {"op": "set", "target": "corrupt/layers.[1, 2].mlp_add", "value": "clean/layers.[1, 2].mlp_add"},
+        save("corrupt/logits", "x"),
+    ]))
+    .unwrap();
+    assert_eq!(
+        passes(&frozen),
+        [[
+            "clean/layers.1.mlp_add <",
+            "corrupt/layers.1.mlp_add =0",
+            "clean/layers.2.mlp_add <",
+            "corrupt/layers.2.mlp_add =0",
+            "corrupt/logits <",
+        ]]
+    );
+    assert_in_order(&frozen);
+    // a value without that axis goes to all of them, and any operation may make one with it
+    for value in
+        [json!("@joy"), json!({"op": "zeros", "args": [[4, 1, 3, 8]]}), json!({"op": "ones", "args": [[4, 1, 1, 1]]})]
+    {
+        let plan =
+            plan(json!([{"op": "set", "target": "layers.*.output", "value": value}, save("logits", "x")])).unwrap();
+        assert_eq!(plan.writes.len(), 4);
+        assert_in_order(&plan);
+    }
+    let wrong = json!([{"op": "set", "target": "layers.*.output", "value": {"op": "zeros", "args": [[3, 1, 3, 8]]}}, save("logits", "x")]);
+    assert_eq!(plan(wrong).unwrap_err().code, Code::ShapeMismatch);
+}
+
+#[test]
 fn a_gradient_of_one_input_may_be_written_into_another() {
     let plan = plan_pair(json!([
         {"op": "sum", "args": ["clean/logits"], "id": "m"},

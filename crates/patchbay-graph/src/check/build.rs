@@ -206,7 +206,11 @@ impl<'a> Builder<'a> {
             return Err(problem.hint("write `logits`"));
         };
         let value = self.operand(value)?;
-        for (site, selection) in sites {
+        let count = sites.len();
+        for (layer, (site, selection)) in sites.into_iter().enumerate() {
+            // the layers of a wildcard are a first axis of what is written, as they are of what is read
+            let rank = selection.shape().rank();
+            let value = if targets.stacked { self.slice(value, layer, count, rank)? } else { value };
             self.write(node, targets.input, site, selection, value, WriteMode::Replace, &at)?;
         }
         Ok(())

@@ -111,6 +111,21 @@ impl Builder<'_> {
         self.value(at, selection.shape().clone(), dtype, Source::Index { of, selection })
     }
 
+    /// One of `count` places of a value's first axis, where it has that axis before `rank` others; else the value.
+    pub(super) fn slice(&mut self, value: ValueId, place: usize, count: usize, rank: usize) -> Result<ValueId> {
+        let Value { at, shape, source, .. } = &self.built.values[value];
+        if shape.rank() != rank + 1 || shape.dims[0] != count {
+            return Ok(value);
+        }
+        match source {
+            Source::Stack(layers) => Ok(layers[place]),
+            _ => {
+                let at = at.clone();
+                self.indexed(&at, value, Some(&Index(vec![Item::At(Coord::Int(place as i64))])))
+            }
+        }
+    }
+
     fn read(&mut self, at: &str, operand: &SiteOperand) -> Result<ValueId> {
         let found = select(self.context, operand).map_err(|problem| problem.at(at))?;
         let input = found.input;
