@@ -40,6 +40,8 @@ pub struct LayerTree {
     pub gate: bool,
     /// Number of experts (E), where the MLP is a mixture of experts.
     pub experts: Option<usize>,
+    /// How many tokens back a query sees, itself included; all where nothing stands here.
+    pub window: Option<usize>,
     /// Whether the MLP follows attention (true) or runs beside it (false).
     pub sequential: bool,
     /// The norms it has, in the order of the forward pass.

@@ -10,7 +10,7 @@ use patchbay_graph::{Site, Tree};
 use crate::arch::describe;
 use crate::attention::linear;
 use crate::error::LoadError;
-use crate::kernels::{Kernels, Plain, fastest};
+use crate::kernels::{Kernels, fastest};
 use crate::load::{Loader, ModelWeights};
 use crate::segments::Segments;
 use crate::spec::Spec;
@@ -79,7 +79,7 @@ impl Decoder {
 
     /// The same model made of operations that all have a right backward.
     pub fn differentiable(&self) -> Self {
-        self.with_kernels(Arc::new(Plain))
+        self.with_kernels(self.kernels.differentiable())
     }
 
     /// The sites and their shapes.

@@ -309,6 +309,7 @@ impl LayerSpec {
             mlp: Some(self.mlp.width),
             gate: self.mlp.gate.is_some(),
             experts: None,
+            window: self.attention.window,
             sequential: self.residual == Residual::Sequential,
             norms: self.norms(),
         }

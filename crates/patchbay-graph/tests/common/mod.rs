@@ -20,6 +20,7 @@ pub(crate) fn tree() -> Tree {
         mlp: Some(12),
         gate: true,
         experts: None,
+        window: None,
         sequential: true,
         norms: vec![NormPlace::AttnNorm, NormPlace::MlpNorm],
     };

@@ -128,6 +128,7 @@ mod tests {
             mlp: Some(mlp),
             gate: true,
             experts: None,
+            window: None,
             sequential: true,
             norms: Vec::new(),
         }

@@ -46,6 +46,7 @@ pub(super) fn plan(graph: &Value, shelf: &Shelf) -> std::result::Result<Plan, Pr
         mlp: Some(1),
         gate: true,
         experts: None,
+        window: None,
         sequential: true,
         norms: Vec::new(),
     };

@@ -1,22 +1,23 @@
 //! Where the rows of the inputs lie in a packed matrix.
 
-use patchbay_graph::selection::{Blocks, Placement, RowPlacement, Selection};
-use patchbay_graph::{Packing, PlanInput};
+use crate::plan::PlanInput;
+use crate::selection::{Blocks, Gather, Placement, RowPlacement, Selection};
+use crate::site::Packing;
 
 /// A row of an input, packed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct PackedRow {
+pub struct PackedRow {
     /// Number of the input.
-    pub(crate) input: usize,
+    pub input: usize,
     /// Number of the row in it.
-    pub(crate) row: usize,
+    pub row: usize,
     /// Number of tokens.
-    pub(crate) len: usize,
+    pub len: usize,
 }
 
 /// The rows of a packed matrix, one after the other, and which of their tokens are there.
 #[derive(Clone, Debug)]
-pub(crate) struct Layout {
+pub struct Layout {
     rows: Vec<PackedRow>,
     /// First packed token of each row.
     starts: Vec<usize>,
@@ -27,7 +28,7 @@ pub(crate) struct Layout {
 
 impl Layout {
     /// Every row of these inputs, whole.
-    pub(crate) fn of_inputs(inputs: &[PlanInput], which: impl Iterator<Item = usize>) -> Self {
+    pub fn of_inputs(inputs: &[PlanInput], which: impl Iterator<Item = usize>) -> Self {
         let rows = which.flat_map(|input| {
             inputs[input].lengths.iter().enumerate().map(move |(row, len)| PackedRow { input, row, len: *len })
         });
@@ -45,17 +46,17 @@ impl Layout {
     }
 
     /// The rows.
-    pub(crate) fn rows(&self) -> &[PackedRow] {
+    pub fn rows(&self) -> &[PackedRow] {
         &self.rows
     }
 
     /// Lengths of the rows.
-    pub(crate) fn lengths(&self) -> Vec<usize> {
+    pub fn lengths(&self) -> Vec<usize> {
         self.rows.iter().map(|row| row.len).collect()
     }
 
     /// The rows for which `keep` answers true, and the packed tokens that they have in this layout.
-    pub(crate) fn retain(&self, keep: impl Fn(&PackedRow) -> bool) -> (Self, Vec<u32>) {
+    pub fn retain(&self, keep: impl Fn(&PackedRow) -> bool) -> (Self, Vec<u32>) {
         let mut tokens = Vec::new();
         let mut rows = Vec::new();
         for (row, start) in self.rows.iter().zip(&self.starts).filter(|(row, _)| keep(row)) {
@@ -66,7 +67,7 @@ impl Layout {
     }
 
     /// Only some tokens of each row, and which packed tokens those are.
-    pub(crate) fn keep_tokens(&self, wanted: impl Fn(&PackedRow) -> Vec<usize>) -> (Self, Vec<u32>) {
+    pub fn keep_tokens(&self, wanted: impl Fn(&PackedRow) -> Vec<usize>) -> (Self, Vec<u32>) {
         let mut kept = vec![None; self.tokens];
         let mut tokens = Vec::new();
         for (row, start) in self.rows.iter().zip(&self.starts) {
@@ -79,12 +80,32 @@ impl Layout {
     }
 
     /// The blocks of a site's packed value that a selection of one input means.
-    pub(crate) fn blocks(&self, input: usize, packing: Packing, selection: &Selection) -> Blocks {
+    pub fn blocks(&self, input: usize, packing: Packing, selection: &Selection) -> Blocks {
         let blocks = selection.blocks(&self.placement(input, packing));
         match (&self.kept, packing) {
             (Some(kept), Packing::Channels { width }) => restrict(blocks, width, kept),
             _ => blocks,
         }
+    }
+
+    /// Size and number of the blocks that [`blocks`](Self::blocks) lists, without listing them.
+    pub fn gather(&self, input: usize, packing: Packing, selection: &Selection) -> Gather {
+        let gather = selection.gather(&self.placement(input, packing));
+        match (&self.kept, packing) {
+            (Some(kept), Packing::Channels { width }) => {
+                let total = kept.iter().flatten().count();
+                let cut = gather.size.div_ceil(width).max(1);
+                let (size, blocks) = (gather.size / cut, gather.blocks * cut);
+                let total = total * (width / size);
+                Gather { size, blocks, total, padded: gather.padded, whole: blocks == total && !gather.padded }
+            }
+            _ => gather,
+        }
+    }
+
+    /// Number of tokens in the matrix.
+    pub fn tokens(&self) -> usize {
+        self.kept.as_ref().map_or(self.tokens, |kept| kept.iter().flatten().count())
     }
 
     fn placement(&self, input: usize, packing: Packing) -> Placement {

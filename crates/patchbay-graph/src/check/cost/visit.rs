@@ -1,0 +1,108 @@
+//! The steps of a plan at the sites of a running pass, priced.
+
+use std::collections::HashMap;
+use std::ops::Range;
+
+use super::decoder::Tap;
+use super::meter::Tensor;
+use super::values::{Values, elements, read, write};
+use crate::layout::Layout;
+use crate::plan::{Event, Pass, Plan, Skip, Source, Step, WriteMode, Wrt};
+use crate::selection::{Gather, Selection};
+use crate::site::{LayerSite, Packing, Site};
+
+/// The tap of one pass.
+pub(super) struct Visitor<'a, 'v> {
+    plan: &'a Plan,
+    steps: &'a [Step],
+    at: HashMap<Site, Range<usize>>,
+    pub(super) values: &'v mut Values<'a>,
+    finished: Vec<usize>,
+    /// The gradient that is being taken, if one is.
+    taking: Option<usize>,
+    /// Variables added to sites, with what they are for.
+    pub(super) deltas: Vec<(usize, Tensor, Gather)>,
+    pub(super) layout: Layout,
+}
+
+impl<'a, 'v> Visitor<'a, 'v> {
+    pub(super) fn new(pass: &'a Pass, values: &'v mut Values<'a>, layout: Layout, taking: Option<usize>) -> Self {
+        let finished = pass.inputs.iter().filter(|input| input.finished && taking.is_none());
+        let finished = finished.map(|input| input.input).collect();
+        let mut at: HashMap<Site, Range<usize>> = HashMap::new();
+        for (i, step) in pass.steps.iter().enumerate() {
+            match step.event {
+                Event::Grad { gradient, .. } if taking != Some(gradient) => {}
+                _ => at.entry(step.site).or_insert(i..i).end = i + 1,
+            }
+        }
+        Self { plan: values.plan, steps: &pass.steps, at, values, finished, taking, deltas: Vec::new(), layout }
+    }
+
+    pub(super) fn steps_at(&mut self, site: Site, mut value: Tensor) -> Tensor {
+        let Some(range) = self.at.get(&site).cloned() else { return value };
+        let Some(packing) = self.values.decoder.tree.packing(site) else { return value };
+        let meter = self.values.meter();
+        value = meter.contiguous(&value);
+        for step in &self.steps[range] {
+            match step.event {
+                Event::Compute(id) => self.values.compute(id),
+                Event::Read(id) => {
+                    if let Source::Read(found) = &self.plan.values[id].source {
+                        let gather = self.layout.gather(found.input, packing, &found.selection);
+                        let found = read(meter, &value, gather, self.values.elements(id));
+                        self.values.put(id, found);
+                    }
+                }
+                Event::Write(number) => value = self.write(number, packing, value),
+                Event::Grad { gradient, wrt } if self.taking == Some(gradient) => {
+                    let Wrt { input, selection, .. } = &self.plan.gradients[gradient].wrt[wrt];
+                    let variable = meter.variable(value.elements);
+                    value = meter.make(value.elements, &[&value, &variable]);
+                    self.deltas.push((wrt, variable, self.layout.gather(*input, packing, selection)));
+                }
+                Event::Grad { .. } => {}
+            }
+        }
+        value
+    }
+
+    fn write(&mut self, number: usize, packing: Packing, value: Tensor) -> Tensor {
+        let (planned, meter) = (&self.plan.writes[number], self.values.meter());
+        let n = elements(planned.selection.shape());
+        let gather = self.layout.gather(planned.input, packing, &planned.selection);
+        let before = read(meter, &value, gather, n);
+        let given = self.values.get_as(planned.value, n);
+        let after = match planned.mode {
+            WriteMode::Replace => given,
+            WriteMode::Add => meter.make(n, &[&before, &given]),
+        };
+        if self.finished.contains(&planned.input) {
+            // both are compared element by element
+            drop(meter.hold(2 * 4 * n));
+        }
+        write(meter, &value, gather, &after)
+    }
+
+    /// The residual stream with the rows of one input replaced.
+    pub(super) fn replace_rows(&self, skip: &Skip, stream: Tensor) -> Tensor {
+        let Some(with) = skip.with else { return stream };
+        let packing = Packing::Channels { width: self.values.decoder.tree.hidden };
+        let rows = crate::context::TokenRows::extents_of(&self.plan.inputs[skip.input].lengths, packing);
+        let all = Selection::all(rows);
+        let gather = self.layout.gather(skip.input, packing, &all);
+        let given = self.values.get_as(with, elements(all.shape()));
+        write(self.values.meter(), &stream, gather, &given)
+    }
+}
+
+impl Tap for Visitor<'_, '_> {
+    fn wants(&self, site: Site) -> bool {
+        let boundary = matches!(site, Site::Layer(_, LayerSite::Input | LayerSite::Output));
+        !boundary && self.at.contains_key(&site)
+    }
+
+    fn visit(&mut self, site: Site, value: Tensor) -> Tensor {
+        self.steps_at(site, value)
+    }
+}
