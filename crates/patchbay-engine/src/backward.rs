@@ -146,14 +146,15 @@ impl<'a> Back<'_, 'a> {
         for delta in deltas {
             self.find(&delta, &derivative)?;
         }
-        Ok(incoming.and_then(|incoming| derivative.get(&incoming).cloned()))
+        Ok(incoming.and_then(|incoming| derivative.get(&incoming).map(Tensor::detach)))
     }
 
     fn add(&mut self, id: ValueId, leaf: &Var, derivative: &GradStore) -> Result<()> {
         let Some(found) = derivative.get(leaf) else { return Ok(()) };
         let sum = match self.known.get(&id) {
-            Some(known) => (known + found)?,
-            None => found.clone(),
+            Some(known) => (known + found.detach())?,
+            // a derivative carries what it was made of, which is of no use any more
+            None => found.detach(),
         };
         self.known.insert(id, sum);
         Ok(())
@@ -162,8 +163,8 @@ impl<'a> Back<'_, 'a> {
     fn find(&mut self, delta: &Delta, derivative: &GradStore) -> Result<()> {
         let Some(found) = derivative.get(&delta.variable) else { return Ok(()) };
         let wrt = &self.tape.job.plan.gradients[self.gradient].wrt[delta.wrt];
-        let found =
-            part::read(&found.contiguous()?, &delta.blocks, &wrt.selection.shape().dims)?.to_dtype(DType::F32)?;
+        let found = part::read(&found.detach().contiguous()?, &delta.blocks, &wrt.selection.shape().dims)?
+            .to_dtype(DType::F32)?;
         let sum = match self.found.get(&delta.wrt) {
             Some(known) => (known + found)?,
             None => found,

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use super::meter::{F32, Tensor};
+use super::meter::{F32, Tensor, Way};
 use super::values::{Values, elements, read};
 use super::visit::Visitor;
 use super::walk::{Angles, Stage, Walk};
@@ -85,7 +85,9 @@ impl<'a> Back<'_, 'a> {
         let outgoing = walk.stage(&mut visitor, angles, stage.part, given);
         let deltas = std::mem::take(&mut visitor.deltas);
         // each term is the sum of a product
-        let term = |value: &Tensor, known: &Tensor| meter.make(1, &[&meter.make(value.elements, &[value, known])]);
+        let term = |value: &Tensor, known: &Tensor| {
+            meter.make(1, &[&meter.made(value.elements, &[value, known], Way::Product)])
+        };
         let known = made.iter().filter_map(|id| Some((*id, self.known.remove(id)?)));
         let known: Vec<(ValueId, Tensor)> = known.collect();
         let mut terms: Vec<Tensor> = known.iter().map(|(id, known)| term(&again.get(*id), known)).collect();

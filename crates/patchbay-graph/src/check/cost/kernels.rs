@@ -2,7 +2,7 @@
 //!
 //! Products count two operations a multiply-add. What is done once an element is left out: beside the products it is little.
 
-use super::meter::{Meter, Tensor};
+use super::meter::{Meter, Tensor, Way};
 
 /// Tokens of some rows, packed, and the pairs of them that attention looks at.
 #[derive(Clone, Copy, Debug, Default)]
@@ -43,6 +43,11 @@ pub(super) struct Heads {
 /// Queries that share a pass over the keys.
 const QUERIES: u64 = 24;
 
+/// The derivative of SiLU, with which gates go.
+const SILU: Way = Way::Function(8);
+/// The derivative of GELU's tanh approximation, the largest of those that go without a gate.
+const GELU: Way = Way::Function(15);
+
 /// The kernels of a block.
 #[derive(Clone, Copy)]
 pub(super) struct Kernels<'m> {
@@ -78,9 +83,9 @@ impl Kernels<'_> {
             return self.one(n, &m.contiguous(x));
         }
         let x = if layer_norm { m.make(n, &[x, &m.view(&self.one(small, x), n)]) } else { x.clone() };
-        let root = self.one(small, &self.one(small, &self.one(n, &x)));
-        let normed = m.make(n, &[&x, &m.view(&root, n)]);
-        let scaled = m.make(n, &[&normed, &self.constant(n)]);
+        let root = self.one(small, &self.one(small, &m.made(n, &[&x], Way::Function(2))));
+        let normed = m.made(n, &[&x, &m.view(&root, n)], Way::Quotient);
+        let scaled = m.made(n, &[&normed, &self.constant(n)], Way::Product);
         if layer_norm { m.make(n, &[&scaled, &self.constant(n)]) } else { scaled }
     }
 
@@ -92,7 +97,7 @@ impl Kernels<'_> {
         }
         let (a, b) = (m.view(x, n / 2), m.view(x, n / 2));
         let turned = |a: &Tensor, b: &Tensor| {
-            let product = |x: &Tensor| m.make(n / 2, &[x, &self.constant(n / 2)]);
+            let product = |x: &Tensor| m.made(n / 2, &[x, &self.constant(n / 2)], Way::Product);
             m.make(n / 2, &[&product(a), &product(b)])
         };
         m.make(n, &[&turned(&a, &b), &turned(&b, &a)])
@@ -127,11 +132,11 @@ impl Kernels<'_> {
             return self.one(n, scores);
         }
         let matrices = m.view(scores, n);
-        let below = m.make(n, &[&matrices, &m.view(&self.constant(packed.tokens), n)]);
-        let raised = self.one(n, &below);
+        let below = m.make(n, &[&matrices, &m.view(&self.one(packed.tokens, &matrices), n)]);
+        let raised = m.made(n, &[&below], Way::Function(1));
         drop(below);
         let sum = self.one(packed.tokens, &raised);
-        let probs = m.make(n, &[&raised, &m.view(&sum, n)]);
+        let probs = m.made(n, &[&raised, &m.view(&sum, n)], Way::Quotient);
         self.together(m.view(&probs, n), packed)
     }
 
@@ -163,11 +168,12 @@ impl Kernels<'_> {
 
     /// The activation of `x`, times `up` where there is one.
     pub(super) fn activate(&self, x: &Tensor, up: Option<&Tensor>) -> Tensor {
-        let n = x.elements;
+        let (n, m) = (x.elements, self.meter);
         match (self.plain, up) {
-            (true, Some(up)) => self.meter.make(n, &[&self.one(n, x), up]),
-            (false, Some(up)) => self.meter.make(n, &[x, up]),
-            (_, None) => self.one(n, x),
+            (true, Some(up)) => m.made(n, &[&m.made(n, &[x], SILU), up], Way::Product),
+            (true, None) => m.made(n, &[x], GELU),
+            (false, Some(up)) => m.make(n, &[x, up]),
+            (false, None) => self.one(n, x),
         }
     }
 }

@@ -58,21 +58,57 @@ struct Node {
     args: Vec<Tensor>,
     /// Operations of its derivative.
     flops: f64,
-    /// Whether it lies in memory of its own, so that its derivative is computed before it is added.
-    own: bool,
+    way: Way,
     variable: bool,
+}
+
+/// What the derivatives of something are made of. Where that is something recorded, candle keeps all of it until the derivative
+/// it goes into is used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Way {
+    /// The derivative with respect to the result as it is.
+    View,
+    /// That times something constant.
+    Linear,
+    /// That times the other argument.
+    Product,
+    /// That by the second argument; for the second, three tensors more.
+    Quotient,
+    /// So many tensors made of argument and result.
+    Function(u64),
+}
+
+impl Way {
+    /// For the argument of this number: how many tensors are made for its derivative, and whether they are kept.
+    fn share(self, number: usize, args: &[Tensor]) -> (u64, bool) {
+        let varies = |number: usize| args.get(number).is_some_and(|arg| arg.node.is_some());
+        match self {
+            Self::View => (0, false),
+            Self::Linear => (1, false),
+            Self::Product => (1, (0..args.len()).any(|other| other != number && varies(other))),
+            Self::Quotient if number == 1 => (3, true),
+            Self::Quotient => (1, varies(1)),
+            Self::Function(tensors) => (tensors, true),
+        }
+    }
+}
+
+/// A derivative on its way, and what is kept because of it.
+struct Derivative {
+    sum: Tensor,
+    kept: Vec<Tensor>,
 }
 
 /// Derivatives by the number of what they belong to.
 pub(super) struct Derivatives {
-    of: HashMap<usize, Tensor>,
+    of: HashMap<usize, Derivative>,
     /// Those with respect to what does not vary, which are made too.
-    _others: Vec<Tensor>,
+    _others: Vec<Derivative>,
 }
 
 impl Derivatives {
     pub(super) fn get(&self, variable: &Tensor) -> Option<&Tensor> {
-        self.of.get(&variable.node?)
+        self.of.get(&variable.node?).map(|found| &found.sum)
     }
 }
 
@@ -106,7 +142,13 @@ impl Meter {
 
     /// A tensor in memory of its own, made of others.
     pub(super) fn make(&self, elements: u64, args: &[&Tensor]) -> Tensor {
-        self.product(elements, args, 0.0)
+        self.made(elements, args, Way::Linear)
+    }
+
+    /// The same with derivatives of their own way.
+    pub(super) fn made(&self, elements: u64, args: &[&Tensor], way: Way) -> Tensor {
+        let made = self.fresh(elements, F32);
+        Tensor { node: self.record(args, 0.0, way), ..made }
     }
 
     /// The same for a product that takes so many operations, and twice as many on the way back.
@@ -118,12 +160,12 @@ impl Meter {
     pub(super) fn sized(&self, elements: u64, size: u64, args: &[&Tensor], flops: f64) -> Tensor {
         self.work(flops);
         let made = self.fresh(elements, size);
-        Tensor { node: self.record(args, 2.0 * flops, true), ..made }
+        Tensor { node: self.record(args, 2.0 * flops, Way::Product), ..made }
     }
 
     /// Another look at a tensor's memory.
     pub(super) fn view(&self, of: &Tensor, elements: u64) -> Tensor {
-        Tensor { elements, node: self.record(&[of], 0.0, false), ..of.clone() }
+        Tensor { elements, node: self.record(&[of], 0.0, Way::View), ..of.clone() }
     }
 
     /// The tensor with its elements in their own order.
@@ -135,38 +177,44 @@ impl Meter {
     pub(super) fn variable(&self, elements: u64) -> Tensor {
         let made = self.fresh(elements, F32);
         let mut tape = self.tape.borrow_mut();
-        tape.push(Node { args: Vec::new(), flops: 0.0, own: true, variable: true });
+        tape.push(Node { args: Vec::new(), flops: 0.0, way: Way::View, variable: true });
         Tensor { node: Some(tape.len() - 1), ..made }
     }
 
-    fn record(&self, args: &[&Tensor], flops: f64, own: bool) -> Option<usize> {
+    fn record(&self, args: &[&Tensor], flops: f64, way: Way) -> Option<usize> {
         if args.iter().all(|arg| arg.node.is_none()) {
             return None;
         }
         let mut tape = self.tape.borrow_mut();
-        tape.push(Node { args: args.iter().map(|arg| (*arg).clone()).collect(), flops, own, variable: false });
+        tape.push(Node { args: args.iter().map(|arg| (*arg).clone()).collect(), flops, way, variable: false });
         Some(tape.len() - 1)
     }
 
     /// The way back from the sum of some tensors.
     pub(super) fn backward(&self, terms: &[Tensor]) -> Derivatives {
         let tape = self.tape.borrow();
-        let mut of: HashMap<usize, Tensor> = HashMap::new();
+        let mut of: HashMap<usize, Derivative> = HashMap::new();
         let mut others = Vec::new();
         for term in terms.iter().filter_map(|term| term.node) {
-            of.insert(term, self.fresh(1, F32));
+            of.insert(term, Derivative { sum: self.fresh(1, F32), kept: Vec::new() });
         }
         for (number, node) in tape.iter().enumerate().rev().filter(|(_, node)| !node.variable) {
-            let Some(_own) = of.remove(&number) else { continue };
+            let Some(own) = of.remove(&number) else { continue };
             self.work(node.flops);
-            for arg in &node.args {
-                let _share = node.own.then(|| self.fresh(arg.elements, F32));
-                let known = arg.node.and_then(|node| of.remove(&node));
-                let _known = known.unwrap_or_else(|| self.fresh(arg.elements, F32));
-                let sum = self.fresh(arg.elements, F32);
+            for (place, arg) in node.args.iter().enumerate() {
+                let (tensors, keeps) = node.way.share(place, &node.args);
+                let shares: Vec<Tensor> = (0..tensors).map(|_| self.fresh(arg.elements, F32)).collect();
+                let before = arg.node.and_then(|node| of.remove(&node));
+                let before =
+                    before.unwrap_or_else(|| Derivative { sum: self.fresh(arg.elements, F32), kept: Vec::new() });
+                let mut found = Derivative { sum: self.fresh(arg.elements, F32), kept: before.kept };
+                if keeps {
+                    found.kept.extend(shares);
+                    found.kept.extend([before.sum, own.sum.clone()]);
+                }
                 match arg.node {
-                    Some(node) => drop(of.insert(node, sum)),
-                    None => others.push(sum),
+                    Some(node) => drop(of.insert(node, found)),
+                    None => others.push(found),
                 }
             }
         }
