@@ -10,7 +10,7 @@ use serde_json::Value;
 use utoipa::ToSchema;
 
 use super::nested::Nested;
-use super::tensor::{Form, TensorBody, TensorSchema, WireTensor, lengths};
+use super::tensor::{Form, Number, TensorBody, TensorSchema, WireTensor, lengths};
 use super::tokens::InputTokens;
 use super::{Encoded, safetensors};
 use crate::Failure;
@@ -109,8 +109,7 @@ pub struct TraceResponse {
     #[schema(value_type = BTreeMap<String, InputTokens>)]
     pub inputs: Vec<(String, InputTokens)>,
     /// One line for every write that ran.
-    #[schema(value_type = Vec<ReceiptSchema>)]
-    pub receipts: Vec<Receipt>,
+    pub receipts: Vec<ReceiptBody>,
     /// What it took.
     #[schema(value_type = UsageSchema)]
     pub usage: Usage,
@@ -135,14 +134,15 @@ pub struct TokensSchema {
 }
 
 /// A write that ran.
-#[derive(ToSchema)]
+#[derive(Clone, Debug, PartialEq, serde::Serialize, ToSchema)]
 #[schema(as = Receipt, example = json!({
     "node": 0, "site": "layers.5.output", "input": "input", "rows": 1, "positions": 5, "delta_norm": 12.3
 }))]
-pub struct ReceiptSchema {
+pub struct ReceiptBody {
     /// Number of the node in the graph.
     pub node: usize,
     /// The cell of a sweep: its place on every axis.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub cell: Option<Vec<usize>>,
     /// The site.
     pub site: String,
@@ -153,7 +153,27 @@ pub struct ReceiptSchema {
     /// Token positions touched, over all rows.
     pub positions: usize,
     /// Euclidean norm of the change, over all elements.
+    #[serde(serialize_with = "number")]
+    #[schema(value_type = NumberSchema)]
     pub delta_norm: f64,
+}
+
+impl From<Receipt> for ReceiptBody {
+    fn from(receipt: Receipt) -> Self {
+        let Receipt { node, cell, site, input, rows, positions, delta_norm } = receipt;
+        Self { node, cell, site, input, rows, positions, delta_norm }
+    }
+}
+
+/// A number; one that is not finite is `"NaN"`, `"Infinity"` or `"-Infinity"`.
+#[derive(ToSchema)]
+#[serde(untagged)]
+#[schema(as = Number, example = json!(12.3))]
+pub enum NumberSchema {
+    /// A finite one.
+    Finite(f64),
+    /// The name of another.
+    NotFinite(String),
 }
 
 /// What a run took.
@@ -228,8 +248,15 @@ struct TokenBody {
     id: u32,
     /// As decoded alone; null where the model has no tokenizer.
     text: Option<String>,
+    #[serde(serialize_with = "number")]
     prob: f32,
+    #[serde(serialize_with = "number")]
     logit: f32,
+}
+
+/// A number as the elements of tensors are written.
+fn number<S: Serializer, T: Copy + Into<Number>>(x: &T, serializer: S) -> Result<S::Ok, S::Error> {
+    (*x).into().serialize(serializer)
 }
 
 impl Serialize for TopTokens {
