@@ -152,3 +152,56 @@ fn gradients() {
         prices.trace("gradient of all logits", rows(&[300]), whole);
     }
 }
+
+#[test]
+fn zz_ops() {
+    let mut prices = Prices::new(llama());
+    prices.shelf = Shelf::default().with("a", &[1000, 1000]).with("b", &[1000, 1000]).with("v", &[1000000]).with("r", &[1000]);
+    let i = json!({"op": "cast", "args": ["@a"], "dtype": "i64"});
+    let _ = &i;
+    let mut run = |name: &str, node: Value| {
+        let job = job(&prices.decoder, &json!({"input": rows(&[3]), "graph": [{"op": "save", "value": node, "as": "x"}]}), &prices.shelf);
+        let price = job.plan.cost.peak_bytes as f64 / 4e6;
+        let result = job.plan.cost.result_bytes as f64 / 4e6;
+        let found = measure(&prices.decoder, job).peak_bytes as f64 / 4e6;
+        println!("OP {name:20} result {result:.2} priced {price:.2} found {found:.2}");
+    };
+    let classes = || json!({"op": "arange", "args": [1000]});
+    run("cross_entropy", json!({"op": "cross_entropy", "args": ["@a", classes()]}));
+    run("cross_entropy none", json!({"op": "cross_entropy", "args": ["@a", "@b"], "reduction": "none"}));
+    run("kl_div", json!({"op": "kl_div", "args": ["@a", "@b"]}));
+    run("kl_div none", json!({"op": "kl_div", "args": ["@a", "@b"], "reduction": "none"}));
+    run("reshape", json!({"op": "reshape", "args": ["@a", [500, 2000]]}));
+    run("transpose", json!({"op": "transpose", "args": ["@a", 0, 1]}));
+    run("permute", json!({"op": "permute", "args": ["@a", [1, 0]]}));
+    run("unsqueeze", json!({"op": "unsqueeze", "args": ["@a", 0]}));
+    run("expand", json!({"op": "expand", "args": ["@r", [1000, 1000]]}));
+    run("repeat", json!({"op": "repeat", "args": ["@r", [1000, 1]]}));
+    run("flip", json!({"op": "flip", "args": ["@a", [0]]}));
+    run("cat", json!({"op": "cat", "args": [["@a", "@b"]]}));
+    run("cat 1", json!({"op": "cat", "args": [["@a", "@b"]], "dim": 1}));
+    run("stack", json!({"op": "stack", "args": [["@a", "@b"]]}));
+    run("split", json!({"op": "split", "args": ["@a", 500], "dim": 1}));
+    run("tril", json!({"op": "tril", "args": ["@a"]}));
+    run("index_select", json!({"op": "index_select", "args": ["@a", 0, classes()]}));
+    let index = || json!({"op": "zeros", "args": [1000, 1000], "dtype": "i64"});
+    run("index", index());
+    run("gather", json!({"op": "gather", "args": ["@a", 1, index()]}));
+    run("scatter_add", json!({"op": "scatter_add", "args": ["@a", 1, index(), "@b"]}));
+    run("one_hot", json!({"op": "one_hot", "args": [classes(), 1000]}));
+    run("zeros", json!({"op": "zeros", "args": [1000, 1000]}));
+    run("full", json!({"op": "full", "args": [[1000, 1000], 2.5]}));
+    run("eye", json!({"op": "eye", "args": [1000]}));
+    run("arange", json!({"op": "arange", "args": [0, 1000000]}));
+    run("arange f", json!({"op": "arange", "args": [0, 1000000], "dtype": "f32"}));
+    run("randn", json!({"op": "randn", "args": [1000, 1000], "seed": 1}));
+    run("cast f16", json!({"op": "cast", "args": ["@a"], "dtype": "f16"}));
+    run("cast i64", i.clone());
+    run("cast f32", json!({"op": "cast", "args": ["@a"], "dtype": "f32"}));
+    run("add i64", json!({"op": "add", "args": [i.clone(), i.clone()]}));
+    run("sum i64", json!({"op": "sum", "args": [i.clone()]}));
+    run("matmul i64", json!({"op": "matmul", "args": [i.clone(), i.clone()]}));
+    run("index read", json!("@a[:, 3]"));
+    run("index rows", json!("@a[::2]"));
+    run("index cols", json!("@a[:, ::2]"));
+}

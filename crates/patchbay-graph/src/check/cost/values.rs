@@ -118,7 +118,7 @@ impl<'a> Values<'a> {
         let (meter, n, size) = (self.meter(), elements(&value.shape), value.dtype.size() as u64);
         let args: Vec<&Tensor> = of.iter().collect();
         let result = match (spec.work, of.first()) {
-            (Work::View, Some(of)) if spec.op != Op::Reshape || of.dense => {
+            (_, Some(of)) if looks_at(spec, value, &self.plan.values[value.args()[0]], of) => {
                 let dense = match spec.op {
                     Op::Transpose | Op::Permute | Op::Expand => n == of.elements && n <= 1,
                     Op::Split => false,
@@ -163,6 +163,15 @@ impl<'a> Values<'a> {
             _ => self.decoder.call(module, &x, &[]),
         };
         if out.ragged.is_some() { meter.make(n, &[&found]) } else { found }
+    }
+}
+
+/// Whether an operation only looks at its argument's memory in another way.
+fn looks_at(spec: &OpSpec, value: &Value, arg: &Value, of: &Tensor) -> bool {
+    match spec.op {
+        Op::Reshape => of.dense,
+        Op::Cast => value.dtype == arg.dtype,
+        _ => spec.work == Work::View,
     }
 }
 
