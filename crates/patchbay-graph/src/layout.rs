@@ -22,6 +22,8 @@ pub struct Layout {
     /// First packed token of each row.
     starts: Vec<usize>,
     tokens: usize,
+    /// Tokens in the matrix at hand.
+    here: usize,
     /// For each packed token its place in the matrix at hand, where only some are there.
     kept: Option<Vec<Option<u32>>>,
 }
@@ -42,7 +44,7 @@ impl Layout {
             starts.push(tokens);
             tokens += row.len;
         }
-        Self { rows, starts, tokens, kept: None }
+        Self { rows, starts, tokens, here: tokens, kept: None }
     }
 
     /// The rows.
@@ -76,7 +78,7 @@ impl Layout {
                 tokens.push((start + token) as u32);
             }
         }
-        (Self { kept: Some(kept), ..self.clone() }, tokens)
+        (Self { kept: Some(kept), here: tokens.len(), ..self.clone() }, tokens)
     }
 
     /// The blocks of a site's packed value that a selection of one input means.
@@ -88,12 +90,13 @@ impl Layout {
         }
     }
 
-    /// Size and number of the blocks that [`blocks`](Self::blocks) lists, without listing them.
-    pub fn gather(&self, input: usize, packing: Packing, selection: &Selection) -> Gather {
-        let gather = selection.gather(&self.placement(input, packing));
+    /// Size and number of the blocks that [`blocks`](Self::blocks) lists, without listing them; `placement` is that of the
+    /// input.
+    pub fn gather(&self, placement: &Placement, packing: Packing, selection: &Selection) -> Gather {
+        let gather = selection.gather(placement);
         match (&self.kept, packing) {
-            (Some(kept), Packing::Channels { width }) => {
-                let total = kept.iter().flatten().count();
+            (Some(_), Packing::Channels { width }) => {
+                let total = self.here;
                 let cut = gather.size.div_ceil(width).max(1);
                 let (size, blocks) = (gather.size / cut, gather.blocks * cut);
                 let total = total * (width / size);
@@ -103,12 +106,13 @@ impl Layout {
         }
     }
 
-    /// Number of tokens in the matrix.
-    pub fn tokens(&self) -> usize {
-        self.kept.as_ref().map_or(self.tokens, |kept| kept.iter().flatten().count())
+    /// Number of tokens in the matrix at hand.
+    pub fn here(&self) -> usize {
+        self.here
     }
 
-    fn placement(&self, input: usize, packing: Packing) -> Placement {
+    /// Where the rows of an input lie in a site's packed value, all tokens of the rows counted.
+    pub fn placement(&self, input: usize, packing: Packing) -> Placement {
         let mut rows = Vec::new();
         let mut offset = 0;
         for (row, start) in self.rows.iter().zip(&self.starts) {

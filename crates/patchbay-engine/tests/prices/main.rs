@@ -4,14 +4,17 @@
 
 mod measure;
 mod model;
+mod operations;
 
-use measure::measure;
-use model::{Shelf, gpt2, job, llama, rows};
+use measure::{measure, warm_up};
+use model::{Shelf, gemma3, gpt2, job, llama, qwen3, rows};
 use patchbay_model::Decoder;
 use serde_json::{Value, json};
 
 /// How far a price may be from what runs, as a part of what runs.
 const MARGIN: f64 = 0.2;
+/// Bytes that every job takes besides: a thread, a channel, a plan's lists.
+const SLACK: f64 = 1e5;
 
 /// The traces of one kind, on one model, that were priced wrongly.
 struct Prices {
@@ -22,6 +25,7 @@ struct Prices {
 
 impl Prices {
     fn new(decoder: Decoder) -> Self {
+        warm_up();
         Self { decoder, shelf: Shelf::default(), wrong: Vec::new() }
     }
 
@@ -35,7 +39,8 @@ impl Prices {
         let price = job.plan.cost;
         let found = measure(&self.decoder, job);
         let off = |price: f64, found: f64| if price == found { 0.0 } else { price / found - 1.0 };
-        let (flops, peak) = (off(price.flops, found.flops), off(price.peak_bytes as f64, found.peak_bytes as f64));
+        let (flops, peak) =
+            (off(price.flops, found.flops), off(price.peak_bytes as f64 + SLACK, found.peak_bytes as f64 + SLACK));
         let line = format!(
             "{name:24} {:9.3e} FLOPs {flops:+.2}, {:9.3e} bytes {peak:+.2}, {} bytes of results",
             found.flops, found.peak_bytes as f64, found.result_bytes
@@ -83,7 +88,8 @@ fn reads() {
 fn writes() {
     for decoder in [llama(), gpt2()] {
         let mut prices = Prices::new(decoder);
-        prices.shelf = Shelf::default().with("joy", &[256]).with("stream", &[1, 400, 256]);
+        prices.shelf =
+            Shelf::default().with("joy", &[256]).with("stream", &[1, 400, 256]).with("short", &[1, 300, 256]);
         let logits = || json!({"op": "save", "value": "logits[:, -1]", "as": "x"});
         let steer = json!([{"op": "steer", "layers": [0, 1, 2, 3], "vector": "@joy", "factor": 2}, logits()]);
         prices.trace("steer", rows(&[400]), steer.clone());
@@ -96,12 +102,29 @@ fn writes() {
             {"op": "set", "target": "corrupt/layers.0.output[:, 5]", "value": "clean/layers.3.output[:, 5]"},
             {"op": "save", "value": "corrupt/logits[:, -1]", "as": "x"}]});
         prices.body("several passes", &back);
+        let apart = json!({"inputs": {"clean": rows(&[300]), "corrupt": rows(&[400])}, "graph": [
+            {"op": "skip", "input": "clean", "layers": [1, 1], "with": "@short"},
+            {"op": "set", "target": "corrupt/layers.0.output[:, 5]", "value": "clean/layers.3.output[:, 5]"},
+            {"op": "save", "value": "corrupt/logits[:, -1]", "as": "x"}]});
+        prices.body("skip in the first pass", &apart);
         prices.trace("skip", rows(&[400]), json!([{"op": "skip", "layers": [1, 2]}, logits()]));
         prices.trace("skip with", rows(&[400]), json!([{"op": "skip", "layers": [1, 2], "with": "@stream"}, logits()]));
         let heads = json!([{"op": "set", "target": "layers.2.self_attn.heads[:, 1]", "value": 0}, logits()]);
         prices.trace("a head away", rows(&[400]), heads);
         let probs = json!([{"op": "set", "target": "layers.2.self_attn.probs[:, 1]", "value": 0}, logits()]);
         prices.trace("attention of a head away", rows(&[400]), probs);
+    }
+}
+
+/// Blocks that differ from LLaMA's: windows, norms on heads and after modules.
+#[test]
+fn other_blocks() {
+    for config in [gemma3(), qwen3()] {
+        let mut prices = Prices::new(config);
+        prices.trace("last logits", rows(&[400]), save("logits[:, -1]"));
+        prices.trace("probs", rows(&[400]), save("layers.1.self_attn.probs"));
+        let grad = json!({"op": "grad", "of": {"op": "sum", "args": ["logits[:, -1, 5]"]}, "wrt": "layers.*.output"});
+        prices.trace("gradient", rows(&[300]), json!([{"op": "save", "as": "x", "value": grad}]));
     }
 }
 
@@ -151,57 +174,4 @@ fn gradients() {
         let whole = json!([{"op": "save", "as": "x", "value": {"op": "grad", "of": {"op": "mean", "args": [{"op": "logsumexp", "args": ["logits"], "dim": -1}]}, "wrt": "layers.0.output"}}]);
         prices.trace("gradient of all logits", rows(&[300]), whole);
     }
-}
-
-#[test]
-fn zz_ops() {
-    let mut prices = Prices::new(llama());
-    prices.shelf = Shelf::default().with("a", &[1000, 1000]).with("b", &[1000, 1000]).with("v", &[1000000]).with("r", &[1000]);
-    let i = json!({"op": "cast", "args": ["@a"], "dtype": "i64"});
-    let _ = &i;
-    let mut run = |name: &str, node: Value| {
-        let job = job(&prices.decoder, &json!({"input": rows(&[3]), "graph": [{"op": "save", "value": node, "as": "x"}]}), &prices.shelf);
-        let price = job.plan.cost.peak_bytes as f64 / 4e6;
-        let result = job.plan.cost.result_bytes as f64 / 4e6;
-        let found = measure(&prices.decoder, job).peak_bytes as f64 / 4e6;
-        println!("OP {name:20} result {result:.2} priced {price:.2} found {found:.2}");
-    };
-    let classes = || json!({"op": "arange", "args": [1000]});
-    run("cross_entropy", json!({"op": "cross_entropy", "args": ["@a", classes()]}));
-    run("cross_entropy none", json!({"op": "cross_entropy", "args": ["@a", "@b"], "reduction": "none"}));
-    run("kl_div", json!({"op": "kl_div", "args": ["@a", "@b"]}));
-    run("kl_div none", json!({"op": "kl_div", "args": ["@a", "@b"], "reduction": "none"}));
-    run("reshape", json!({"op": "reshape", "args": ["@a", [500, 2000]]}));
-    run("transpose", json!({"op": "transpose", "args": ["@a", 0, 1]}));
-    run("permute", json!({"op": "permute", "args": ["@a", [1, 0]]}));
-    run("unsqueeze", json!({"op": "unsqueeze", "args": ["@a", 0]}));
-    run("expand", json!({"op": "expand", "args": ["@r", [1000, 1000]]}));
-    run("repeat", json!({"op": "repeat", "args": ["@r", [1000, 1]]}));
-    run("flip", json!({"op": "flip", "args": ["@a", [0]]}));
-    run("cat", json!({"op": "cat", "args": [["@a", "@b"]]}));
-    run("cat 1", json!({"op": "cat", "args": [["@a", "@b"]], "dim": 1}));
-    run("stack", json!({"op": "stack", "args": [["@a", "@b"]]}));
-    run("split", json!({"op": "split", "args": ["@a", 500], "dim": 1}));
-    run("tril", json!({"op": "tril", "args": ["@a"]}));
-    run("index_select", json!({"op": "index_select", "args": ["@a", 0, classes()]}));
-    let index = || json!({"op": "zeros", "args": [1000, 1000], "dtype": "i64"});
-    run("index", index());
-    run("gather", json!({"op": "gather", "args": ["@a", 1, index()]}));
-    run("scatter_add", json!({"op": "scatter_add", "args": ["@a", 1, index(), "@b"]}));
-    run("one_hot", json!({"op": "one_hot", "args": [classes(), 1000]}));
-    run("zeros", json!({"op": "zeros", "args": [1000, 1000]}));
-    run("full", json!({"op": "full", "args": [[1000, 1000], 2.5]}));
-    run("eye", json!({"op": "eye", "args": [1000]}));
-    run("arange", json!({"op": "arange", "args": [0, 1000000]}));
-    run("arange f", json!({"op": "arange", "args": [0, 1000000], "dtype": "f32"}));
-    run("randn", json!({"op": "randn", "args": [1000, 1000], "seed": 1}));
-    run("cast f16", json!({"op": "cast", "args": ["@a"], "dtype": "f16"}));
-    run("cast i64", i.clone());
-    run("cast f32", json!({"op": "cast", "args": ["@a"], "dtype": "f32"}));
-    run("add i64", json!({"op": "add", "args": [i.clone(), i.clone()]}));
-    run("sum i64", json!({"op": "sum", "args": [i.clone()]}));
-    run("matmul i64", json!({"op": "matmul", "args": [i.clone(), i.clone()]}));
-    run("index read", json!("@a[:, 3]"));
-    run("index rows", json!("@a[::2]"));
-    run("index cols", json!("@a[:, ::2]"));
 }

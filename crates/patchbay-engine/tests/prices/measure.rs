@@ -97,6 +97,12 @@ pub(crate) struct Measured {
     pub(crate) result_bytes: u64,
 }
 
+/// Has the library of matrix products make the buffers that the process keeps from then on.
+pub(crate) fn warm_up() {
+    let square = Tensor::ones((1024, 1024), candle_core::DType::F32, &candle_core::Device::Cpu).unwrap();
+    square.matmul(&square).unwrap();
+}
+
 /// Runs a job alone.
 pub(crate) fn measure(decoder: &Decoder, job: Job) -> Measured {
     let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);

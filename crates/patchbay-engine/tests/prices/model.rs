@@ -23,6 +23,20 @@ pub(crate) fn gpt2() -> Decoder {
         "vocab_size": 2048, "n_positions": 2048}))
 }
 
+/// Gemma 3's: norms on heads and after each module, sliding windows.
+pub(crate) fn gemma3() -> Decoder {
+    load(&json!({"model_type": "gemma3_text", "hidden_size": 256, "intermediate_size": 1024, "num_hidden_layers": 4,
+        "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 64, "vocab_size": 2048,
+        "max_position_embeddings": 2048, "sliding_window": 128, "sliding_window_pattern": 2}))
+}
+
+/// Qwen 3's: norms on heads.
+pub(crate) fn qwen3() -> Decoder {
+    load(&json!({"model_type": "qwen3", "hidden_size": 256, "intermediate_size": 1024, "num_hidden_layers": 4,
+        "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 64, "vocab_size": 2048,
+        "max_position_embeddings": 2048}))
+}
+
 /// A model of these settings, written to a folder with random weights and loaded from there.
 fn load(config: &Value) -> Decoder {
     let folder = tempfile::tempdir().unwrap();
@@ -54,7 +68,10 @@ fn shapes(spec: &Spec) -> std::collections::BTreeMap<String, Vec<usize>> {
         shapes.extend(norm.bias.clone().map(|bias| (bias, vec![norm.width])));
     };
     norm(&spec.final_norm);
-    spec.layers.iter().flat_map(|layer| [&layer.attn_norm, &layer.mlp_norm]).flatten().for_each(&mut norm);
+    for layer in &spec.layers {
+        let norms = [&layer.attn_norm, &layer.attn_post_norm, &layer.mlp_norm, &layer.mlp_post_norm];
+        norms.into_iter().chain([&layer.attention.q_norm, &layer.attention.k_norm]).flatten().for_each(&mut norm);
+    }
     let mut linear = |linear: &LinearSpec| {
         let (input, total) = (linear.input, linear.rows.total);
         let shape = if linear.layout == Layout::OutIn { vec![total, input] } else { vec![input, total] };

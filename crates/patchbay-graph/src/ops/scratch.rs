@@ -42,7 +42,13 @@ fn whole_numbers(given: &Given<'_>, elements: u64) -> u64 {
         given.spec.op,
         Op::Reshape | Op::Squeeze | Op::Unsqueeze | Op::Transpose | Op::Permute | Op::Expand | Op::Split | Op::Detach
     );
-    if moved { 0 } else { elements.saturating_mul(8) }
+    let made = given.attrs.dtype("dtype").is_some_and(DType::is_float);
+    match given.spec.op {
+        Op::OneHot => 0,
+        Op::Arange if !made => 0,
+        _ if moved => 0,
+        _ => elements.saturating_mul(8),
+    }
 }
 
 /// Bytes for each element of the result, and for each of the first argument, where floats are computed in f32.
@@ -81,7 +87,8 @@ fn floats(given: &Given<'_>) -> (u64, u64) {
         Op::CosineSimilarity | Op::CrossEntropy => (0, 12),
         Op::KlDiv => if given.attrs.word("reduction") == Some("none") { (9, 0) } else { (0, 13) },
         Op::Tril | Op::Triu => (5, 0),
-        Op::Gather | Op::ScatterAdd | Op::Randn | Op::Cast => (8, 0),
+        Op::Cast => if given.attrs.dtype("dtype").is_some_and(DType::is_float) { (0, 0) } else { (8, 0) },
+        Op::Gather | Op::ScatterAdd | Op::Randn => (8, 0),
         Op::Arange => (8, 0),
         Op::Eye => (1, 0),
         _ => (0, 0),

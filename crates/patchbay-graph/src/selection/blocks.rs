@@ -153,13 +153,14 @@ impl Selection {
         Gather { size, blocks, total, padded, whole }
     }
 
-    /// Whether the source's elements lie in memory in the order of its axes.
+    /// Whether the source's elements lie in memory in the order of its axes, which is the same in every row.
     fn in_order(&self, placement: &Placement) -> bool {
-        placement.rows.iter().all(|row| {
+        placement.rows.first().is_none_or(|row| {
             let others = (0..row.strides.len()).filter(|axis| self.source.rows != Some(*axis));
-            let long = others.filter(|axis| self.source.axes[*axis].longest() > 1);
-            let strides: Vec<usize> = long.map(|axis| row.strides[axis]).collect();
-            strides.is_sorted_by(|a, b| a >= b)
+            others
+                .filter(|axis| self.source.axes[*axis].longest() > 1)
+                .map(|axis| row.strides[axis])
+                .is_sorted_by(|a, b| a >= b)
         })
     }
 

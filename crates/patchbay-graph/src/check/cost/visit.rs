@@ -8,7 +8,7 @@ use super::meter::Tensor;
 use super::values::{Values, elements, read, write};
 use crate::layout::Layout;
 use crate::plan::{Event, Pass, Plan, Skip, Source, Step, WriteMode, Wrt};
-use crate::selection::{Gather, Selection};
+use crate::selection::{Gather, Placement, Selection};
 use crate::site::{LayerSite, Packing, Site};
 
 /// The tap of one pass.
@@ -22,7 +22,9 @@ pub(super) struct Visitor<'a, 'v> {
     taking: Option<usize>,
     /// Variables added to sites, with what they are for.
     pub(super) deltas: Vec<(usize, Tensor, Gather)>,
-    pub(super) layout: Layout,
+    layout: Layout,
+    /// Where inputs lie in the values of sites, as far as that was asked for.
+    placements: Vec<(usize, Packing, Placement)>,
 }
 
 impl<'a, 'v> Visitor<'a, 'v> {
@@ -36,7 +38,37 @@ impl<'a, 'v> Visitor<'a, 'v> {
                 _ => at.entry(step.site).or_insert(i..i).end = i + 1,
             }
         }
-        Self { plan: values.plan, steps: &pass.steps, at, values, finished, taking, deltas: Vec::new(), layout }
+        Self {
+            plan: values.plan,
+            steps: &pass.steps,
+            at,
+            values,
+            finished,
+            taking,
+            deltas: Vec::new(),
+            layout,
+            placements: Vec::new(),
+        }
+    }
+
+    pub(super) fn layout(&self) -> &Layout {
+        &self.layout
+    }
+
+    /// Sets the rows that are there, and gives those that were.
+    pub(super) fn set_layout(&mut self, layout: Layout) -> Layout {
+        self.placements.clear();
+        std::mem::replace(&mut self.layout, layout)
+    }
+
+    /// The blocks that a part of a site means.
+    fn gather(&mut self, input: usize, packing: Packing, selection: &Selection) -> Gather {
+        let known = self.placements.iter().position(|(of, like, _)| (*of, *like) == (input, packing));
+        let known = known.unwrap_or_else(|| {
+            self.placements.push((input, packing, self.layout.placement(input, packing)));
+            self.placements.len() - 1
+        });
+        self.layout.gather(&self.placements[known].2, packing, selection)
     }
 
     pub(super) fn steps_at(&mut self, site: Site, mut value: Tensor) -> Tensor {
@@ -49,7 +81,7 @@ impl<'a, 'v> Visitor<'a, 'v> {
                 Event::Compute(id) => self.values.compute(id),
                 Event::Read(id) => {
                     if let Source::Read(found) = &self.plan.values[id].source {
-                        let gather = self.layout.gather(found.input, packing, &found.selection);
+                        let gather = self.gather(found.input, packing, &found.selection);
                         let found = read(meter, &value, gather, self.values.elements(id));
                         self.values.put(id, found);
                     }
@@ -59,7 +91,8 @@ impl<'a, 'v> Visitor<'a, 'v> {
                     let Wrt { input, selection, .. } = &self.plan.gradients[gradient].wrt[wrt];
                     let variable = meter.variable(value.elements);
                     value = meter.make(value.elements, &[&value, &variable]);
-                    self.deltas.push((wrt, variable, self.layout.gather(*input, packing, selection)));
+                    let gather = self.gather(*input, packing, selection);
+                    self.deltas.push((wrt, variable, gather));
                 }
                 Event::Grad { .. } => {}
             }
@@ -70,7 +103,7 @@ impl<'a, 'v> Visitor<'a, 'v> {
     fn write(&mut self, number: usize, packing: Packing, value: Tensor) -> Tensor {
         let (planned, meter) = (&self.plan.writes[number], self.values.meter());
         let n = elements(planned.selection.shape());
-        let gather = self.layout.gather(planned.input, packing, &planned.selection);
+        let gather = self.gather(planned.input, packing, &planned.selection);
         let before = read(meter, &value, gather, n);
         let given = self.values.get_as(planned.value, n);
         let after = match planned.mode {
@@ -85,12 +118,12 @@ impl<'a, 'v> Visitor<'a, 'v> {
     }
 
     /// The residual stream with the rows of one input replaced.
-    pub(super) fn replace_rows(&self, skip: &Skip, stream: Tensor) -> Tensor {
+    pub(super) fn replace_rows(&mut self, skip: &Skip, stream: Tensor) -> Tensor {
         let Some(with) = skip.with else { return stream };
         let packing = Packing::Channels { width: self.values.decoder.tree.hidden };
         let rows = crate::context::TokenRows::extents_of(&self.plan.inputs[skip.input].lengths, packing);
         let all = Selection::all(rows);
-        let gather = self.layout.gather(skip.input, packing, &all);
+        let gather = self.gather(skip.input, packing, &all);
         let given = self.values.get_as(with, elements(all.shape()));
         write(self.values.meter(), &stream, gather, &given)
     }

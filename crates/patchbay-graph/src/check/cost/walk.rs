@@ -37,10 +37,10 @@ impl<'a> Walk<'a> {
         let mut visitor = Visitor::new(self.pass, values, layout, None);
         let mut stream = None;
         for part in Part::all(layers) {
-            if !visitor.layout.rows().iter().any(|row| self.input(row).until >= part.first_site()) {
+            if !visitor.layout().rows().iter().any(|row| self.input(row).until >= part.first_site()) {
                 break;
             }
-            let stage = Stage { part, stream, layout: visitor.layout.clone() };
+            let stage = Stage { part, stream, layout: visitor.layout().clone() };
             stream = self.stage(&mut visitor, angles, part, stage.stream.clone());
             record(stage);
         }
@@ -61,7 +61,7 @@ impl<'a> Walk<'a> {
                 None
             }
             _ => {
-                let tokens = visitor.layout.tokens() as u64;
+                let tokens = visitor.layout().here() as u64;
                 let decoder = visitor.values.decoder;
                 Some(decoder.embed(tokens, visitor))
             }
@@ -72,7 +72,7 @@ impl<'a> Walk<'a> {
         let stream = self.drop_rows(visitor, stream, Site::Layer(layer, LayerSite::Input));
         let stream = visitor.steps_at(Site::Layer(layer, LayerSite::Input), stream);
         let stream = self.drop_rows(visitor, stream, Site::Layer(layer, LayerSite::AttnInput));
-        if visitor.layout.rows().is_empty() {
+        if visitor.layout().rows().is_empty() {
             return stream;
         }
         let stream = self.block(visitor, angles, stream, layer);
@@ -81,8 +81,8 @@ impl<'a> Walk<'a> {
 
     /// A block, for the rows that do not skip it.
     fn block(&self, visitor: &mut Visitor<'a, '_>, angles: &mut Angles, stream: Tensor, layer: usize) -> Tensor {
-        let (active, tokens) = visitor.layout.retain(|row| self.plan.skip_at(row.input, layer).is_none());
-        let everything = active.rows().len() == visitor.layout.rows().len();
+        let (active, tokens) = visitor.layout().retain(|row| self.plan.skip_at(row.input, layer).is_none());
+        let everything = active.rows().len() == visitor.layout().rows().len();
         let (decoder, meter) = (visitor.values.decoder, visitor.values.meter());
         let mut out = stream.clone();
         if !tokens.is_empty() {
@@ -91,21 +91,21 @@ impl<'a> Walk<'a> {
                 angles.held = Some(meter.hold(decoder.angles(tokens)));
                 angles.lengths.clone_from(&lengths);
             }
-            let all = std::mem::replace(&mut visitor.layout, active);
+            let all = visitor.set_layout(active);
             let x = self.rows(visitor, &stream, tokens);
             let computed = decoder.block(layer, x, &lengths, visitor);
-            visitor.layout = all;
+            visitor.set_layout(all);
             out = match everything {
                 true => computed,
                 false => {
-                    let _index = meter.hold(4 * visitor.layout.tokens() as u64);
+                    let _index = meter.hold(4 * visitor.layout().here() as u64);
                     let both = meter.make(stream.elements + computed.elements, &[&stream, &computed]);
                     meter.make(stream.elements, &[&both])
                 }
             };
         }
         for skip in self.plan.skips.iter().filter(|skip| skip.first == layer) {
-            if visitor.layout.rows().iter().any(|row| row.input == skip.input) {
+            if visitor.layout().rows().iter().any(|row| row.input == skip.input) {
                 out = visitor.replace_rows(skip, out);
             }
         }
@@ -114,8 +114,8 @@ impl<'a> Walk<'a> {
 
     fn unembed(&self, visitor: &mut Visitor<'a, '_>, stream: Tensor) {
         let stream = self.drop_rows(visitor, stream, Site::LnFinalInput);
-        let (layout, tokens) = visitor.layout.keep_tokens(|row| self.input(row).final_tokens[row.row].clone());
-        visitor.layout = layout;
+        let (layout, tokens) = visitor.layout().keep_tokens(|row| self.input(row).final_tokens[row.row].clone());
+        visitor.set_layout(layout);
         let x = self.rows(visitor, &stream, tokens.len() as u64);
         let decoder = visitor.values.decoder;
         decoder.unembed(x, visitor);
@@ -123,11 +123,11 @@ impl<'a> Walk<'a> {
 
     /// Leaves out the rows of inputs that have nothing left to do at `site` or after it.
     fn drop_rows(&self, visitor: &mut Visitor<'a, '_>, stream: Tensor, site: Site) -> Tensor {
-        let (layout, tokens) = visitor.layout.retain(|row| self.input(row).until >= site);
-        if layout.rows().len() == visitor.layout.rows().len() {
+        let (layout, tokens) = visitor.layout().retain(|row| self.input(row).until >= site);
+        if layout.rows().len() == visitor.layout().rows().len() {
             return stream;
         }
-        visitor.layout = layout;
+        visitor.set_layout(layout);
         self.rows(visitor, &stream, tokens.len() as u64)
     }
 
