@@ -113,7 +113,9 @@ impl<'a> Walk<'a> {
             visitor.layout = all;
             out = if everything { computed } else { merge(&stream, &computed, &tokens)? };
         }
-        for skip in plan.skips.iter().filter(|skip| skip.first == layer) {
+        let takes_part = |input: usize| visitor.layout.rows().iter().any(|row| row.input == input);
+        let skips: Vec<_> = plan.skips.iter().filter(|skip| skip.first == layer && takes_part(skip.input)).collect();
+        for skip in skips {
             out = visitor.replace_rows(skip, &out)?;
         }
         Ok(out)

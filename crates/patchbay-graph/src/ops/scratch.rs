@@ -42,10 +42,8 @@ fn whole_numbers(given: &Given<'_>, elements: u64) -> u64 {
         given.spec.op,
         Op::Reshape | Op::Squeeze | Op::Unsqueeze | Op::Transpose | Op::Permute | Op::Expand | Op::Split | Op::Detach
     );
-    let made = given.attrs.dtype("dtype").is_some_and(DType::is_float);
     match given.spec.op {
         Op::OneHot => 0,
-        Op::Arange if !made => 0,
         _ if moved => 0,
         _ => elements.saturating_mul(8),
     }
@@ -89,7 +87,11 @@ fn floats(given: &Given<'_>) -> (u64, u64) {
         Op::Tril | Op::Triu => (5, 0),
         Op::Cast => if given.attrs.dtype("dtype").is_some_and(DType::is_float) { (0, 0) } else { (8, 0) },
         Op::Gather | Op::ScatterAdd | Op::Randn => (8, 0),
-        Op::Arange => (8, 0),
+        // whole ones are made as they are
+        Op::Arange => match given.spec.infer(given).as_deref() {
+            Ok([(_, dtype), ..]) if !dtype.is_float() => (0, 0),
+            _ => (8, 0),
+        },
         Op::Eye => (1, 0),
         _ => (0, 0),
     }

@@ -119,6 +119,7 @@ impl<'a> Values<'a> {
         let args: Vec<&Tensor> = of.iter().collect();
         let result = match (spec.work, of.first()) {
             (_, Some(of)) if looks_at(spec, value, &self.plan.values[value.args()[0]], of) => {
+                meter.work(flops);
                 let dense = match spec.op {
                     Op::Transpose | Op::Permute | Op::Expand => n == of.elements && n <= 1,
                     Op::Split => false,
