@@ -18,7 +18,7 @@
 //!     heads: 2, kv_heads: 2, head_dim: 4, value_dim: 4, mlp: Some(16), gate: true, experts: None, window: None, sequential: true,
 //!     norms: Vec::new(),
 //! };
-//! let tree = Tree { hidden: 8, vocab: 100, context: 32, layers: vec![layer; 2], weights: Default::default() };
+//! let tree = Tree { hidden: 8, vocab: 100, context: 32, fused: true, layers: vec![layer; 2], weights: Default::default() };
 //!
 //! // a caller who has no tensors in store
 //! struct Empty;

@@ -16,6 +16,8 @@ pub struct Tree {
     pub vocab: usize,
     /// The longest sequence the model takes, in tokens.
     pub context: usize,
+    /// Whether attention never makes its whole matrices where nobody looks at them, which decides what a block takes.
+    pub fused: bool,
     /// The blocks, in order.
     pub layers: Vec<LayerTree>,
     /// Shape of every weight, by its standardized name: `lm_head`, `layers.5.self_attn.o_proj`, `ln_final.bias`. Those of

@@ -66,7 +66,7 @@ impl Decoder {
             kernels = kernels.name(),
             "loaded"
         );
-        let mut tree = spec.tree();
+        let mut tree = Tree { fused: kernels.fused(), ..spec.tree() };
         tree.weights = weights.named().into_iter().map(|(name, weight)| (name, weight.dims().to_vec())).collect();
         let tree = Arc::new(tree);
         Ok(Self { spec: Arc::new(spec), tree, weights: Arc::new(weights), kernels, device, dtype })

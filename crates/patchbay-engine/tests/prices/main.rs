@@ -8,6 +8,7 @@ mod operations;
 
 use measure::{measure, warm_up};
 use model::{Shelf, gemma3, gpt2, job, llama, qwen3, rows};
+use patchbay_graph::Tree;
 use patchbay_model::Decoder;
 use serde_json::{Value, json};
 
@@ -19,6 +20,8 @@ const SLACK: f64 = 1e5;
 /// The traces of one kind, on one model, that were priced wrongly.
 struct Prices {
     decoder: Decoder,
+    /// Whether the kernels are those of other devices.
+    plain: bool,
     shelf: Shelf,
     wrong: Vec<String>,
 }
@@ -26,7 +29,7 @@ struct Prices {
 impl Prices {
     fn new(decoder: Decoder) -> Self {
         warm_up();
-        Self { decoder, shelf: Shelf::default(), wrong: Vec::new() }
+        Self { decoder, plain: false, shelf: Shelf::default(), wrong: Vec::new() }
     }
 
     /// Prices a trace and runs it.
@@ -35,9 +38,10 @@ impl Prices {
     }
 
     fn body(&mut self, name: &str, body: &Value) {
-        let job = job(&self.decoder, body, &self.shelf);
+        let tree = Tree { fused: !self.plain, ..Tree::clone(self.decoder.tree()) };
+        let job = job(&tree, body, &self.shelf);
         let price = job.plan.cost;
-        let found = measure(&self.decoder, job);
+        let found = measure(&self.decoder, self.plain, job);
         let off = |price: f64, found: f64| if price == found { 0.0 } else { price / found - 1.0 };
         let (flops, peak) =
             (off(price.flops, found.flops), off(price.peak_bytes as f64 + SLACK, found.peak_bytes as f64 + SLACK));
@@ -45,18 +49,15 @@ impl Prices {
             "{name:24} {:9.3e} FLOPs {flops:+.2}, {:9.3e} bytes {peak:+.2}, {} bytes of results",
             found.flops, found.peak_bytes as f64, found.result_bytes
         );
-        println!("{line}");
         if flops.abs() > MARGIN || peak.abs() > MARGIN || price.result_bytes != found.result_bytes {
             self.wrong.push(line);
         }
     }
-}
 
-impl Drop for Prices {
-    fn drop(&mut self) {
-        if !std::thread::panicking() {
-            assert!(self.wrong.is_empty(), "priced wrongly:\n{}", self.wrong.join("\n"));
-        }
+    /// # Panics
+    /// Where something was priced wrongly.
+    fn check(&self) {
+        assert!(self.wrong.is_empty(), "priced wrongly:\n{}", self.wrong.join("\n"));
     }
 }
 
@@ -81,6 +82,7 @@ fn reads() {
         prices.trace("early stop", one(), save("layers.0.output[:, -1]"));
         prices.trace("neurons", one(), save("layers.*.mlp.neurons[:, :, 5:9]"));
         prices.trace("top tokens", one(), json!([{"op": "top_tokens", "value": "logits", "k": 5, "as": "x"}]));
+        prices.check();
     }
 }
 
@@ -113,6 +115,19 @@ fn writes() {
         prices.trace("a head away", rows(&[400]), heads);
         let probs = json!([{"op": "set", "target": "layers.2.self_attn.probs[:, 1]", "value": 0}, logits()]);
         prices.trace("attention of a head away", rows(&[400]), probs);
+        prices.check();
+    }
+}
+
+/// The kernels of other devices, which hold whole attention matrices.
+#[test]
+fn plain_kernels() {
+    for decoder in [llama(), gpt2()] {
+        let mut prices = Prices { plain: true, ..Prices::new(decoder) };
+        prices.trace("last logits", rows(&[400]), save("logits[:, -1]"));
+        prices.trace("a few", rows(&[200, 150]), save("layers.*.output"));
+        prices.trace("probs", rows(&[400]), save("layers.*.self_attn.probs"));
+        prices.check();
     }
 }
 
@@ -125,6 +140,7 @@ fn other_blocks() {
         prices.trace("probs", rows(&[400]), save("layers.1.self_attn.probs"));
         let grad = json!({"op": "grad", "of": {"op": "sum", "args": ["logits[:, -1, 5]"]}, "wrt": "layers.*.output"});
         prices.trace("gradient", rows(&[300]), json!([{"op": "save", "as": "x", "value": grad}]));
+        prices.check();
     }
 }
 
@@ -159,6 +175,7 @@ fn computing() {
     prices.trace("weights", rows(&[3]), save("weights.layers.*.W_O"));
     let circuit = json!({"op": "einsum", "args": ["hdm,hmk,kv->hdv", "weights.layers.1.W_V", "weights.layers.1.W_O[:2]", "weights.W_U"]});
     prices.trace("circuit", rows(&[3]), saved(circuit));
+    prices.check();
 }
 
 #[test]
@@ -173,5 +190,6 @@ fn gradients() {
         prices.trace("gradient, last layer", rows(&[300]), grad(json!("layers.3.output")));
         let whole = json!([{"op": "save", "as": "x", "value": {"op": "grad", "of": {"op": "mean", "args": [{"op": "logsumexp", "args": ["logits"], "dim": -1}]}, "wrt": "layers.0.output"}}]);
         prices.trace("gradient of all logits", rows(&[300]), whole);
+        prices.check();
     }
 }

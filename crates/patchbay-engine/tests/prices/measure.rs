@@ -103,11 +103,12 @@ pub(crate) fn warm_up() {
     square.matmul(&square).unwrap();
 }
 
-/// Runs a job alone.
-pub(crate) fn measure(decoder: &Decoder, job: Job) -> Measured {
+/// Runs a job alone, with the kernels of the processor or with plain ones.
+pub(crate) fn measure(decoder: &Decoder, plain: bool, job: Job) -> Measured {
     let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
     let count = Arc::new(AtomicU64::new(0));
-    let kernels = Counting { inner: Arc::new(Cpu::new()), whole: false, count: Arc::clone(&count) };
+    let inner: Arc<dyn Kernels> = if plain { Arc::new(Plain) } else { Arc::new(Cpu::new()) };
+    let kernels = Counting { inner, whole: plain, count: Arc::clone(&count) };
     let own = operations(&job.plan);
     let engine = Engine::start(Arc::new(decoder.with_kernels(Arc::new(kernels))), EngineSettings::default());
     let profiler = dhat::Profiler::builder().testing().build();

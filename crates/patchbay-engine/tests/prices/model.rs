@@ -6,7 +6,9 @@ use std::sync::Arc;
 use candle_core::{Device, Tensor};
 use patchbay_checkpoint::{Checkpoint, Config, HubSettings, Source, open};
 use patchbay_engine::{Cancel, Job};
-use patchbay_graph::{Context, DType, InputRow, Limits, Plan, Problem, Request, Store, TokenRow, TokenRows, check};
+use patchbay_graph::{
+    Context, DType, InputRow, Limits, Plan, Problem, Request, Store, TokenRow, TokenRows, Tree, check,
+};
 use patchbay_model::spec::{Layout, LinearSpec, NormSpec, Spec};
 use patchbay_model::{Decoder, LoadOptions, describe};
 use serde_json::{Value, json};
@@ -112,7 +114,7 @@ pub(crate) fn rows(lengths: &[usize]) -> Value {
 }
 
 /// A checked trace with all that it needs.
-pub(crate) fn job(decoder: &Decoder, body: &Value, shelf: &Shelf) -> Job {
+pub(crate) fn job(tree: &Tree, body: &Value, shelf: &Shelf) -> Job {
     let request = Request::parse(body).unwrap_or_else(|problem| panic!("{problem:?}"));
     let ids = |row: &InputRow| match row {
         InputRow::Ids(ids) => ids.clone(),
@@ -126,7 +128,7 @@ pub(crate) fn job(decoder: &Decoder, body: &Value, shelf: &Shelf) -> Job {
         .zip(&ids)
         .map(|(input, rows)| TokenRows { name: input.name.clone(), rows: rows.iter().map(row).collect() })
         .collect();
-    let context = Context { tree: decoder.tree(), inputs: &inputs, store: shelf, limits: &Limits::default() };
+    let context = Context { tree, inputs: &inputs, store: shelf, limits: &Limits::default() };
     let plan: Plan = check(&request, &context).unwrap_or_else(|problem| panic!("{problem:?}"));
     let tensors = shelf.0.iter().map(|(name, tensor)| ((name.clone(), None), tensor.clone())).collect();
     Job { plan: Arc::new(plan), ids, tensors, cancel: Cancel::default() }

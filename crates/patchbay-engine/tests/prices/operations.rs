@@ -101,4 +101,5 @@ fn operations() {
         let name = node.to_string();
         prices.trace(&name, rows(&[3]), json!([{"op": "save", "value": node, "as": "x"}]));
     }
+    prices.check();
 }

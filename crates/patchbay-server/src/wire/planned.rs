@@ -42,6 +42,7 @@ pub struct WalkSummary {
     /// The last site it reaches.
     pub until: String,
     /// The layers that run for it: first and last of every run of them.
+    #[schema(value_type = Vec<Vec<usize>>)]
     pub layers: Runs,
     /// Tokens of all rows for which the unembedding (`lm_head`) is computed.
     pub logits: usize,
@@ -51,6 +52,7 @@ pub struct WalkSummary {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
 pub struct Dead {
     /// Layers that run for no input: first and last of every run of them.
+    #[schema(value_type = Vec<Vec<usize>>)]
     pub layers: Runs,
     /// For each input how many tokens are never unembedded; inputs without such tokens are left out.
     pub logits: BTreeMap<String, usize>,

@@ -52,7 +52,7 @@ pub struct PlannedResult {
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, ToSchema)]
 #[schema(example = json!({"flops": 2.1e8, "peak_bytes": 92160, "result_bytes": 2304}))]
 pub struct CostSummary {
-    /// Floating-point operations: two a multiply-add in products, and what `docs/operations.md` says of each operation.
+    /// Floating-point operations: two a multiply-add in products, and what `docs/ops.md` says of each operation.
     pub flops: f64,
     /// Bytes held at the worst moment, results included; the model's weights and the caller's stored tensors are not.
     pub peak_bytes: u64,

@@ -4,7 +4,7 @@
 //! block makes of them, `values`, `visit`, `walk` and `backward` do what the executor does, in its order. So a price knows what
 //! lies in memory together and what is gone by then, and changes with the executor's ways.
 //!
-//! Priced are float32 activations with the kernels of the processor.
+//! Priced are float32 activations, with the kernels that [`Tree::fused`] means.
 
 mod backward;
 mod decoder;
@@ -31,7 +31,7 @@ const TOKEN: u64 = 12;
 /// Prices a plan.
 pub(super) fn cost(plan: &Plan, tree: &Tree) -> Cost {
     let meter = Meter::default();
-    run(plan, Decoder { tree, kernels: Kernels { meter: &meter, plain: false } });
+    run(plan, Decoder { tree, kernels: Kernels { meter: &meter, plain: !tree.fused } });
     let result_bytes = plan.results.iter().map(|result| result_bytes(plan, result, tree));
     Cost {
         flops: meter.flops(),
