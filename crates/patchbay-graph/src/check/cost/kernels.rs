@@ -134,7 +134,6 @@ impl Kernels<'_> {
         let matrices = m.view(scores, n);
         let below = m.make(n, &[&matrices, &m.view(&self.one(packed.tokens, &matrices), n)]);
         let raised = m.made(n, &[&below], Way::Function(1));
-        drop(below);
         let sum = self.one(packed.tokens, &raised);
         let probs = m.made(n, &[&raised, &m.view(&sum, n)], Way::Quotient);
         self.together(m.view(&probs, n), packed)
