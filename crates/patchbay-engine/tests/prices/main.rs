@@ -6,7 +6,7 @@ mod measure;
 mod model;
 mod operations;
 
-use measure::{measure, warm_up};
+use measure::{measure, turn, warm_up};
 use model::{Shelf, gemma3, gpt2, job, llama, qwen3, rows};
 use patchbay_graph::Tree;
 use patchbay_model::Decoder;
@@ -67,6 +67,7 @@ fn save(value: &str) -> Value {
 
 #[test]
 fn reads() {
+    let _turn = turn();
     for decoder in [llama(), gpt2()] {
         let mut prices = Prices::new(decoder);
         let one = || rows(&[400]);
@@ -88,6 +89,7 @@ fn reads() {
 
 #[test]
 fn writes() {
+    let _turn = turn();
     for decoder in [llama(), gpt2()] {
         let mut prices = Prices::new(decoder);
         prices.shelf =
@@ -122,6 +124,7 @@ fn writes() {
 /// The kernels of other devices, which hold whole attention matrices.
 #[test]
 fn plain_kernels() {
+    let _turn = turn();
     for decoder in [llama(), gpt2()] {
         let mut prices = Prices { plain: true, ..Prices::new(decoder) };
         prices.trace("last logits", rows(&[400]), save("logits[:, -1]"));
@@ -134,6 +137,7 @@ fn plain_kernels() {
 /// Blocks that differ from LLaMA's: windows, norms on heads and after modules.
 #[test]
 fn other_blocks() {
+    let _turn = turn();
     for config in [gemma3(), qwen3()] {
         let mut prices = Prices::new(config);
         prices.trace("last logits", rows(&[400]), save("logits[:, -1]"));
@@ -146,6 +150,7 @@ fn other_blocks() {
 
 #[test]
 fn computing() {
+    let _turn = turn();
     let mut prices = Prices::new(llama());
     prices.shelf = Shelf::default().with("probe", &[256, 4096]).with("a", &[800, 800]);
     let one = || rows(&[400]);
@@ -180,6 +185,7 @@ fn computing() {
 
 #[test]
 fn gradients() {
+    let _turn = turn();
     for decoder in [llama(), gpt2()] {
         let mut prices = Prices::new(decoder);
         let grad = |wrt: Value| json!([{"op": "save", "as": "x", "value": {"op": "grad", "of": {"op": "sum", "args": ["logits[:, -1, 5]"]}, "wrt": wrt}}]);

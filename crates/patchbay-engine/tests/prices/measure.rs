@@ -1,7 +1,7 @@
 //! What a job really takes: operations counted kernel by kernel, bytes counted by the allocator.
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use candle_core::{Result, Tensor};
 use patchbay_engine::{Answer, Engine, EngineSettings, Job};
@@ -13,8 +13,12 @@ use patchbay_model::{Decoder, Linear, Norm, RotaryRows, Segments};
 #[global_allocator]
 static ALLOCATOR: dhat::Alloc = dhat::Alloc;
 
-/// One measurement at a time.
 static TURN: Mutex<()> = Mutex::new(());
+
+/// One test at a time: the allocator counts for the whole process.
+pub(crate) fn turn() -> MutexGuard<'static, ()> {
+    TURN.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 /// Kernels that count the multiply-adds of what passes through them, two operations each.
 #[derive(Debug)]
@@ -105,7 +109,6 @@ pub(crate) fn warm_up() {
 
 /// Runs a job alone, with the kernels of the processor or with plain ones.
 pub(crate) fn measure(decoder: &Decoder, plain: bool, job: Job) -> Measured {
-    let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
     let count = Arc::new(AtomicU64::new(0));
     let inner: Arc<dyn Kernels> = if plain { Arc::new(Plain) } else { Arc::new(Cpu::new()) };
     let kernels = Counting { inner, whole: plain, count: Arc::clone(&count) };

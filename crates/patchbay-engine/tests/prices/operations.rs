@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::Prices;
+use crate::measure::turn;
 use crate::model::{Shelf, llama, rows};
 
 /// Operations on a million numbers, with the arguments after the first.
@@ -94,6 +95,7 @@ fn others() -> Vec<Value> {
 
 #[test]
 fn operations() {
+    let _turn = turn();
     let mut prices = Prices::new(llama());
     let square: &[usize] = &[1000, 1000];
     prices.shelf = Shelf::default().with("a", square).with("b", square).with("v", &[1_000_000]).with("r", &[1000]);
