@@ -130,7 +130,7 @@ impl<'a> Decoder<'a> {
         let k = offer(tap, at(LayerSite::KRot), k);
         let z = if tap.wants(at(LayerSite::Scores)) || tap.wants(at(LayerSite::Probs)) {
             let scores = offer(tap, at(LayerSite::Scores), kernels.scores(&q, &k, &packed, sizes));
-            let probs = offer(tap, at(LayerSite::Probs), kernels.probs(&scores, &packed));
+            let probs = offer(tap, at(LayerSite::Probs), kernels.probs(&scores, &packed, heads));
             kernels.mix(&probs, &v, &packed, sizes)
         } else {
             kernels.attention([&q, &k, &v], &packed, sizes)

@@ -5,28 +5,26 @@
 use super::meter::{Meter, Tensor, Way};
 
 /// Tokens of some rows, packed, and the pairs of them that attention looks at.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Packed {
     pub(super) tokens: u64,
     /// Pairs of tokens of one row.
     pub(super) pairs: u64,
     /// Those that are not masked.
     pub(super) seen: u64,
-    longest: u64,
-    rows: usize,
+    rows: Vec<u64>,
 }
 
 impl Packed {
     /// Rows of these lengths, where a token sees so many back, itself included.
     pub(super) fn new(lengths: &[usize], window: Option<usize>) -> Self {
-        let mut packed = Self { rows: lengths.len(), ..Self::default() };
+        let mut packed = Self { rows: lengths.iter().map(|length| *length as u64).collect(), ..Self::default() };
         for length in lengths {
             let length = *length as u64;
             let window = window.map_or(length, |window| length.min(window as u64));
             packed.tokens += length;
             packed.pairs += length * length;
             packed.seen += window * (window + 1) / 2 + (length - window) * window;
-            packed.longest = packed.longest.max(length);
         }
         packed
     }
@@ -108,48 +106,58 @@ impl Kernels<'_> {
         self.one(elements, &self.meter.view(x, elements))
     }
 
-    /// The parts of several rows, put together; those of one row stand alone.
-    fn together(&self, x: Tensor, packed: &Packed) -> Tensor {
-        if packed.rows > 1 { self.one(x.elements, &x) } else { x }
+    /// The parts that are made of each row of so many tokens, put together.
+    fn each_row(&self, packed: &Packed, part: impl Fn(u64) -> Tensor) -> Tensor {
+        let mut parts: Vec<Tensor> = packed.rows.iter().map(|length| part(*length)).collect();
+        if parts.len() == 1 {
+            return parts.swap_remove(0);
+        }
+        self.meter.make(parts.iter().map(|part| part.elements).sum(), &parts.iter().collect::<Vec<_>>())
     }
 
     pub(super) fn scores(&self, q: &Tensor, k: &Tensor, packed: &Packed, sizes: Heads) -> Tensor {
-        let (n, m) = (packed.pairs * sizes.heads, self.meter);
+        let m = self.meter;
         let flops = |pairs: u64| 2.0 * (pairs * sizes.heads) as f64 * sizes.key as f64;
         if !self.plain {
-            return m.product(n, &[q, k], flops(packed.seen));
+            return m.product(packed.pairs * sizes.heads, &[q, k], flops(packed.seen));
         }
-        let each = packed.tokens * sizes.heads * sizes.key;
-        let (q, k) = (self.heads_first(q, each), self.heads_first(k, each));
-        let scaled = self.one(n, &m.product(n, &[&q, &k], flops(packed.pairs)));
-        let masked = m.make(n, &[&scaled, &self.constant(n)]);
-        self.together(m.view(&masked, n), packed)
+        self.each_row(packed, |length| {
+            let (n, each) = (length * length * sizes.heads, length * sizes.heads * sizes.key);
+            let (q, k) = (self.heads_first(q, each), self.heads_first(k, each));
+            let scaled = self.one(n, &m.product(n, &[&q, &k], flops(length * length)));
+            let masked = m.make(n, &[&scaled, &self.constant(n)]);
+            m.view(&masked, n)
+        })
     }
 
-    pub(super) fn probs(&self, scores: &Tensor, packed: &Packed) -> Tensor {
-        let (n, m) = (scores.elements, self.meter);
+    pub(super) fn probs(&self, scores: &Tensor, packed: &Packed, heads: u64) -> Tensor {
+        let m = self.meter;
         if !self.plain {
-            return self.one(n, scores);
+            return self.one(scores.elements, scores);
         }
-        let matrices = m.view(scores, n);
-        let below = m.make(n, &[&matrices, &m.view(&self.one(packed.tokens, &matrices), n)]);
-        let raised = m.made(n, &[&below], Way::Function(1));
-        let sum = self.one(packed.tokens, &raised);
-        let probs = m.made(n, &[&raised, &m.view(&sum, n)], Way::Quotient);
-        self.together(m.view(&probs, n), packed)
+        self.each_row(packed, |length| {
+            let (n, small) = (length * length * heads, length * heads);
+            let matrices = m.view(scores, n);
+            let below = m.make(n, &[&matrices, &m.view(&self.one(small, &matrices), n)]);
+            let raised = m.made(n, &[&below], Way::Function(1));
+            let sum = self.one(small, &raised);
+            let probs = m.made(n, &[&raised, &m.view(&sum, n)], Way::Quotient);
+            m.view(&probs, n)
+        })
     }
 
     pub(super) fn mix(&self, probs: &Tensor, v: &Tensor, packed: &Packed, sizes: Heads) -> Tensor {
-        let m = self.meter;
-        let flops = 2.0 * (packed.pairs * sizes.heads) as f64 * sizes.value as f64;
-        let n = packed.tokens * sizes.heads * sizes.value;
+        let (m, each) = (self.meter, sizes.heads * sizes.value);
+        let flops = |pairs: u64| 2.0 * (pairs * sizes.heads) as f64 * sizes.value as f64;
         if !self.plain {
             let _rows = m.hold(32 * packed.tokens * sizes.heads);
-            return m.product(n, &[probs, v], flops);
+            return m.product(packed.tokens * each, &[probs, v], flops(packed.pairs));
         }
-        let v = self.heads_first(v, n);
-        let mixed = m.product(n, &[&m.view(probs, probs.elements), &v], flops);
-        self.together(self.one(n, &mixed), packed)
+        self.each_row(packed, |length| {
+            let v = self.heads_first(v, length * each);
+            let matrices = m.view(probs, length * length * sizes.heads);
+            self.one(length * each, &m.product(length * each, &[&matrices, &v], flops(length * length)))
+        })
     }
 
     /// Scores, softmax and mix at once.
@@ -157,10 +165,11 @@ impl Kernels<'_> {
         let [q, k, v] = qkv;
         if self.plain {
             let scores = self.scores(q, k, packed, sizes);
-            return self.mix(&self.probs(&scores, packed), v, packed, sizes);
+            return self.mix(&self.probs(&scores, packed, sizes.heads), v, packed, sizes);
         }
         // each head's rows, and some rows of scores
-        let _rows = self.meter.hold(32 * packed.tokens * sizes.heads + 4 * QUERIES * packed.longest);
+        let _rows =
+            self.meter.hold(32 * packed.tokens * sizes.heads + 4 * QUERIES * packed.rows.iter().max().unwrap_or(&0));
         let flops = 2.0 * (packed.seen * sizes.heads) as f64 * (sizes.key + sizes.value) as f64;
         self.meter.product(packed.tokens * sizes.heads * sizes.value, &qkv, flops)
     }
