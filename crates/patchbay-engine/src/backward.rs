@@ -10,7 +10,8 @@ use std::collections::HashMap;
 
 use candle_core::backprop::GradStore;
 use candle_core::{DType, Result, Tensor, Var};
-use patchbay_graph::plan::{Event, Pass, Plan, Source, ValueId, Write};
+use patchbay_graph::plan::{Pass, Step, ValueId};
+use patchbay_graph::stage::Part;
 use patchbay_model::Decoder;
 
 use crate::engine::EngineError;
@@ -18,7 +19,7 @@ use crate::job::Job;
 use crate::part;
 use crate::values::Values;
 use crate::visit::{Delta, Visitor};
-use crate::walk::{Part, Stage, Walk};
+use crate::walk::{Stage, Walk};
 
 /// The passes that ran.
 pub(crate) struct Tape<'a> {
@@ -31,7 +32,7 @@ pub(crate) struct Tape<'a> {
 
 impl<'a> Tape<'a> {
     pub(crate) fn new(decoder: &Decoder, job: &'a Job) -> Self {
-        Self { job, decoder: decoder.differentiable(), passes: Vec::new(), active: active(&job.plan) }
+        Self { job, decoder: decoder.differentiable(), passes: Vec::new(), active: job.plan.active() }
     }
 
     /// Whether there is anything to keep stages for.
@@ -67,21 +68,6 @@ impl<'a> Tape<'a> {
     }
 }
 
-/// Values that are made of reads.
-fn active(plan: &Plan) -> Vec<bool> {
-    let mut active = Vec::with_capacity(plan.values.len());
-    for value in &plan.values {
-        let made = match &value.source {
-            Source::Read(_) => true,
-            Source::Grad { .. } => false,
-            Source::Op { spec, .. } if !spec.has_derivative() => false,
-            _ => value.args().iter().any(|arg| active[*arg]),
-        };
-        active.push(made && value.dtype.is_float());
-    }
-    active
-}
-
 /// One gradient on its way back.
 struct Back<'t, 'a> {
     tape: &'t Tape<'a>,
@@ -96,23 +82,8 @@ impl<'a> Back<'_, 'a> {
     fn pass(&mut self, pass: &'a Pass, stages: &[Stage], values: &Values<'a>) -> std::result::Result<(), EngineError> {
         let walk = Walk { decoder: &self.tape.decoder, job: self.tape.job, pass };
         // where nothing needs the stream's derivative it goes nowhere
-        let lowest = self.lowest(walk).unwrap_or(Part::Unembed);
+        let lowest = self.tape.job.plan.lowest(pass, self.gradient, &self.tape.active).unwrap_or(Part::Unembed);
         self.stages(walk, stages, values, lowest)
-    }
-
-    /// The first part of a pass that the stream's derivative has to reach.
-    fn lowest(&self, walk: Walk<'_>) -> Option<Part> {
-        let plan = &*self.tape.job.plan;
-        let wanted = |event: Event| match event {
-            Event::Grad { gradient, .. } => gradient == self.gradient,
-            Event::Write(write) => self.tape.active[plan.writes[write].value],
-            Event::Read(_) | Event::Compute(_) => false,
-        };
-        let steps = walk.pass.steps.iter().filter(|step| wanted(step.event)).map(|step| Part::of(step.site));
-        let runs = |input: usize| walk.pass.inputs.iter().any(|taking_part| taking_part.input == input);
-        let skips =
-            plan.skips.iter().filter(|skip| runs(skip.input) && skip.with.is_some_and(|id| self.tape.active[id]));
-        steps.chain(skips.map(|skip| Part::Layer(skip.first))).min()
     }
 
     fn stages(
@@ -127,8 +98,8 @@ impl<'a> Back<'_, 'a> {
             if self.tape.job.cancel.is_cancelled() {
                 return Err(EngineError::Cancelled);
             }
-            let made: Vec<ValueId> =
-                walk.steps(stage.part).filter_map(Walk::made).filter(|id| self.known.contains_key(id)).collect();
+            let made = walk.pass.steps_in(stage.part).iter().filter_map(Step::made);
+            let made: Vec<ValueId> = made.filter(|id| self.known.contains_key(id)).collect();
             if stream.is_none() && made.is_empty() {
                 continue;
             }
@@ -148,7 +119,8 @@ impl<'a> Back<'_, 'a> {
         on: bool,
     ) -> Result<Option<Tensor>> {
         let plan = &*self.tape.job.plan;
-        let (mut again, leaves) = values.again(&self.tape.decoder, &self.leaves(walk, stage.part))?;
+        let (mut again, leaves) =
+            values.again(&self.tape.decoder, &plan.taken(walk.pass, stage.part, &self.tape.active))?;
         let incoming = match (&stage.stream, on) {
             (Some(stream), true) => Some(Var::from_tensor(stream)?),
             _ => None,
@@ -174,39 +146,15 @@ impl<'a> Back<'_, 'a> {
         for delta in deltas {
             self.find(&delta, &derivative)?;
         }
-        Ok(incoming.and_then(|incoming| derivative.get(&incoming).cloned()))
-    }
-
-    /// Values that a part takes, which are made before it.
-    fn leaves(&self, walk: Walk<'_>, part: Part) -> Vec<ValueId> {
-        let plan = &*self.tape.job.plan;
-        let mut made = Vec::new();
-        let mut taken: Vec<ValueId> = Vec::new();
-        for step in walk.steps(part) {
-            match step.event {
-                Event::Read(_) | Event::Grad { .. } => {}
-                Event::Compute(id) => taken.extend(plan.values[id].args()),
-                Event::Write(write) => {
-                    let Write { value, .. } = plan.writes[write];
-                    taken.push(value);
-                }
-            }
-            made.extend(Walk::made(step));
-        }
-        if let Part::Layer(layer) = part {
-            taken.extend(plan.skips.iter().filter(|skip| skip.first == layer).filter_map(|skip| skip.with));
-        }
-        taken.retain(|id| self.tape.active[*id] && !made.contains(id));
-        taken.sort_unstable();
-        taken.dedup();
-        taken
+        Ok(incoming.and_then(|incoming| derivative.get(&incoming).map(Tensor::detach)))
     }
 
     fn add(&mut self, id: ValueId, leaf: &Var, derivative: &GradStore) -> Result<()> {
         let Some(found) = derivative.get(leaf) else { return Ok(()) };
         let sum = match self.known.get(&id) {
-            Some(known) => (known + found)?,
-            None => found.clone(),
+            Some(known) => (known + found.detach())?,
+            // a derivative carries what it was made of, which is of no use any more
+            None => found.detach(),
         };
         self.known.insert(id, sum);
         Ok(())
@@ -215,8 +163,8 @@ impl<'a> Back<'_, 'a> {
     fn find(&mut self, delta: &Delta, derivative: &GradStore) -> Result<()> {
         let Some(found) = derivative.get(&delta.variable) else { return Ok(()) };
         let wrt = &self.tape.job.plan.gradients[self.gradient].wrt[delta.wrt];
-        let found =
-            part::read(&found.contiguous()?, &delta.blocks, &wrt.selection.shape().dims)?.to_dtype(DType::F32)?;
+        let found = part::read(&found.detach().contiguous()?, &delta.blocks, &wrt.selection.shape().dims)?
+            .to_dtype(DType::F32)?;
         let sum = match self.found.get(&delta.wrt) {
             Some(known) => (known + found)?,
             None => found,

@@ -7,7 +7,6 @@
 mod backward;
 pub mod engine;
 pub mod job;
-mod layout;
 mod module;
 mod ops;
 mod part;

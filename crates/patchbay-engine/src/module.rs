@@ -67,7 +67,7 @@ fn check_ids(ids: &Tensor, vocab: usize) -> Result<()> {
 fn sequences(decoder: &Decoder, module: Module, x: &Tensor, shape: &Shape) -> Result<Tensor> {
     let dims = &shape.dims;
     let (tokens, width) = (dims[dims.len() - 2], dims[dims.len() - 1]);
-    let lengths = lengths(shape);
+    let lengths = shape.sequences();
     let mut packed = Vec::new();
     let mut padded = Vec::with_capacity(lengths.len() * tokens);
     for (row, length) in lengths.iter().enumerate() {
@@ -81,14 +81,4 @@ fn sequences(decoder: &Decoder, module: Module, x: &Tensor, shape: &Shape) -> Re
     let x = part::rows(&x.contiguous()?.reshape(((), width))?, &packed)?;
     let found = decoder.call(module, &x, &Segments::from_lengths(&lengths))?;
     part::read(&found, &Blocks { size: width, index: padded, total }, dims)
-}
-
-/// The length of each sequence of a value `[.., S, D]`, in order.
-fn lengths(shape: &Shape) -> Vec<usize> {
-    let dims = &shape.dims;
-    let rows: usize = dims[..dims.len() - 2].iter().product();
-    let ragged = shape.ragged.as_ref().and_then(|ragged| Some((ragged.rows, ragged.lengths(dims.len() - 2)?)));
-    let Some((axis, lengths)) = ragged else { return vec![dims[dims.len() - 2]; rows] };
-    let below: usize = dims[axis + 1..dims.len() - 2].iter().product();
-    (0..rows).map(|row| lengths[row / below.max(1) % dims[axis]]).collect()
 }

@@ -29,17 +29,7 @@ impl<'a> Values<'a> {
         stored: &'a HashMap<(String, Option<String>), Tensor>,
         decoder: &'a Decoder,
     ) -> Self {
-        let mut needed = vec![0; plan.values.len()];
-        plan.values.iter().flat_map(|value| value.args()).for_each(|arg| needed[*arg] += 1);
-        let results = plan.results.iter().map(|result| result.value);
-        let kept = plan.kept.iter().map(|(_, value)| *value);
-        let writes = plan.writes.iter().map(|write| write.value);
-        let skips = plan.skips.iter().filter_map(|skip| skip.with);
-        results.chain(kept).chain(writes).chain(skips).for_each(|id| needed[id] = usize::MAX);
-        if !plan.gradients.is_empty() {
-            // the way back passes by them once more
-            needed.fill(usize::MAX);
-        }
+        let needed = plan.needed().into_iter().map(|users| users.unwrap_or(usize::MAX)).collect();
         Self { plan, stored, decoder, tensors: vec![None; plan.values.len()], needed }
     }
 

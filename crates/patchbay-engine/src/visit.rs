@@ -4,13 +4,13 @@ use std::collections::HashMap;
 use std::ops::Range;
 
 use candle_core::{DType, Result, Tensor, Var};
+use patchbay_graph::layout::Layout;
 use patchbay_graph::plan::{Event, Pass, Plan, Source, Step, Write, WriteMode, Wrt};
 use patchbay_graph::selection::Blocks;
 use patchbay_graph::{LayerSite, Packing, Site, Tree};
 use patchbay_model::Tap;
 
 use crate::job::Receipt;
-use crate::layout::Layout;
 use crate::part;
 use crate::values::Values;
 

@@ -1,14 +1,15 @@
 //! One pass: a walk through the layers, in stages that a gradient can be taken back through.
 
 use candle_core::Tensor;
-use patchbay_graph::plan::{Event, Pass, PassInput, Plan, Step};
+use patchbay_graph::layout::{Layout, PackedRow};
+use patchbay_graph::plan::{Pass, PassInput, Plan};
 use patchbay_graph::selection::Blocks;
+use patchbay_graph::stage::Part;
 use patchbay_graph::{LayerSite, Site};
 use patchbay_model::{Decoder, Segments};
 
 use crate::engine::EngineError;
 use crate::job::Job;
-use crate::layout::{Layout, PackedRow};
 use crate::part;
 use crate::visit::Visitor;
 
@@ -30,28 +31,6 @@ pub(crate) struct Stage {
     pub(crate) layout: Layout,
 }
 
-/// A part of a pass, in the order of the forward pass.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Part {
-    /// Token ids to the residual stream.
-    Embed,
-    /// A block, with its ends.
-    Layer(usize),
-    /// The final norm and the unembedding.
-    Unembed,
-}
-
-impl Part {
-    /// The part that a site lies in.
-    pub(crate) fn of(site: Site) -> Self {
-        match site {
-            Site::EmbedTokens => Self::Embed,
-            Site::Layer(layer, _) => Self::Layer(layer),
-            Site::LnFinalInput | Site::LnFinalOutput | Site::LmHead | Site::Logits => Self::Unembed,
-        }
-    }
-}
-
 impl<'a> Walk<'a> {
     fn plan(&self) -> &'a Plan {
         &self.job.plan
@@ -62,19 +41,9 @@ impl<'a> Walk<'a> {
         Layout::of_inputs(&self.plan().inputs, self.pass.inputs.iter().map(|input| input.input))
     }
 
-    /// What happens in one part of the pass.
-    pub(crate) fn steps(&self, part: Part) -> impl Iterator<Item = &'a Step> {
-        self.pass.steps.iter().filter(move |step| Part::of(step.site) == part)
-    }
-
     /// Whether any row has something to do in or after a part.
     fn goes_on(&self, layout: &Layout, part: Part) -> bool {
-        let first = match part {
-            Part::Embed => Site::EmbedTokens,
-            Part::Layer(layer) => Site::Layer(layer, LayerSite::Input),
-            Part::Unembed => Site::LnFinalInput,
-        };
-        layout.rows().iter().any(|row| self.input(row).until >= first)
+        layout.rows().iter().any(|row| self.input(row).until >= part.first_site())
     }
 
     /// Walks through every part that has something to do. Each is told to `record` with what goes into it.
@@ -82,9 +51,8 @@ impl<'a> Walk<'a> {
     /// # Errors
     /// The job was cancelled, or the device failed.
     pub(crate) fn run(&self, visitor: &mut Visitor<'_, '_>, mut record: impl FnMut(Stage)) -> Result<(), EngineError> {
-        let layers = (0..self.decoder.tree().layers.len()).map(Part::Layer);
         let mut stream = None;
-        for part in std::iter::once(Part::Embed).chain(layers).chain([Part::Unembed]) {
+        for part in Part::all(self.decoder.tree().layers.len()) {
             if self.job.cancel.is_cancelled() {
                 return Err(EngineError::Cancelled);
             }
@@ -145,7 +113,9 @@ impl<'a> Walk<'a> {
             visitor.layout = all;
             out = if everything { computed } else { merge(&stream, &computed, &tokens)? };
         }
-        for skip in plan.skips.iter().filter(|skip| skip.first == layer) {
+        let takes_part = |input: usize| visitor.layout.rows().iter().any(|row| row.input == input);
+        let skips: Vec<_> = plan.skips.iter().filter(|skip| skip.first == layer && takes_part(skip.input)).collect();
+        for skip in skips {
             out = visitor.replace_rows(skip, &out)?;
         }
         Ok(out)
@@ -173,14 +143,6 @@ impl<'a> Walk<'a> {
         // every packed row comes from an input of the pass
         let position = self.pass.inputs.iter().position(|input| input.input == row.input).unwrap_or_default();
         &self.pass.inputs[position]
-    }
-
-    /// The values that a step makes.
-    pub(crate) fn made(step: &Step) -> Option<usize> {
-        match step.event {
-            Event::Read(id) | Event::Compute(id) => Some(id),
-            Event::Write(_) | Event::Grad { .. } => None,
-        }
     }
 }
 

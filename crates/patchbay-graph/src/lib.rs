@@ -15,10 +15,10 @@
 //!
 //! // two layers, eight wide, with two heads each
 //! let layer = LayerTree {
-//!     heads: 2, kv_heads: 2, head_dim: 4, value_dim: 4, mlp: Some(16), gate: true, experts: None, sequential: true,
+//!     heads: 2, kv_heads: 2, head_dim: 4, value_dim: 4, mlp: Some(16), gate: true, experts: None, window: None, sequential: true,
 //!     norms: Vec::new(),
 //! };
-//! let tree = Tree { hidden: 8, vocab: 100, context: 32, layers: vec![layer; 2], weights: Default::default() };
+//! let tree = Tree { hidden: 8, vocab: 100, context: 32, fused: true, layers: vec![layer; 2], weights: Default::default() };
 //!
 //! // a caller who has no tensors in store
 //! struct Empty;
@@ -60,6 +60,7 @@ pub mod context;
 pub mod dtype;
 pub mod fields;
 pub mod index;
+pub mod layout;
 pub mod literal;
 pub mod module;
 pub mod node;
@@ -72,6 +73,7 @@ pub mod request;
 pub mod selection;
 pub mod shape;
 pub mod site;
+pub mod stage;
 pub mod sweep;
 pub mod text;
 pub mod tree;

@@ -6,7 +6,8 @@ use crate::module::Module;
 use crate::ops::{Attr, OpSpec};
 use crate::selection::Selection;
 use crate::shape::Shape;
-use crate::site::Site;
+use crate::site::{LayerSite, Site};
+use crate::tree::Tree;
 use crate::weight::Weight;
 
 /// Number of a value in [`Plan::values`].
@@ -280,6 +281,13 @@ pub struct Cost {
     pub layers_run: usize,
 }
 
+impl Pass {
+    /// Whether the unembedding runs, for all tokens that are looked at from the final norm on.
+    pub fn unembeds(&self) -> bool {
+        self.steps.last().is_some_and(|step| step.site >= Site::LmHead)
+    }
+}
+
 impl Value {
     /// The values it is made of.
     pub fn args(&self) -> &[ValueId] {
@@ -300,6 +308,34 @@ impl Value {
 }
 
 impl Plan {
+    /// How many values are still made of each value; nothing for those that are held to the end, which are the ones that
+    /// writes, skips and results take, and all of them where a gradient passes by once more.
+    pub fn needed(&self) -> Vec<Option<usize>> {
+        if !self.gradients.is_empty() {
+            return vec![None; self.values.len()];
+        }
+        let mut needed = vec![Some(0); self.values.len()];
+        self.values.iter().flat_map(Value::args).for_each(|arg| needed[*arg] = needed[*arg].map(|users| users + 1));
+        let results = self.results.iter().map(|result| result.value);
+        let kept = self.kept.iter().map(|(_, value)| *value);
+        let writes = self.writes.iter().map(|write| write.value);
+        let skips = self.skips.iter().filter_map(|skip| skip.with);
+        results.chain(kept).chain(writes).chain(skips).for_each(|id| needed[id] = None);
+        needed
+    }
+
+    /// The blocks that run for an input of a pass.
+    pub fn layers_of(&self, input: &PassInput, tree: &Tree) -> impl Iterator<Item = usize> {
+        let reached = match input.until {
+            Site::EmbedTokens => 0,
+            Site::Layer(layer, LayerSite::Input) => layer,
+            Site::Layer(layer, _) => layer + 1,
+            _ => tree.layers.len(),
+        };
+        let input = input.input;
+        (0..reached).filter(move |layer| self.skip_at(input, *layer).is_none())
+    }
+
     /// The blocks of `input` that do not run, if this one is among them.
     pub fn skip_at(&self, input: usize, layer: usize) -> Option<&Skip> {
         self.skips.iter().find(|skip| skip.input == input && (skip.first..=skip.last).contains(&layer))

@@ -52,6 +52,29 @@ impl Shape {
         Some(if self.dims.contains(&0) { 0 } else { counted })
     }
 
+    /// Number of elements, padding left out.
+    pub fn real_elements(&self) -> u64 {
+        let Some(ragged) = &self.ragged else { return self.elements().unwrap_or(usize::MAX) as u64 };
+        let even = |axis: &usize| *axis != ragged.rows && ragged.lengths(*axis).is_none();
+        let each = (0..self.rank()).filter(even).map(|axis| self.dims[axis] as u64);
+        let row = |row: usize| ragged.axes.iter().map(|(_, lengths)| lengths[row] as u64).fold(1, u64::saturating_mul);
+        let rows = (0..self.dims[ragged.rows]).map(row).fold(0, u64::saturating_add);
+        each.fold(rows, u64::saturating_mul)
+    }
+
+    /// The length of each sequence of a value `[.., S, D]`, in order.
+    ///
+    /// # Panics
+    /// Where there are fewer than two axes.
+    pub fn sequences(&self) -> Vec<usize> {
+        let dims = &self.dims;
+        let rows: usize = dims[..dims.len() - 2].iter().product();
+        let ragged = self.ragged.as_ref().and_then(|ragged| Some((ragged.rows, ragged.lengths(dims.len() - 2)?)));
+        let Some((axis, lengths)) = ragged else { return vec![dims[dims.len() - 2]; rows] };
+        let below: usize = dims[axis + 1..dims.len() - 2].iter().product();
+        (0..rows).map(|row| lengths[row / below.max(1) % dims[axis]]).collect()
+    }
+
     /// An axis given as PyTorch takes it: negative ones count from the end.
     pub fn axis(&self, axis: i64) -> Result<usize> {
         let rank = self.rank() as i64;

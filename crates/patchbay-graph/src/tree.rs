@@ -16,6 +16,8 @@ pub struct Tree {
     pub vocab: usize,
     /// The longest sequence the model takes, in tokens.
     pub context: usize,
+    /// Whether attention never makes its whole matrices where nobody looks at them, which decides what a block takes.
+    pub fused: bool,
     /// The blocks, in order.
     pub layers: Vec<LayerTree>,
     /// Shape of every weight, by its standardized name: `lm_head`, `layers.5.self_attn.o_proj`, `ln_final.bias`. Those of
@@ -40,6 +42,8 @@ pub struct LayerTree {
     pub gate: bool,
     /// Number of experts (E), where the MLP is a mixture of experts.
     pub experts: Option<usize>,
+    /// How many tokens back a query sees, itself included; all where nothing stands here.
+    pub window: Option<usize>,
     /// Whether the MLP follows attention (true) or runs beside it (false).
     pub sequential: bool,
     /// The norms it has, in the order of the forward pass.

@@ -10,7 +10,7 @@ use patchbay_graph::{Site, Tree};
 use crate::arch::describe;
 use crate::attention::linear;
 use crate::error::LoadError;
-use crate::kernels::{Kernels, Plain, fastest};
+use crate::kernels::{Kernels, fastest};
 use crate::load::{Loader, ModelWeights};
 use crate::segments::Segments;
 use crate::spec::Spec;
@@ -66,7 +66,7 @@ impl Decoder {
             kernels = kernels.name(),
             "loaded"
         );
-        let mut tree = spec.tree();
+        let mut tree = Tree { fused: kernels.fused(), ..spec.tree() };
         tree.weights = weights.named().into_iter().map(|(name, weight)| (name, weight.dims().to_vec())).collect();
         let tree = Arc::new(tree);
         Ok(Self { spec: Arc::new(spec), tree, weights: Arc::new(weights), kernels, device, dtype })
@@ -79,7 +79,7 @@ impl Decoder {
 
     /// The same model made of operations that all have a right backward.
     pub fn differentiable(&self) -> Self {
-        self.with_kernels(Arc::new(Plain))
+        self.with_kernels(self.kernels.differentiable())
     }
 
     /// The sites and their shapes.

@@ -96,6 +96,16 @@ pub trait Kernels: Send + Sync + Debug {
     /// # Errors
     /// As [`linear`](Self::linear).
     fn activate(&self, activation: Activation, x: &Tensor, up: Option<&Tensor>) -> Result<Tensor>;
+
+    /// Whether [`attention`](Self::attention) never holds whole matrices.
+    fn fused(&self) -> bool {
+        false
+    }
+
+    /// The kernels to take these ones' place where a gradient is taken: every operation of theirs has a right backward.
+    fn differentiable(&self) -> Arc<dyn Kernels> {
+        Arc::new(Plain)
+    }
 }
 
 /// The fastest kernels for a device and a float type.

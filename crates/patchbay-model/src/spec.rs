@@ -292,10 +292,17 @@ impl LinearSpec {
 }
 
 impl Spec {
-    /// The standardized tree of a model of this kind, its weights aside: they are known once they are loaded.
+    /// The standardized tree of a model of this kind, its weights and kernels aside: they are known once it is loaded.
     pub fn tree(&self) -> Tree {
         let layers = self.layers.iter().map(LayerSpec::tree).collect();
-        Tree { hidden: self.hidden, vocab: self.vocab, context: self.context, layers, weights: BTreeMap::new() }
+        Tree {
+            hidden: self.hidden,
+            vocab: self.vocab,
+            context: self.context,
+            fused: true,
+            layers,
+            weights: BTreeMap::new(),
+        }
     }
 }
 
@@ -309,6 +316,7 @@ impl LayerSpec {
             mlp: Some(self.mlp.width),
             gate: self.mlp.gate.is_some(),
             experts: None,
+            window: self.attention.window,
             sequential: self.residual == Residual::Sequential,
             norms: self.norms(),
         }

@@ -3,15 +3,12 @@
 //! Everything is folded with the axes kept at size 1, and takes its planned shape at the end.
 
 use candle_core::{DType, Result, Tensor};
-use patchbay_graph::ops::Op;
+use patchbay_graph::ops::{LONG_SUM, Op};
 
 use super::Call;
 use super::derive::derived;
 use super::host::{self, Lanes};
 use crate::ragged;
-
-/// From so many elements on a sum is added up in double precision.
-const MANY: usize = 1 << 14;
 
 /// A fold at work: the argument with its padding set to what does not count, and the axes.
 struct Fold {
@@ -225,7 +222,7 @@ pub(super) fn sum(x: &Tensor, axes: &[usize]) -> Result<Tensor> {
         return Ok(x.clone());
     }
     let count: usize = axes.iter().map(|axis| x.dims()[*axis]).product();
-    match count > MANY && x.dtype() == DType::F32 {
+    match count > LONG_SUM && x.dtype() == DType::F32 {
         true => x.to_dtype(DType::F64)?.sum_keepdim(axes)?.to_dtype(DType::F32),
         false => x.sum_keepdim(axes),
     }

@@ -1,5 +1,6 @@
 //! Checks every cell of a sweep, and finds which axes each result depends on.
 
+use super::cost::tokens_bytes;
 use super::{check_marked, order};
 use crate::context::Context;
 use crate::plan::{Cost, Event, Plan, Skip, Source, ValueId};
@@ -47,10 +48,9 @@ pub struct Swept {
 impl Swept {
     /// Bytes of all its elements, and of nothing else.
     pub fn bytes(&self) -> u64 {
-        let elements = self.shape.elements().unwrap_or(usize::MAX) as u64;
         match (self.top_tokens, self.shape.dims.last()) {
-            (Some(k), Some(vocab)) => elements / (*vocab).max(1) as u64 * k as u64 * 12,
-            _ => elements.saturating_mul(self.dtype.size() as u64),
+            (Some(k), Some(vocab)) => tokens_bytes(&self.shape, *vocab, k),
+            _ => (self.shape.elements().unwrap_or(usize::MAX) as u64).saturating_mul(self.dtype.size() as u64),
         }
     }
 }

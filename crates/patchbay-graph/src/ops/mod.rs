@@ -17,6 +17,7 @@ mod order;
 mod promote;
 mod reduce;
 mod reference;
+mod scratch;
 mod shaping;
 mod work;
 
@@ -24,6 +25,7 @@ pub use args::{Arg, Attr, Attrs, Given, axes};
 pub use linear::product;
 pub use loss::ClassAxis;
 pub use reference::reference;
+pub use scratch::LONG_SUM;
 pub use work::Work;
 
 use crate::dtype::DType;
@@ -229,7 +231,7 @@ impl OpSpec {
 
     /// Floating-point operations for one output, and bytes held on the way beside arguments and result.
     pub fn cost(&self, given: &Given<'_>, out: &Shape) -> (f64, u64) {
-        self.work.of(given, out)
+        (self.work.of(given, out), scratch::scratch(given, out))
     }
 
     /// The number of the output that `out` names, of the `count` that there are.

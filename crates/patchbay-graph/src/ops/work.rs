@@ -19,20 +19,20 @@ pub enum Work {
 }
 
 impl Work {
-    /// Floating-point operations, and bytes held on the way.
-    pub(super) fn of(self, given: &Given<'_>, out: &Shape) -> (f64, u64) {
+    /// Floating-point operations.
+    pub(super) fn of(self, given: &Given<'_>, out: &Shape) -> f64 {
         let elements = |shape: &Shape| shape.elements().unwrap_or(usize::MAX) as f64;
         let first = given.args.first().map(|arg| arg.shape);
         match self {
-            Self::View => (0.0, 0),
-            Self::Output(each) => (each * elements(out), 0),
-            Self::Input(each) => (each * first.map_or(0.0, elements), 0),
+            Self::View => 0.0,
+            Self::Output(each) => each * elements(out),
+            Self::Input(each) => each * first.map_or(0.0, elements),
             Self::Sort => {
                 let axis = first.and_then(|shape| given.attrs.axis_or("dim", shape, -1).ok().flatten());
                 let along = first.zip(axis).map_or(1, |(shape, axis)| shape.dims[axis]);
-                (first.map_or(0.0, elements) * (along.max(2) as f64).log2(), 0)
+                first.map_or(0.0, elements) * (along.max(2) as f64).log2()
             }
-            Self::Product => linear::product(given).map_or((0.0, 0), |product| product.cost()),
+            Self::Product => linear::product(given).map_or(0.0, |product| product.flops()),
         }
     }
 }

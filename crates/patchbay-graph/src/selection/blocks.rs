@@ -34,6 +34,21 @@ pub struct Blocks {
     pub total: usize,
 }
 
+/// How much a list of blocks takes, without the list.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Gather {
+    /// Elements in a block.
+    pub size: usize,
+    /// Number of blocks of the result.
+    pub blocks: usize,
+    /// Number of blocks in memory.
+    pub total: usize,
+    /// Whether some of the result is padding.
+    pub padded: bool,
+    /// Whether the result is the memory as it lies.
+    pub whole: bool,
+}
+
 impl Blocks {
     /// Stands for a block of zeros that lies nowhere.
     pub const PAD: u32 = u32::MAX;
@@ -123,6 +138,30 @@ impl Selection {
             }
         }
         Blocks { size, index, total }
+    }
+
+    /// Size and number of the blocks that [`blocks`](Self::blocks) lists, without listing them.
+    ///
+    /// # Panics
+    /// Where `placement` is of another source.
+    pub fn gather(&self, placement: &Placement) -> Gather {
+        let (outer, size) = self.contiguous(placement);
+        let total = placement.elements / size;
+        let blocks = self.shape.dims[..outer].iter().product();
+        let padded = self.shape.ragged.is_some();
+        let whole = blocks == total && !padded && self.in_order(placement) && self.is_all();
+        Gather { size, blocks, total, padded, whole }
+    }
+
+    /// Whether the source's elements lie in memory in the order of its axes, which is the same in every row.
+    fn in_order(&self, placement: &Placement) -> bool {
+        placement.rows.first().is_none_or(|row| {
+            let others = (0..row.strides.len()).filter(|axis| self.source.rows != Some(*axis));
+            others
+                .filter(|axis| self.source.axes[*axis].longest() > 1)
+                .map(|axis| row.strides[axis])
+                .is_sorted_by(|a, b| a >= b)
+        })
     }
 
     /// How many axes of the result are outside of the largest contiguous block, and the block's size.

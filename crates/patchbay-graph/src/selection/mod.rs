@@ -15,7 +15,7 @@ use crate::index::Index;
 use crate::problem::{Code, Problem, Result};
 use crate::shape::{Ragged, Shape};
 
-pub use blocks::{Blocks, Placement, RowPlacement};
+pub use blocks::{Blocks, Gather, Placement, RowPlacement};
 use pick::{Pick, Place, joint_place};
 
 /// Size of one axis of a source.

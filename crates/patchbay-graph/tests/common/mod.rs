@@ -36,11 +36,12 @@ impl Sizes {
             mlp: Some(self.mlp),
             gate: true,
             experts: None,
+            window: None,
             sequential: true,
             norms: vec![NormPlace::AttnNorm, NormPlace::MlpNorm],
         };
         let layers = vec![layer; self.layers];
-        Tree { hidden: self.hidden, vocab: self.vocab, context: 64, layers, weights: self.weights() }
+        Tree { hidden: self.hidden, vocab: self.vocab, context: 64, fused: true, layers, weights: self.weights() }
     }
 
     /// Every weight of the model, and its shape.

@@ -82,6 +82,10 @@ impl Kernels for Cpu {
         attention::fused(self.arch, q, k, v, segments, scoring)
     }
 
+    fn fused(&self) -> bool {
+        true
+    }
+
     fn activate(&self, activation: Activation, x: &Tensor, up: Option<&Tensor>) -> Result<Tensor> {
         activation::activate(self.arch, activation, x, up)
     }

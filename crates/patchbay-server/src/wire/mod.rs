@@ -6,6 +6,7 @@
 pub mod json;
 pub mod model;
 pub mod nested;
+pub mod planned;
 pub mod safetensors;
 pub mod stored;
 pub mod tensor;

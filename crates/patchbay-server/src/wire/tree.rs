@@ -128,6 +128,7 @@ mod tests {
             mlp: Some(mlp),
             gate: true,
             experts: None,
+            window: None,
             sequential: true,
             norms: Vec::new(),
         }
@@ -139,6 +140,7 @@ mod tests {
             hidden: 576,
             vocab: 100,
             context: 8,
+            fused: true,
             layers: vec![layer(8), layer(8), layer(16)],
             weights: std::collections::BTreeMap::new(),
         };

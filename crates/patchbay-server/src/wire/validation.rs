@@ -5,6 +5,7 @@ use patchbay_graph::{DType, Plan, Shape, SweepPlan, Swept, Tree};
 use serde::Serialize;
 use utoipa::ToSchema;
 
+use super::planned::PlanSummary;
 use super::tensor::{Lengths, lengths};
 use super::tokens::InputTokens;
 use super::trace::as_map;
@@ -47,30 +48,15 @@ pub struct PlannedResult {
     pub top_tokens: Option<usize>,
 }
 
-/// How a trace would run.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema)]
-#[schema(example = json!({"passes": 1, "layers_run": 6, "layer_count": 30}))]
-pub struct PlanSummary {
-    /// Cells of a sweep.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub cells: Option<usize>,
-    /// Walks through the layers.
-    pub passes: usize,
-    /// Blocks run, over all passes.
-    pub layers_run: usize,
-    /// Blocks of the model.
-    pub layer_count: usize,
-}
-
 /// What a trace would cost.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, ToSchema)]
 #[schema(example = json!({"flops": 2.1e8, "peak_bytes": 92160, "result_bytes": 2304}))]
 pub struct CostSummary {
-    /// Floating-point operations.
+    /// Floating-point operations: two a multiply-add in products, and what `docs/ops.md` says of each operation.
     pub flops: f64,
-    /// Bytes held at the worst moment, weights left out.
+    /// Bytes held at the worst moment, results included; the model's weights and the caller's stored tensors are not.
     pub peak_bytes: u64,
-    /// Bytes of all results.
+    /// Bytes of all results' elements, 12 a token of `top_tokens`. JSON writes them longer; base64 takes 4 for 3.
     pub result_bytes: u64,
 }
 
@@ -99,12 +85,7 @@ impl ValidateResponse {
             model,
             results: plan.results.iter().map(result).collect(),
             inputs,
-            plan: PlanSummary {
-                cells: Some(plan.cells),
-                passes: plan.passes,
-                layers_run: plan.cost.layers_run,
-                layer_count: tree.layers.len(),
-            },
+            plan: PlanSummary::of_sweep(plan, tree),
             cost: CostSummary::new(&plan.cost),
         }
     }
@@ -120,12 +101,7 @@ impl ValidateResponse {
             model,
             results: plan.results.iter().map(result).collect(),
             inputs,
-            plan: PlanSummary {
-                cells: None,
-                passes: plan.passes.len(),
-                layers_run: cost.layers_run,
-                layer_count: tree.layers.len(),
-            },
+            plan: PlanSummary::new(plan, tree),
             cost: CostSummary::new(&cost),
         }
     }

@@ -46,10 +46,11 @@ pub(super) fn plan(graph: &Value, shelf: &Shelf) -> std::result::Result<Plan, Pr
         mlp: Some(1),
         gate: true,
         experts: None,
+        window: None,
         sequential: true,
         norms: Vec::new(),
     };
-    let tree = Tree { hidden: 1, vocab: 2, context: 8, layers: vec![layer], weights: BTreeMap::new() };
+    let tree = Tree { hidden: 1, vocab: 2, context: 8, fused: true, layers: vec![layer], weights: BTreeMap::new() };
     let request = Request::parse(&json!({"input": "a", "graph": graph}))?;
     let row = TokenRow { text: "a".into(), ends: vec![1] };
     let inputs = [TokenRows { name: "input".into(), rows: vec![row] }];

@@ -199,26 +199,83 @@ impl Product {
         self.sizes.get(&label).copied().unwrap_or(1)
     }
 
-    /// Floating-point operations, and bytes held on the way.
-    pub(super) fn cost(&self) -> (f64, u64) {
+    /// Floating-point operations.
+    pub(super) fn flops(&self) -> f64 {
         let mut terms: Vec<Vec<usize>> = (0..self.operands.len()).map(|operand| self.needed(operand)).collect();
         let summed = |(labels, dims): (&Vec<usize>, &Vec<usize>), needed: &Vec<usize>| {
             if needed.len() < labels.len() { dims.iter().map(|dim| *dim as f64).product() } else { 0.0 }
         };
         let mut flops: f64 =
             self.operands.iter().zip(&self.dims).zip(&terms).map(|(operand, needed)| summed(operand, needed)).sum();
-        let mut scratch = 0.0f64;
         for Pair { left, right, keep } in self.pairs() {
-            let mut all = terms[left].clone();
-            all.extend(terms[right].iter().copied().filter(|label| !terms[left].contains(label)));
+            let all = self.both(&terms[left], &terms[right]);
             let each = if all.len() > keep.len() { 2.0 } else { 1.0 };
             flops += each * self.elements(&all);
-            let held = self.elements(&terms[left]) + self.elements(&terms[right]) + self.elements(&keep);
-            scratch = scratch.max(held * 8.0);
             terms[left] = keep;
         }
-        (flops, scratch as u64)
+        flops
     }
+
+    /// Elements held at the worst moment beside operands and result: terms whose axes lie in another order than they are
+    /// multiplied in are copied, and so is the result where it comes out in another order than it is wanted in.
+    pub(super) fn scratch(&self) -> u64 {
+        let mut terms: Vec<Term> = (0..self.operands.len()).map(|operand| self.term(operand)).collect();
+        let result = self.elements(&self.output);
+        let mut most = terms.iter().map(|term| term.own).sum::<f64>();
+        for Pair { left, right, keep } in self.pairs() {
+            let own: f64 = terms.iter().map(|term| term.own).sum();
+            let (found, way) = self.times(&terms[left].labels, &terms[right].labels, &keep);
+            most = most.max(own + way + self.elements(&keep));
+            terms[right] = Term { labels: Vec::new(), own: 0.0 };
+            terms[left] = Term { own: self.elements(&keep), labels: found };
+        }
+        let last = &terms[0];
+        let reordered = if self.in_order(&last.labels, &self.output) { 0.0 } else { last.own };
+        (most.max(result + reordered) - result).max(0.0) as u64
+    }
+
+    /// An operand before it is multiplied, and what is made for it.
+    fn term(&self, operand: usize) -> Term {
+        let labels = self.needed(operand);
+        let made = labels.len() < self.labels(operand).len();
+        Term { own: if made { self.elements(&labels) } else { 0.0 }, labels }
+    }
+
+    /// The order of the labels of a product of two terms, and elements made on its way.
+    fn times(&self, left: &[usize], right: &[usize], keep: &[usize]) -> (Vec<usize>, f64) {
+        let part = |of: &[usize], shared: bool, kept: bool, others: &[usize]| -> Vec<usize> {
+            of.iter().copied().filter(|l| others.contains(l) == shared && keep.contains(l) == kept).collect()
+        };
+        let (batch, summed) = (part(left, true, true, right), part(left, true, false, right));
+        let (rows, columns) = (part(left, false, true, right), part(right, false, true, left));
+        let copied = |labels: &[usize], order: Vec<usize>| match self.in_order(labels, &order) {
+            true => 0.0,
+            false => self.elements(labels),
+        };
+        let copies = copied(left, [&batch[..], &rows, &summed].concat())
+            + copied(right, [&batch[..], &summed, &columns].concat());
+        // where there are no matrices all products are made, and then added up
+        let vectors = self.elements(&rows) == 1.0 && self.elements(&columns) == 1.0;
+        let products = if vectors && !summed.is_empty() { self.elements(&self.both(left, right)) } else { 0.0 };
+        ([batch, rows, columns].concat(), copies + products)
+    }
+
+    /// Whether axes in the one order lie in memory as those in the other.
+    fn in_order(&self, labels: &[usize], order: &[usize]) -> bool {
+        let long =
+            |labels: &[usize]| -> Vec<usize> { labels.iter().copied().filter(|label| self.size(*label) > 1).collect() };
+        long(labels) == long(order)
+    }
+
+    fn both(&self, left: &[usize], right: &[usize]) -> Vec<usize> {
+        left.iter().chain(right.iter().filter(|label| !left.contains(label))).copied().collect()
+    }
+}
+
+/// A term on the way: the order of its labels, and elements of its own.
+struct Term {
+    labels: Vec<usize>,
+    own: f64,
 }
 
 fn mixed(detail: &str) -> Problem {
@@ -241,8 +298,21 @@ mod tests {
         // (a b) (b c) is large, (b c) (c d) is small
         let chain = product("ab,bc,cd->ad", &[&[1000, 10], &[10, 1000], &[1000, 2]]).unwrap();
         assert_eq!((chain.pairs()[0].left, chain.pairs()[0].right), (1, 2));
-        assert_eq!(chain.cost().0, 2.0 * (10.0 * 1000.0 * 2.0 + 1000.0 * 10.0 * 2.0));
-        assert_eq!(product("i,j,k->", &[&[1 << 20], &[1 << 20], &[1 << 20]]).unwrap().cost().1, 24);
+        assert_eq!(chain.flops(), 2.0 * (10.0 * 1000.0 * 2.0 + 1000.0 * 10.0 * 2.0));
+        // three sums of one element each
+        assert_eq!(product("i,j,k->", &[&[1 << 20], &[1 << 20], &[1 << 20]]).unwrap().scratch(), 3);
+    }
+
+    #[test]
+    fn terms_in_another_order_are_copied() {
+        let scratch = |text: &str| product(text, &[&[30, 40], &[40, 50]]).unwrap().scratch();
+        assert_eq!(scratch("ij,jk->ik"), 0);
+        assert_eq!(scratch("ij,jk->ki"), 1500);
+        let scratch = |text: &str| product(text, &[&[30, 30], &[30, 30]]).unwrap().scratch();
+        assert_eq!(
+            (scratch("ij,kj->ik"), scratch("ji,kj->ik"), scratch("ij,ij->ij"), scratch("ij,ij->")),
+            (900, 1800, 0, 900)
+        );
     }
 
     #[test]

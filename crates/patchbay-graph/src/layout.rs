@@ -1,33 +1,36 @@
 //! Where the rows of the inputs lie in a packed matrix.
 
-use patchbay_graph::selection::{Blocks, Placement, RowPlacement, Selection};
-use patchbay_graph::{Packing, PlanInput};
+use crate::plan::PlanInput;
+use crate::selection::{Blocks, Gather, Placement, RowPlacement, Selection};
+use crate::site::Packing;
 
 /// A row of an input, packed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct PackedRow {
+pub struct PackedRow {
     /// Number of the input.
-    pub(crate) input: usize,
+    pub input: usize,
     /// Number of the row in it.
-    pub(crate) row: usize,
+    pub row: usize,
     /// Number of tokens.
-    pub(crate) len: usize,
+    pub len: usize,
 }
 
 /// The rows of a packed matrix, one after the other, and which of their tokens are there.
 #[derive(Clone, Debug)]
-pub(crate) struct Layout {
+pub struct Layout {
     rows: Vec<PackedRow>,
     /// First packed token of each row.
     starts: Vec<usize>,
     tokens: usize,
+    /// Tokens in the matrix at hand.
+    here: usize,
     /// For each packed token its place in the matrix at hand, where only some are there.
     kept: Option<Vec<Option<u32>>>,
 }
 
 impl Layout {
     /// Every row of these inputs, whole.
-    pub(crate) fn of_inputs(inputs: &[PlanInput], which: impl Iterator<Item = usize>) -> Self {
+    pub fn of_inputs(inputs: &[PlanInput], which: impl Iterator<Item = usize>) -> Self {
         let rows = which.flat_map(|input| {
             inputs[input].lengths.iter().enumerate().map(move |(row, len)| PackedRow { input, row, len: *len })
         });
@@ -41,21 +44,21 @@ impl Layout {
             starts.push(tokens);
             tokens += row.len;
         }
-        Self { rows, starts, tokens, kept: None }
+        Self { rows, starts, tokens, here: tokens, kept: None }
     }
 
     /// The rows.
-    pub(crate) fn rows(&self) -> &[PackedRow] {
+    pub fn rows(&self) -> &[PackedRow] {
         &self.rows
     }
 
     /// Lengths of the rows.
-    pub(crate) fn lengths(&self) -> Vec<usize> {
+    pub fn lengths(&self) -> Vec<usize> {
         self.rows.iter().map(|row| row.len).collect()
     }
 
     /// The rows for which `keep` answers true, and the packed tokens that they have in this layout.
-    pub(crate) fn retain(&self, keep: impl Fn(&PackedRow) -> bool) -> (Self, Vec<u32>) {
+    pub fn retain(&self, keep: impl Fn(&PackedRow) -> bool) -> (Self, Vec<u32>) {
         let mut tokens = Vec::new();
         let mut rows = Vec::new();
         for (row, start) in self.rows.iter().zip(&self.starts).filter(|(row, _)| keep(row)) {
@@ -66,7 +69,7 @@ impl Layout {
     }
 
     /// Only some tokens of each row, and which packed tokens those are.
-    pub(crate) fn keep_tokens(&self, wanted: impl Fn(&PackedRow) -> Vec<usize>) -> (Self, Vec<u32>) {
+    pub fn keep_tokens(&self, wanted: impl Fn(&PackedRow) -> Vec<usize>) -> (Self, Vec<u32>) {
         let mut kept = vec![None; self.tokens];
         let mut tokens = Vec::new();
         for (row, start) in self.rows.iter().zip(&self.starts) {
@@ -75,11 +78,11 @@ impl Layout {
                 tokens.push((start + token) as u32);
             }
         }
-        (Self { kept: Some(kept), ..self.clone() }, tokens)
+        (Self { kept: Some(kept), here: tokens.len(), ..self.clone() }, tokens)
     }
 
     /// The blocks of a site's packed value that a selection of one input means.
-    pub(crate) fn blocks(&self, input: usize, packing: Packing, selection: &Selection) -> Blocks {
+    pub fn blocks(&self, input: usize, packing: Packing, selection: &Selection) -> Blocks {
         let blocks = selection.blocks(&self.placement(input, packing));
         match (&self.kept, packing) {
             (Some(kept), Packing::Channels { width }) => restrict(blocks, width, kept),
@@ -87,7 +90,29 @@ impl Layout {
         }
     }
 
-    fn placement(&self, input: usize, packing: Packing) -> Placement {
+    /// Size and number of the blocks that [`blocks`](Self::blocks) lists, without listing them; `placement` is that of the
+    /// input.
+    pub fn gather(&self, placement: &Placement, packing: Packing, selection: &Selection) -> Gather {
+        let gather = selection.gather(placement);
+        match (&self.kept, packing) {
+            (Some(_), Packing::Channels { width }) => {
+                let total = self.here;
+                let cut = gather.size.div_ceil(width).max(1);
+                let (size, blocks) = (gather.size / cut, gather.blocks * cut);
+                let total = total * (width / size);
+                Gather { size, blocks, total, padded: gather.padded, whole: blocks == total && !gather.padded }
+            }
+            _ => gather,
+        }
+    }
+
+    /// Number of tokens in the matrix at hand.
+    pub fn here(&self) -> usize {
+        self.here
+    }
+
+    /// Where the rows of an input lie in a site's packed value, all tokens of the rows counted.
+    pub fn placement(&self, input: usize, packing: Packing) -> Placement {
         let mut rows = Vec::new();
         let mut offset = 0;
         for (row, start) in self.rows.iter().zip(&self.starts) {

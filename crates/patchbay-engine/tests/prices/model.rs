@@ -1,0 +1,135 @@
+//! Models with random weights, and traces on them.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use candle_core::{Device, Tensor};
+use patchbay_checkpoint::{Checkpoint, Config, HubSettings, Source, open};
+use patchbay_engine::{Cancel, Job};
+use patchbay_graph::{
+    Context, DType, InputRow, Limits, Plan, Problem, Request, Store, TokenRow, TokenRows, Tree, check,
+};
+use patchbay_model::spec::{Layout, LinearSpec, NormSpec, Spec};
+use patchbay_model::{Decoder, LoadOptions, describe};
+use serde_json::{Value, json};
+
+/// LLaMA's block.
+pub(crate) fn llama() -> Decoder {
+    load(&json!({"model_type": "llama", "hidden_size": 256, "intermediate_size": 1024, "num_hidden_layers": 4,
+        "num_attention_heads": 4, "num_key_value_heads": 2, "vocab_size": 2048, "max_position_embeddings": 2048}))
+}
+
+/// GPT-2's block: biases, learned positions, no gate.
+pub(crate) fn gpt2() -> Decoder {
+    load(&json!({"model_type": "gpt2", "n_embd": 256, "n_head": 4, "n_layer": 4, "n_inner": 1024,
+        "vocab_size": 2048, "n_positions": 2048}))
+}
+
+/// Gemma 3's: norms on heads and after each module, sliding windows.
+pub(crate) fn gemma3() -> Decoder {
+    load(&json!({"model_type": "gemma3_text", "hidden_size": 256, "intermediate_size": 1024, "num_hidden_layers": 4,
+        "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 64, "vocab_size": 2048,
+        "max_position_embeddings": 2048, "sliding_window": 128, "sliding_window_pattern": 2}))
+}
+
+/// Qwen 3's: norms on heads.
+pub(crate) fn qwen3() -> Decoder {
+    load(&json!({"model_type": "qwen3", "hidden_size": 256, "intermediate_size": 1024, "num_hidden_layers": 4,
+        "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 64, "vocab_size": 2048,
+        "max_position_embeddings": 2048}))
+}
+
+/// A model of these settings, written to a folder with random weights and loaded from there.
+fn load(config: &Value) -> Decoder {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("config.json"), config.to_string()).unwrap();
+    let spec = describe(&Config::from_json("config.json", config.clone()).unwrap()).unwrap();
+    let random = |(number, (name, shape)): (usize, (String, Vec<usize>))| {
+        let count: usize = shape.iter().product();
+        // a low-discrepancy sequence is random enough, and the same every time
+        let data = (0..count).map(|i| ((i + 7919 * number) as f64 * 0.618_033_988_749_895).fract() as f32 - 0.5);
+        (name, (Tensor::from_vec(data.collect(), shape, &Device::Cpu).unwrap() * 0.1).unwrap())
+    };
+    let tensors: HashMap<_, _> = shapes(&spec).into_iter().enumerate().map(random).collect();
+    candle_core::safetensors::save(&tensors, folder.path().join("model.safetensors")).unwrap();
+    let checkpoint: Checkpoint =
+        open(&Source::Folder(folder.path().to_path_buf()), &HubSettings::default(), &|_| ()).unwrap();
+    Decoder::load(&checkpoint, &LoadOptions::default(), &|_| ()).unwrap()
+}
+
+/// Name and shape of every stored tensor.
+fn shapes(spec: &Spec) -> std::collections::BTreeMap<String, Vec<usize>> {
+    let mut shapes = std::collections::BTreeMap::new();
+    shapes.insert(spec.embedding.weight.clone(), vec![spec.vocab, spec.hidden]);
+    shapes.insert(spec.head.weight.clone(), vec![spec.vocab, spec.hidden]);
+    if let Some(positions) = &spec.embedding.positions {
+        shapes.insert(positions.weight.clone(), vec![positions.rows, spec.hidden]);
+    }
+    let mut norm = |norm: &NormSpec| {
+        shapes.insert(norm.weight.clone(), vec![norm.width]);
+        shapes.extend(norm.bias.clone().map(|bias| (bias, vec![norm.width])));
+    };
+    norm(&spec.final_norm);
+    for layer in &spec.layers {
+        let norms = [&layer.attn_norm, &layer.attn_post_norm, &layer.mlp_norm, &layer.mlp_post_norm];
+        norms.into_iter().chain([&layer.attention.q_norm, &layer.attention.k_norm]).flatten().for_each(&mut norm);
+    }
+    let mut linear = |linear: &LinearSpec| {
+        let (input, total) = (linear.input, linear.rows.total);
+        let shape = if linear.layout == Layout::OutIn { vec![total, input] } else { vec![input, total] };
+        shapes.insert(linear.weight.clone(), shape);
+        shapes.extend(linear.bias.clone().map(|bias| (bias, vec![total])));
+    };
+    for layer in &spec.layers {
+        let (attention, mlp) = (&layer.attention, &layer.mlp);
+        let all = [&attention.q, &attention.k, &attention.v, &attention.o, &mlp.up, &mlp.down];
+        all.into_iter().chain(&mlp.gate).for_each(&mut linear);
+    }
+    shapes
+}
+
+/// Tensors by name.
+#[derive(Default)]
+pub(crate) struct Shelf(HashMap<String, Tensor>);
+
+impl Shelf {
+    pub(crate) fn with(mut self, name: &str, shape: &[usize]) -> Self {
+        self.0.insert(name.to_owned(), Tensor::ones(shape, candle_core::DType::F32, &Device::Cpu).unwrap());
+        self
+    }
+}
+
+impl Store for Shelf {
+    fn describe(&self, name: &str, _: Option<&str>) -> Result<(DType, Vec<usize>), Problem> {
+        Ok((DType::F32, self.0[name].dims().to_vec()))
+    }
+}
+
+/// Rows of so many tokens, as an input.
+pub(crate) fn rows(lengths: &[usize]) -> Value {
+    let row = |(number, length): (usize, &usize)| -> Vec<usize> {
+        (0..*length).map(|token| (token * 31 + number * 7) % 2048).collect()
+    };
+    lengths.iter().enumerate().map(row).collect::<Vec<_>>().into()
+}
+
+/// A checked trace with all that it needs.
+pub(crate) fn job(tree: &Tree, body: &Value, shelf: &Shelf) -> Job {
+    let request = Request::parse(body).unwrap_or_else(|problem| panic!("{problem:?}"));
+    let ids = |row: &InputRow| match row {
+        InputRow::Ids(ids) => ids.clone(),
+        row => panic!("{row:?} is not for this test"),
+    };
+    let ids: Vec<Vec<Vec<u32>>> = request.inputs.iter().map(|input| input.rows.iter().map(ids).collect()).collect();
+    let row = |ids: &Vec<u32>| TokenRow { text: String::new(), ends: vec![0; ids.len()] };
+    let inputs: Vec<TokenRows> = request
+        .inputs
+        .iter()
+        .zip(&ids)
+        .map(|(input, rows)| TokenRows { name: input.name.clone(), rows: rows.iter().map(row).collect() })
+        .collect();
+    let context = Context { tree, inputs: &inputs, store: shelf, limits: &Limits::default() };
+    let plan: Plan = check(&request, &context).unwrap_or_else(|problem| panic!("{problem:?}"));
+    let tensors = shelf.0.iter().map(|(name, tensor)| ((name.clone(), None), tensor.clone())).collect();
+    Job { plan: Arc::new(plan), ids, tensors, cancel: Cancel::default() }
+}

@@ -1,0 +1,239 @@
+//! The decoder, priced: embedding, blocks, unembedding.
+
+use super::kernels::{Heads, Kernels, Packed};
+use super::meter::{F32, Meter, Tensor};
+use crate::module::{Module, NormPlace};
+use crate::site::{LayerSite, Site};
+use crate::tree::{LayerTree, Tree};
+
+/// What looks into the priced pass.
+pub(super) trait Tap {
+    fn wants(&self, site: Site) -> bool;
+    fn visit(&mut self, site: Site, value: Tensor) -> Tensor;
+}
+
+/// A tap that wants nothing.
+pub(super) struct NoTap;
+
+impl Tap for NoTap {
+    fn wants(&self, _: Site) -> bool {
+        false
+    }
+
+    fn visit(&mut self, _: Site, value: Tensor) -> Tensor {
+        value
+    }
+}
+
+fn offer(tap: &mut dyn Tap, site: Site, value: Tensor) -> Tensor {
+    if tap.wants(site) { tap.visit(site, value) } else { value }
+}
+
+/// A model.
+#[derive(Clone, Copy)]
+pub(super) struct Decoder<'a> {
+    pub(super) tree: &'a Tree,
+    pub(super) kernels: Kernels<'a>,
+}
+
+impl<'a> Decoder<'a> {
+    pub(super) fn meter(&self) -> &'a Meter {
+        self.kernels.meter
+    }
+
+    /// The same with operations that have a derivative.
+    pub(super) fn differentiable(self) -> Self {
+        Self { kernels: Kernels { plain: true, ..self.kernels }, ..self }
+    }
+
+    fn hidden(&self) -> u64 {
+        self.tree.hidden as u64
+    }
+
+    fn has(&self, weight: &str) -> bool {
+        self.tree.weights.contains_key(weight)
+    }
+
+    pub(super) fn embed(&self, tokens: u64, tap: &mut dyn Tap) -> Tensor {
+        let (n, meter) = (tokens * self.hidden(), self.meter());
+        let _ids = meter.hold(2 * F32 * tokens);
+        let x = offer(tap, Site::EmbedTokens, meter.fresh(n, F32));
+        if !self.has("embed_positions") {
+            return x;
+        }
+        meter.make(n, &[&x, &meter.fresh(n, F32)])
+    }
+
+    /// Bytes of the angles that rotate these tokens.
+    pub(super) fn angles(&self, tokens: u64) -> u64 {
+        let dim = self.tree.layers.first().map_or(0, |layer| layer.head_dim as u64);
+        if self.has("embed_positions") { 0 } else { F32 * tokens * dim }
+    }
+
+    /// The norm of a value, where there is one.
+    fn normed(&self, layer: usize, place: NormPlace, x: Tensor) -> Tensor {
+        if self.tree.layers[layer].norms.contains(&place) { self.norm(layer, place, &x) } else { x }
+    }
+
+    fn norm(&self, layer: usize, place: NormPlace, x: &Tensor) -> Tensor {
+        self.kernels.norm(x, self.hidden(), self.has(&format!("layers.{layer}.{}.bias", place.name())))
+    }
+
+    pub(super) fn block(&self, layer: usize, x: Tensor, lengths: &[usize], tap: &mut dyn Tap) -> Tensor {
+        let at = |site| Site::Layer(layer, site);
+        let sum = |a: &Tensor, b: Tensor| self.meter().make(a.elements, &[a, &b]);
+        let x = offer(tap, at(LayerSite::Input), x);
+        let attn_normed = self.normed(layer, NormPlace::AttnNorm, x.clone());
+        let attn_input = offer(tap, at(LayerSite::AttnInput), attn_normed.clone());
+        let attn = self.attention(layer, &attn_input, lengths, tap);
+        let attn = offer(tap, at(LayerSite::AttnAdd), self.normed(layer, NormPlace::AttnPostNorm, attn));
+        let with_attn = sum(&x, attn);
+        let (stream, mlp_input) = match self.tree.layers[layer].sequential {
+            true => {
+                let mid = offer(tap, at(LayerSite::ResidMid), with_attn);
+                let normed = self.normed(layer, NormPlace::MlpNorm, mid.clone());
+                (mid, normed)
+            }
+            false if self.tree.layers[layer].norms.contains(&NormPlace::MlpNorm) => {
+                (with_attn, self.norm(layer, NormPlace::MlpNorm, &x))
+            }
+            false => (with_attn, attn_normed.clone()),
+        };
+        let mlp_input = offer(tap, at(LayerSite::MlpInput), mlp_input);
+        let mlp = self.mlp(layer, &mlp_input, tap);
+        let mlp = offer(tap, at(LayerSite::MlpAdd), self.normed(layer, NormPlace::MlpPostNorm, mlp));
+        let out = sum(&stream, mlp);
+        offer(tap, at(LayerSite::Output), out)
+    }
+
+    fn attention(&self, layer: usize, x: &Tensor, lengths: &[usize], tap: &mut dyn Tap) -> Tensor {
+        let LayerTree { heads, kv_heads, head_dim, value_dim, window, .. } = self.tree.layers[layer];
+        let [heads, kv_heads, key, value] = [heads, kv_heads, head_dim, value_dim].map(|size| size as u64);
+        let (kernels, at) = (&self.kernels, |site| Site::Layer(layer, site));
+        let (packed, sizes) = (Packed::new(lengths, window), Heads { heads, key, value });
+        let biased = |name: &str| self.has(&format!("layers.{layer}.self_attn.{name}.bias"));
+        let project = |name: &str, width: u64| kernels.linear(x, [self.hidden(), width], biased(name));
+        let normed = |name: &str, x: &Tensor| match self.has(&format!("layers.{layer}.self_attn.{name}")) {
+            true => kernels.norm(x, key, biased(name)),
+            false => x.clone(),
+        };
+        let projected = [("q_proj", heads * key), ("k_proj", kv_heads * key), ("v_proj", kv_heads * value)]
+            .map(|(name, width)| project(name, width));
+        let (q, k) = (normed("q_norm", &projected[0]), normed("k_norm", &projected[1]));
+        let q = offer(tap, at(LayerSite::Q), q);
+        let k = offer(tap, at(LayerSite::K), k);
+        let v = offer(tap, at(LayerSite::V), projected[2].clone());
+        let rotates = !self.has("embed_positions");
+        let rotated = |x: Tensor| if rotates { kernels.rotate(&x) } else { x };
+        let (q, k) = (rotated(q), rotated(k));
+        let q = offer(tap, at(LayerSite::QRot), q);
+        let k = offer(tap, at(LayerSite::KRot), k);
+        let z = if tap.wants(at(LayerSite::Scores)) || tap.wants(at(LayerSite::Probs)) {
+            let scores = offer(tap, at(LayerSite::Scores), kernels.scores(&q, &k, &packed, sizes));
+            let probs = offer(tap, at(LayerSite::Probs), kernels.probs(&scores, &packed, heads));
+            kernels.mix(&probs, &v, &packed, sizes)
+        } else {
+            kernels.attention([&q, &k, &v], &packed, sizes)
+        };
+        let z = offer(tap, at(LayerSite::Z), z);
+        let output = self.project_heads(layer, &z, tap);
+        offer(tap, at(LayerSite::AttnOutput), output)
+    }
+
+    /// The output projection, with each head's share of it where that is wanted.
+    fn project_heads(&self, layer: usize, z: &Tensor, tap: &mut dyn Tap) -> Tensor {
+        let (kernels, meter, site) = (&self.kernels, self.meter(), Site::Layer(layer, LayerSite::Heads));
+        let LayerTree { heads, value_dim, .. } = self.tree.layers[layer];
+        let (heads, value) = (heads as u64, value_dim as u64);
+        let biased = self.has(&format!("layers.{layer}.self_attn.o_proj.bias"));
+        let output = kernels.linear(z, [heads * value, self.hidden()], biased);
+        if !tap.wants(site) {
+            return output;
+        }
+        let share = |_| {
+            let z = meter.view(z, z.elements / heads.max(1)).dense(heads == 1);
+            let _weight = meter.hold(F32 * value * self.hidden());
+            kernels.linear(&z, [value, self.hidden()], false)
+        };
+        let shares: Vec<Tensor> = (0..heads).map(share).collect();
+        let all = meter.make(output.elements * heads, &shares.iter().collect::<Vec<_>>());
+        drop(shares);
+        let written = tap.visit(site, all.clone());
+        if written.is(&all) {
+            return output;
+        }
+        let differences = (meter.fresh(all.elements, 1), meter.fresh(all.elements, F32));
+        drop(differences);
+        let sum = meter.make(output.elements, &[&written]);
+        let moved = meter.make(all.elements, &[&written, &all]);
+        let moved = meter.make(output.elements, &[&output, &meter.make(output.elements, &[&moved])]);
+        meter.make(output.elements, &[&sum, &moved])
+    }
+
+    fn mlp(&self, layer: usize, x: &Tensor, tap: &mut dyn Tap) -> Tensor {
+        let sizes = &self.tree.layers[layer];
+        let (kernels, width) = (&self.kernels, sizes.mlp.unwrap_or(0) as u64);
+        let at = |site| Site::Layer(layer, site);
+        let biased = |name: &str| self.has(&format!("layers.{layer}.mlp.{name}.bias"));
+        let project = |name: &str| kernels.linear(x, [self.hidden(), width], biased(name));
+        let neurons = if sizes.gate {
+            let (gate, up) = (project("gate_proj"), project("up_proj"));
+            let gate = offer(tap, at(LayerSite::Gate), gate);
+            let up = offer(tap, at(LayerSite::Up), up);
+            kernels.activate(&gate, Some(&up))
+        } else {
+            let up = offer(tap, at(LayerSite::Up), project("up_proj"));
+            kernels.activate(&up, None)
+        };
+        let neurons = offer(tap, at(LayerSite::Neurons), neurons);
+        let output = kernels.linear(&neurons, [width, self.hidden()], biased("down_proj"));
+        offer(tap, at(LayerSite::MlpOutput), output)
+    }
+
+    fn final_norm(&self, x: &Tensor) -> Tensor {
+        self.kernels.norm(x, self.hidden(), self.has("ln_final.bias"))
+    }
+
+    fn head(&self, x: &Tensor) -> Tensor {
+        self.kernels.linear(x, [self.hidden(), self.tree.vocab as u64], self.has("lm_head.bias"))
+    }
+
+    pub(super) fn unembed(&self, x: Tensor, tap: &mut dyn Tap) {
+        let wanted_from = |tap: &dyn Tap, first| {
+            [Site::LnFinalOutput, Site::LmHead, Site::Logits].into_iter().any(|site| site >= first && tap.wants(site))
+        };
+        let before = offer(tap, Site::LnFinalInput, x);
+        if !wanted_from(tap, Site::LnFinalOutput) {
+            return;
+        }
+        let x = offer(tap, Site::LnFinalOutput, self.final_norm(&before));
+        if !wanted_from(tap, Site::LmHead) {
+            return;
+        }
+        let raw = offer(tap, Site::LmHead, self.head(&x));
+        if wanted_from(tap, Site::Logits) {
+            offer(tap, Site::Logits, raw);
+        }
+    }
+
+    /// `lm_head(ln_final(x))`.
+    pub(super) fn project_on_vocab(&self, x: &Tensor) -> Tensor {
+        self.head(&self.final_norm(&self.meter().contiguous(x)))
+    }
+
+    /// A module applied to the tokens of whole sequences, packed.
+    pub(super) fn call(&self, module: Module, x: &Tensor, lengths: &[usize]) -> Tensor {
+        match module {
+            Module::EmbedTokens => {
+                let _ids = self.meter().hold(20 * x.elements);
+                self.meter().fresh(x.elements * self.hidden(), F32)
+            }
+            Module::Layer(layer) => self.block(layer, x.clone(), lengths, &mut NoTap),
+            Module::SelfAttn(layer) => self.attention(layer, x, lengths, &mut NoTap),
+            Module::Mlp(layer) => self.mlp(layer, x, &mut NoTap),
+            Module::Norm(layer, place) => self.norm(layer, place, x),
+            Module::LnFinal => self.final_norm(x),
+            Module::LmHead => self.head(x),
+        }
+    }
+}

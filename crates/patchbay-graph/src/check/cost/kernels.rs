@@ -1,0 +1,187 @@
+//! The kernels of a block, priced: the fast ones, and those that a gradient is taken through.
+//!
+//! Products count two operations a multiply-add. What is done once an element is left out: beside the products it is little.
+
+use super::meter::{Meter, Tensor, Way};
+
+/// Tokens of some rows, packed, and the pairs of them that attention looks at.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Packed {
+    pub(super) tokens: u64,
+    /// Pairs of tokens of one row.
+    pub(super) pairs: u64,
+    /// Those that are not masked.
+    pub(super) seen: u64,
+    rows: Vec<u64>,
+}
+
+impl Packed {
+    /// Rows of these lengths, where a token sees so many back, itself included.
+    pub(super) fn new(lengths: &[usize], window: Option<usize>) -> Self {
+        let mut packed = Self { rows: lengths.iter().map(|length| *length as u64).collect(), ..Self::default() };
+        for length in lengths {
+            let length = *length as u64;
+            let window = window.map_or(length, |window| length.min(window as u64));
+            packed.tokens += length;
+            packed.pairs += length * length;
+            packed.seen += window * (window + 1) / 2 + (length - window) * window;
+        }
+        packed
+    }
+}
+
+/// Sizes of attention.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Heads {
+    pub(super) heads: u64,
+    pub(super) key: u64,
+    pub(super) value: u64,
+}
+
+/// Queries that share a pass over the keys.
+const QUERIES: u64 = 24;
+
+/// The derivative of SiLU, with which gates go.
+const SILU: Way = Way::Function(8);
+/// The derivative of GELU's tanh approximation, the largest of those that go without a gate.
+const GELU: Way = Way::Function(15);
+
+/// The kernels of a block.
+#[derive(Clone, Copy)]
+pub(super) struct Kernels<'m> {
+    pub(super) meter: &'m Meter,
+    /// Whether they are made of operations that have a derivative.
+    pub(super) plain: bool,
+}
+
+impl Kernels<'_> {
+    fn one(&self, elements: u64, of: &Tensor) -> Tensor {
+        self.meter.make(elements, &[of])
+    }
+
+    /// A constant of the model, broadcast. It lies in memory that is not counted.
+    fn constant(&self, elements: u64) -> Tensor {
+        self.meter.fresh(elements, 0)
+    }
+
+    /// A projection of `x: [tokens, input]` to `[tokens, output]`.
+    pub(super) fn linear(&self, x: &Tensor, [input, output]: [u64; 2], bias: bool) -> Tensor {
+        let tokens = x.elements / input.max(1);
+        let flops = 2.0 * x.elements as f64 * output as f64;
+        let x = self.meter.contiguous(x);
+        let y = self.meter.product(tokens * output, &[&x, &self.constant(input * output)], flops);
+        if self.plain && bias { self.meter.make(y.elements, &[&y, &self.constant(y.elements)]) } else { y }
+    }
+
+    /// A norm of rows of this width; with a mean and a bias where it is a LayerNorm.
+    pub(super) fn norm(&self, x: &Tensor, width: u64, layer_norm: bool) -> Tensor {
+        let (n, small) = (x.elements, x.elements / width.max(1));
+        let m = self.meter;
+        if !self.plain {
+            return self.one(n, &m.contiguous(x));
+        }
+        let x = if layer_norm { m.make(n, &[x, &m.view(&self.one(small, x), n)]) } else { x.clone() };
+        let root = self.one(small, &self.one(small, &m.made(n, &[&x], Way::Function(2))));
+        let normed = m.made(n, &[&x, &m.view(&root, n)], Way::Quotient);
+        let scaled = m.made(n, &[&normed, &self.constant(n)], Way::Product);
+        if layer_norm { m.make(n, &[&scaled, &self.constant(n)]) } else { scaled }
+    }
+
+    /// Rotates heads by their positions.
+    pub(super) fn rotate(&self, x: &Tensor) -> Tensor {
+        let (n, m) = (x.elements, self.meter);
+        if !self.plain {
+            return self.one(n, x);
+        }
+        let (a, b) = (m.view(x, n / 2), m.view(x, n / 2));
+        let turned = |a: &Tensor, b: &Tensor| {
+            let product = |x: &Tensor| m.made(n / 2, &[x, &self.constant(n / 2)], Way::Product);
+            m.make(n / 2, &[&product(a), &product(b)])
+        };
+        m.make(n, &[&turned(&a, &b), &turned(&b, &a)])
+    }
+
+    /// Heads first, in memory of their own, one for every query head.
+    fn heads_first(&self, x: &Tensor, elements: u64) -> Tensor {
+        self.one(elements, &self.meter.view(x, elements))
+    }
+
+    /// The parts that are made of each row of so many tokens, put together.
+    fn each_row(&self, packed: &Packed, part: impl Fn(u64) -> Tensor) -> Tensor {
+        let mut parts: Vec<Tensor> = packed.rows.iter().map(|length| part(*length)).collect();
+        if parts.len() == 1 {
+            return parts.swap_remove(0);
+        }
+        self.meter.make(parts.iter().map(|part| part.elements).sum(), &parts.iter().collect::<Vec<_>>())
+    }
+
+    pub(super) fn scores(&self, q: &Tensor, k: &Tensor, packed: &Packed, sizes: Heads) -> Tensor {
+        let m = self.meter;
+        let flops = |pairs: u64| 2.0 * (pairs * sizes.heads) as f64 * sizes.key as f64;
+        if !self.plain {
+            return m.product(packed.pairs * sizes.heads, &[q, k], flops(packed.seen));
+        }
+        self.each_row(packed, |length| {
+            let (n, each) = (length * length * sizes.heads, length * sizes.heads * sizes.key);
+            let (q, k) = (self.heads_first(q, each), self.heads_first(k, each));
+            let scaled = self.one(n, &m.product(n, &[&q, &k], flops(length * length)));
+            let masked = m.make(n, &[&scaled, &self.constant(n)]);
+            m.view(&masked, n)
+        })
+    }
+
+    pub(super) fn probs(&self, scores: &Tensor, packed: &Packed, heads: u64) -> Tensor {
+        let m = self.meter;
+        if !self.plain {
+            return self.one(scores.elements, scores);
+        }
+        self.each_row(packed, |length| {
+            let (n, small) = (length * length * heads, length * heads);
+            let matrices = m.view(scores, n);
+            let below = m.make(n, &[&matrices, &m.view(&self.one(small, &matrices), n)]);
+            let raised = m.made(n, &[&below], Way::Function(1));
+            let sum = self.one(small, &raised);
+            let probs = m.made(n, &[&raised, &m.view(&sum, n)], Way::Quotient);
+            m.view(&probs, n)
+        })
+    }
+
+    pub(super) fn mix(&self, probs: &Tensor, v: &Tensor, packed: &Packed, sizes: Heads) -> Tensor {
+        let (m, each) = (self.meter, sizes.heads * sizes.value);
+        let flops = |pairs: u64| 2.0 * (pairs * sizes.heads) as f64 * sizes.value as f64;
+        if !self.plain {
+            let _rows = m.hold(32 * packed.tokens * sizes.heads);
+            return m.product(packed.tokens * each, &[probs, v], flops(packed.pairs));
+        }
+        self.each_row(packed, |length| {
+            let v = self.heads_first(v, length * each);
+            let matrices = m.view(probs, length * length * sizes.heads);
+            self.one(length * each, &m.product(length * each, &[&matrices, &v], flops(length * length)))
+        })
+    }
+
+    /// Scores, softmax and mix at once.
+    pub(super) fn attention(&self, qkv: [&Tensor; 3], packed: &Packed, sizes: Heads) -> Tensor {
+        let [q, k, v] = qkv;
+        if self.plain {
+            let scores = self.scores(q, k, packed, sizes);
+            return self.mix(&self.probs(&scores, packed, sizes.heads), v, packed, sizes);
+        }
+        // each head's rows, and some rows of scores
+        let _rows =
+            self.meter.hold(32 * packed.tokens * sizes.heads + 4 * QUERIES * packed.rows.iter().max().unwrap_or(&0));
+        let flops = 2.0 * (packed.seen * sizes.heads) as f64 * (sizes.key + sizes.value) as f64;
+        self.meter.product(packed.tokens * sizes.heads * sizes.value, &qkv, flops)
+    }
+
+    /// The activation of `x`, times `up` where there is one.
+    pub(super) fn activate(&self, x: &Tensor, up: Option<&Tensor>) -> Tensor {
+        let (n, m) = (x.elements, self.meter);
+        match (self.plain, up) {
+            (true, Some(up)) => m.made(n, &[&m.made(n, &[x], SILU), up], Way::Product),
+            (true, None) => m.made(n, &[x], GELU),
+            (false, Some(up)) => m.make(n, &[x, up]),
+            (false, None) => self.one(n, x),
+        }
+    }
+}
