@@ -213,7 +213,7 @@ impl<'a> Builder<'a> {
     }
 
     fn steer(&mut self, node: &Node, steer: &Steer) -> Result<()> {
-        let input = find_input(self.context, steer.input.as_deref()).map_err(|p| p.at(format!("{}/input", node.at)))?;
+        let input = self.named_input(node, steer.input.as_deref())?;
         let name = steer.site.as_deref().unwrap_or("output");
         let below = self.residual_site(name).map_err(|problem| problem.at(format!("{}/site", node.at)))?;
         let sites: Vec<Site> = steer
@@ -246,6 +246,14 @@ impl<'a> Builder<'a> {
         Ok(())
     }
 
+    /// The input that a node names in its field `input`.
+    fn named_input(&self, node: &Node, name: Option<&str>) -> Result<usize> {
+        find_input(self.context, name).map_err(|problem| match (name, self.context.inputs.first()) {
+            (None, Some(first)) => problem.hint(format!("add \"input\": \"{}\"", first.name)).at(&node.at),
+            _ => problem.at(format!("{}/input", node.at)),
+        })
+    }
+
     /// A site of a block that is as wide as the residual stream.
     fn residual_site(&self, name: &str) -> Result<LayerSite> {
         let tree = self.context.tree;
@@ -267,7 +275,7 @@ impl<'a> Builder<'a> {
         with: Option<&Operand>,
         input: Option<&str>,
     ) -> Result<()> {
-        let input = find_input(self.context, input).map_err(|problem| problem.at(format!("{}/input", node.at)))?;
+        let input = self.named_input(node, input)?;
         let at = format!("{}/layers", node.at);
         let layer = |layer| find_layer(self.context.tree, layer).map_err(|problem| problem.at(&at));
         let (first, last) = (layer(first)?, layer(last)?);

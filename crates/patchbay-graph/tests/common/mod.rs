@@ -12,36 +12,58 @@ use serde_json::{Value, json};
 
 /// Four layers, eight wide, two heads, a vocabulary of eleven.
 pub(crate) fn tree() -> Tree {
-    let layer = LayerTree {
-        heads: 2,
-        kv_heads: 1,
-        head_dim: 4,
-        value_dim: 4,
-        mlp: Some(12),
-        gate: true,
-        experts: None,
-        sequential: true,
-        norms: vec![NormPlace::AttnNorm, NormPlace::MlpNorm],
-    };
-    Tree { hidden: 8, vocab: 11, context: 64, layers: vec![layer; 4], weights: weights() }
+    Sizes { layers: 4, hidden: 8, heads: 2, kv_heads: 1, mlp: 12, vocab: 11 }.tree()
 }
 
-/// Every weight of the model, and its shape.
-fn weights() -> BTreeMap<String, Vec<usize>> {
-    let outer: [(&str, &[usize]); 3] = [("embed_tokens", &[11, 8]), ("lm_head", &[11, 8]), ("ln_final", &[8])];
-    let inner: [(&str, &[usize]); 9] = [
-        ("attn_norm", &[8]),
-        ("mlp_norm", &[8]),
-        ("self_attn.q_proj", &[8, 8]),
-        ("self_attn.k_proj", &[4, 8]),
-        ("self_attn.v_proj", &[4, 8]),
-        ("self_attn.o_proj", &[8, 8]),
-        ("mlp.gate_proj", &[12, 8]),
-        ("mlp.up_proj", &[12, 8]),
-        ("mlp.down_proj", &[8, 12]),
-    ];
-    let layer = |layer: usize| inner.map(|(name, shape)| (format!("layers.{layer}.{name}"), shape.to_vec()));
-    outer.map(|(name, shape)| (name.to_owned(), shape.to_vec())).into_iter().chain((0..4).flat_map(layer)).collect()
+/// The sizes of a model of LLaMA's form.
+pub(crate) struct Sizes {
+    pub(crate) layers: usize,
+    pub(crate) hidden: usize,
+    pub(crate) heads: usize,
+    pub(crate) kv_heads: usize,
+    pub(crate) mlp: usize,
+    pub(crate) vocab: usize,
+}
+
+impl Sizes {
+    pub(crate) fn tree(&self) -> Tree {
+        let head_dim = self.hidden / self.heads;
+        let layer = LayerTree {
+            heads: self.heads,
+            kv_heads: self.kv_heads,
+            head_dim,
+            value_dim: head_dim,
+            mlp: Some(self.mlp),
+            gate: true,
+            experts: None,
+            sequential: true,
+            norms: vec![NormPlace::AttnNorm, NormPlace::MlpNorm],
+        };
+        let layers = vec![layer; self.layers];
+        Tree { hidden: self.hidden, vocab: self.vocab, context: 64, layers, weights: self.weights() }
+    }
+
+    /// Every weight of the model, and its shape.
+    fn weights(&self) -> BTreeMap<String, Vec<usize>> {
+        let Self { hidden, mlp, vocab, .. } = *self;
+        let keys = hidden / self.heads * self.kv_heads;
+        let outer: [(&str, &[usize]); 3] =
+            [("embed_tokens", &[vocab, hidden]), ("lm_head", &[vocab, hidden]), ("ln_final", &[hidden])];
+        let inner: [(&str, &[usize]); 9] = [
+            ("attn_norm", &[hidden]),
+            ("mlp_norm", &[hidden]),
+            ("self_attn.q_proj", &[hidden, hidden]),
+            ("self_attn.k_proj", &[keys, hidden]),
+            ("self_attn.v_proj", &[keys, hidden]),
+            ("self_attn.o_proj", &[hidden, hidden]),
+            ("mlp.gate_proj", &[mlp, hidden]),
+            ("mlp.up_proj", &[mlp, hidden]),
+            ("mlp.down_proj", &[hidden, mlp]),
+        ];
+        let layer = |layer: usize| inner.map(|(name, shape)| (format!("layers.{layer}.{name}"), shape.to_vec()));
+        let outer = outer.map(|(name, shape)| (name.to_owned(), shape.to_vec()));
+        outer.into_iter().chain((0..self.layers).flat_map(layer)).collect()
+    }
 }
 
 /// `@joy`, eight wide, and `@pair.a`.
@@ -63,7 +85,7 @@ pub(crate) fn words(text: &str) -> TokenRow {
     TokenRow { text: text.into(), ends }
 }
 
-fn tokenize(input: &Input) -> TokenRows {
+pub(crate) fn tokenize(input: &Input) -> TokenRows {
     let row = |row: &InputRow| match row {
         InputRow::Text { text, .. } => words(text),
         InputRow::Ids(ids) => TokenRow { text: String::new(), ends: vec![0; ids.len()] },
