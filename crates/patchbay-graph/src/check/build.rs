@@ -49,21 +49,27 @@ impl Access {
 /// between those writes and the gradient's node is made of it too.
 fn sort(accesses: &mut Vec<Access>) {
     accesses.sort_by_key(Access::order);
-    let mut sorted: Vec<Access> = Vec::with_capacity(accesses.len());
-    for access in accesses.drain(..) {
-        let place = match access.what {
-            Accessed::Grad(..) => {
-                let before = |other: &Access| {
-                    other.site != access.site
-                        || other.input == access.input && matches!(other.what, Accessed::Write(_) | Accessed::Skip(_))
-                };
-                sorted.iter().rposition(before).map_or(0, |last| last + 1)
-            }
-            _ => sorted.len(),
-        };
-        sorted.insert(place, access);
-    }
-    *accesses = sorted;
+    // each gradient's place is behind so many of the other accesses: those up to the last write of its input at its site
+    let (mut others, mut before_site) = (0, 0);
+    let mut last_write: HashMap<usize, usize> = HashMap::new();
+    let mut site = None;
+    let place = |access: Access| {
+        if site.replace(access.site) != Some(access.site) {
+            before_site = others;
+            last_write.clear();
+        }
+        if matches!(access.what, Accessed::Grad(..)) {
+            return (last_write.get(&access.input).copied().unwrap_or(before_site), true, access);
+        }
+        others += 1;
+        if matches!(access.what, Accessed::Write(_) | Accessed::Skip(_)) {
+            last_write.insert(access.input, others);
+        }
+        (others, false, access)
+    };
+    let mut placed: Vec<(usize, bool, Access)> = accesses.drain(..).map(place).collect();
+    placed.sort_by_key(|(place, gradient, _)| (*place, *gradient));
+    accesses.extend(placed.into_iter().map(|(.., access)| access));
 }
 
 /// What an access does.

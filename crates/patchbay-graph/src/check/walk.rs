@@ -87,9 +87,7 @@ impl<'a> Walk<'a> {
             let Some((input, selection)) = self.access(step) else { continue };
             until[input] = until[input].max(step.site);
             if step.site >= Site::LnFinalInput {
-                for (row, tokens) in looked_at[input].iter_mut().zip(selection.tokens(1)) {
-                    tokens.into_iter().for_each(|token| row[token] = true);
-                }
+                selection.mark(1, &mut looked_at[input]);
             }
         }
         let listed = |row: &Vec<bool>| (0..row.len()).filter(|token| row[*token]).collect();
