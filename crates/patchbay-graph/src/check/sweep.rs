@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use super::{check_marked, order};
 use crate::context::{Context, TokenRow};
 use crate::node::Node;
-use crate::plan::{Cost, Event, Plan, Skip, Source, ValueId};
+use crate::plan::{Cost, Event, Plan, Skip, Source, Value, ValueId};
 use crate::problem::{Code, Problem, Result};
 use crate::request::Request;
 use crate::shape::Shape;
@@ -24,7 +24,12 @@ fn work_of(plan: &Plan, context: &Context<'_>) -> usize {
     let steps: usize = plan.passes.iter().map(|pass| 1 + pass.steps.len()).sum();
     let rows: usize = context.inputs.iter().map(|input| input.rows.len()).sum();
     let tokens: usize = context.inputs.iter().flat_map(|input| &input.rows).map(TokenRow::len).sum();
-    (8 + rows + tokens / 8).saturating_mul(plan.values.len() + steps)
+    let literal = |value: &Value| match &value.source {
+        Source::Literal(literal) => literal.data.len(),
+        _ => 0,
+    };
+    let written: usize = plan.values.iter().map(literal).sum();
+    (8 + rows + tokens / 8).saturating_mul(plan.values.len() + steps).saturating_add(16 * written)
 }
 
 /// A sweep all of whose cells can run.
