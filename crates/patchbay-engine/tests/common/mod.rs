@@ -9,8 +9,8 @@ use candle_core::{DType, Device, Tensor};
 use patchbay_checkpoint::{HubSettings, Source, open};
 use patchbay_engine::{Answer, Cancel, Engine, EngineError, EngineSettings, Job, Outcome};
 use patchbay_graph::{
-    Code, Context, DType as GraphType, Input, InputRow, Limits, Plan, Problem, Request, Store, TokenRow, TokenRows, Tree,
-    check,
+    Code, Context, DType as GraphType, Input, InputRow, Limits, Plan, Problem, Request, Store, TokenRow, TokenRows,
+    Tree, check,
 };
 use patchbay_model::{Decoder, LoadOptions};
 use serde_json::{Value, json};
@@ -32,7 +32,8 @@ struct Shelf<'a>(&'a HashMap<String, Tensor>);
 impl Store for Shelf<'_> {
     fn describe(&self, name: &str, _key: Option<&str>) -> Result<(GraphType, Vec<usize>), Problem> {
         let names = || self.0.keys().map(String::as_str);
-        let missing = || Problem::new(Code::UnknownTensor, format!("there is no tensor `@{name}`")).suggest(name, names());
+        let missing =
+            || Problem::new(Code::UnknownTensor, format!("there is no tensor `@{name}`")).suggest(name, names());
         self.0.get(name).map(|tensor| (GraphType::F32, tensor.dims().to_vec())).ok_or_else(missing)
     }
 }
