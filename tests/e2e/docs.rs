@@ -1,7 +1,7 @@
 //! The documentation's examples, run as they stand.
 //!
-//! Every `curl` command in a fenced `sh` block of the README and of `docs/` is sent to a server with SmolLM2; what stands in the
-//! `json` block after it has to be in the answer. There `"…"` stands for anything, a list that ends in it may go on, an object
+//! Every `curl` command in a fenced `sh` block of the README and of `docs/` is sent to a server with SmolLM2, with the header
+//! and the body that it has, also from a file; what stands in the `json` block after it has to be in the answer. There `"…"` stands for anything, a list that ends in it may go on, an object
 //! may have more fields, and numbers may differ by a thousandth.
 
 use std::path::{Path, PathBuf};
@@ -17,12 +17,23 @@ struct Example {
     place: String,
     method: Method,
     path: String,
-    body: Option<Value>,
+    body: Option<Body>,
     shown: Option<Value>,
 }
 
+/// What a command sends.
+struct Body {
+    media: String,
+    bytes: Vec<u8>,
+}
+
+/// The repository, where every command is run.
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
+}
+
 fn pages() -> Vec<PathBuf> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    let root = root();
     let docs = std::fs::read_dir(root.join("docs")).unwrap().map(|entry| entry.unwrap().path());
     let mut pages: Vec<PathBuf> = docs.filter(|path| path.extension().is_some_and(|kind| kind == "md")).collect();
     pages.sort();
@@ -73,10 +84,17 @@ fn command_of(command: &str, place: &str) -> Example {
     let after = |flag: &str| command.split_once(flag).map(|(_, rest)| rest.trim_start());
     let url = after("localhost:8420").unwrap_or_else(|| panic!("{place}: {command}"));
     let path = url.split([' ', '\n', '\'', '"']).next().unwrap().to_owned();
-    let body = after("-d '").map(|rest| {
-        let text = rest.split_once('\'').map_or(rest, |(text, _)| text);
-        serde_json::from_str(text).unwrap_or_else(|error| panic!("{place}: {error}: {text}"))
+    let quoted = |flag: &str| after(flag).map(|rest| rest.split_once('\'').map_or(rest, |(text, _)| text));
+    let media = quoted("-H 'content-type: ").unwrap_or("application/x-www-form-urlencoded").to_owned();
+    let json = quoted("-d '").map(|text| {
+        let value: Value = serde_json::from_str(text).unwrap_or_else(|error| panic!("{place}: {error}: {text}"));
+        value.to_string().into_bytes()
     });
+    let file = after("--data-binary @").map(|rest| {
+        let file = root().join(rest.split_whitespace().next().unwrap());
+        std::fs::read(&file).unwrap_or_else(|error| panic!("{place}: {}: {error}", file.display()))
+    });
+    let body = json.or(file).map(|bytes| Body { media, bytes });
     let method = match after("-X ") {
         Some(rest) => rest.split_whitespace().next().unwrap().parse().unwrap(),
         None if body.is_some() => Method::POST,
@@ -128,8 +146,8 @@ async fn every_example_answers_as_the_page_shows() {
     for page in pages() {
         for example in examples(&page) {
             let mut request = server.request(example.method.clone(), &example.path);
-            if let Some(body) = &example.body {
-                request = request.json(body);
+            if let Some(Body { media, bytes }) = &example.body {
+                request = request.header("content-type", media).body(bytes.clone());
             }
             let response = request.send().await.unwrap();
             let status = response.status();
@@ -143,7 +161,7 @@ async fn every_example_answers_as_the_page_shows() {
             ran += 1;
         }
     }
-    assert!(ran >= 9, "only {ran} examples were found");
+    assert!(ran >= 29, "only {ran} examples were found");
 }
 
 /// `@joy`, as `./try` makes it.

@@ -2,9 +2,18 @@
 
 #![allow(clippy::unwrap_used, reason = "a test stops where something fails")]
 
+mod answers;
+mod commands;
 mod contract;
 mod docs;
+mod faults;
+mod folder;
 mod golden;
+mod hub;
+mod models;
+mod problems;
 mod server;
 mod smollm2;
 mod sweeps;
+mod tensors;
+mod tokens;

@@ -11,7 +11,7 @@ import safetensors
 import tokenizers
 import torch
 import transformers
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from taps import ARCHITECTURES, Edit, Seen, trace
@@ -134,10 +134,58 @@ class Golden:
         expect = {result: cut(seen, *place) for result, place in cuts.items()}
         self.add(name, inputs | {"graph": nodes + saves}, expect, largest=largest)
 
-    def write(self, folder: Path, about: dict):
-        """Writes `golden.safetensors` and `golden.json`."""
-        save_file(self.tensors, folder / "golden.safetensors")
-        write_json(folder, about, self.cases)
+    def write(self, folder: Path, about: dict, before: "Recorded"):
+        """Writes `golden.safetensors` and `golden.json`. Cases that were there `before` keep their bytes."""
+        cases = [before.same(case, self.tensors) or case for case in self.cases]
+        kept = {key for case in cases if case is before.cases.get(case["name"]) for key in before.keys(case)}
+        keys = {key for case in cases for key in before.keys(case)}
+        save_file({key: (before if key in kept else self).tensors[key] for key in keys}, folder / "golden.safetensors")
+        about["made_with"] = before.about.get("made_with", {}) | about["made_with"]
+        write_json(folder, about, cases)
+
+
+@dataclass
+class Recorded:
+    """What a folder holds already. Another machine's rounding shall not change it."""
+
+    about: dict = field(default_factory=dict)
+    cases: dict[str, dict] = field(default_factory=dict)
+    tensors: Seen = field(default_factory=dict)
+
+    @classmethod
+    def read(cls, folder: Path) -> "Recorded":
+        """What was written there, if anything was."""
+        if not (folder / "golden.json").exists():
+            return cls()
+        about = json.loads((folder / "golden.json").read_text(encoding="utf-8"))
+        cases = {case["name"]: case for case in about.pop("cases")}
+        return cls(about, cases, load_file(folder / "golden.safetensors"))
+
+    def same(self, case: dict, tensors: Seen) -> dict | None:
+        """The case as it was recorded, if it asks for the same and no value moved by a tenth of what is allowed."""
+        before = self.cases.get(case["name"], {})
+        if any(before.get(part) != case[part] for part in ("request", "tolerance")):
+            return None
+        if before["expect"].keys() != case["expect"].keys():
+            return None
+        for result, key in case["expect"].items():
+            allowed = case["tolerance"].get(result, case["tolerance"]["of_largest"])
+            if not close(self.tensors[before["expect"][result]], tensors[key], allowed / 10):
+                return None
+        return before
+
+    @staticmethod
+    def keys(case: dict) -> list[str]:
+        """The names of a case's tensors."""
+        return [*case["expect"].values(), *case.get("nnterp", {}).values()]
+
+
+def close(left: Tensor, right: Tensor, share: float) -> bool:
+    """Whether the tensors are apart by no more than this share of the largest finite value, infinities being equal."""
+    if left.shape != right.shape or not left[left.isinf()].equal(right[left.isinf()]):
+        return False
+    finite = left.isfinite()
+    return bool(((left - right)[finite].abs() <= share * left[finite].abs().max()).all())
 
 
 def write_json(folder: Path, about: dict, cases: list[dict]):

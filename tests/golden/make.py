@@ -17,9 +17,13 @@ import transformers
 
 from cases import all_cases
 from checks import check, check_writes
-from golden import Golden, greedy, made_with
+from golden import Golden, Recorded, greedy, made_with
+from grads import gradient_cases
 from models import TINY, Tiny, write
+from modules import module_cases
+from products import CASES
 from texts import text_cases
+from weights import weight_cases
 
 OUTCOME = {"logits": ("logits", "[:, -1]"), "residual": ("layers.2.output", "")}
 LENGTHS = {"clean": 5, "corrupt": 4, "short": 3}
@@ -27,6 +31,7 @@ LENGTHS = {"clean": 5, "corrupt": 4, "short": 3}
 
 def record(tiny: Tiny, folder: Path):
     """One model's folder, made anew. The name is the seed."""
+    before = Recorded.read(folder)
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     seed = zlib.crc32(tiny.name.encode())
@@ -39,8 +44,14 @@ def record(tiny: Tiny, folder: Path):
     all_cases(golden, tiny.thorough)
     if tiny.tokenizer:
         text_cases(golden, folder)
+    gradient_cases(golden, tiny.thorough)
+    module_cases(golden, tiny.thorough)
+    weight_cases(golden, tiny.thorough)
+    if tiny.thorough:
+        for case in CASES:
+            case(golden)
     about = {"model_type": tiny.model_type, "made_with": made_with(), "greedy": continuation(model, choose)}
-    golden.write(folder, about)
+    golden.write(folder, about, before)
 
 
 def continuation(model, choose: random.Random) -> dict:

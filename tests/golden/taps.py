@@ -2,8 +2,8 @@
 
 `trace` runs one row through the model's own eager float32 forward. On the way it shows the value of each site (named
 and shaped as in section 2 of the protocol) to the edit that is given for it, puts back what the edit returns, and keeps
-the value as it went on. What differs between architectures is one row of `ARCHITECTURES`: where transformers' module
-tree keeps each site.
+the value as it went on; `live_trace` does the same on autograd's graph. What differs between architectures is one
+row of `ARCHITECTURES`: where transformers' module tree keeps each site.
 """
 
 import sys
@@ -25,8 +25,10 @@ class Architecture:
     """Module paths of one `model_type`. Paths below `blocks` start at a block, those below a module at that module."""
 
     embed: str  # token embeddings, before positions
+    positions: str | None  # the table of learned positions
     blocks: str
     final_norm: str
+    attn_norm: str
     attention: str
     qkv: tuple[str, ...]  # three projections, or one whose output is q, k and v side by side
     out: str  # attention's output projection
@@ -41,8 +43,10 @@ class Architecture:
 ARCHITECTURES = {
     "gpt2": Architecture(
         embed="transformer.wte",
+        positions="transformer.wpe",
         blocks="transformer.h",
         final_norm="transformer.ln_f",
+        attn_norm="ln_1",
         attention="attn",
         qkv=("c_attn",),
         out="c_proj",
@@ -54,8 +58,10 @@ ARCHITECTURES = {
     ),
     "llama": Architecture(
         embed="model.embed_tokens",
+        positions=None,
         blocks="model.layers",
         final_norm="model.norm",
+        attn_norm="input_layernorm",
         attention="self_attn",
         qkv=("q_proj", "k_proj", "v_proj"),
         out="o_proj",
@@ -71,7 +77,16 @@ ARCHITECTURES = {
 @torch.no_grad()
 def trace(model: nn.Module, ids: list[int], edits: dict[str, Edit] | None = None) -> Seen:
     """Runs one row of token ids; returns every site's value, after the edits, in the order of the forward pass."""
-    taps = Taps(model, edits or {})
+    return run(Taps(model, edits or {}), ids)
+
+
+def live_trace(model: nn.Module, ids: list[int], edits: dict[str, Edit] | None = None) -> Seen:
+    """The same, with every site's value a node of autograd's graph: all that comes after the site is made of it."""
+    return run(Taps(model, edits or {}, live=True), ids)
+
+
+def run(taps: "Taps", ids: list[int]) -> Seen:
+    model = taps.model
     with taps.attached():
         logits = model(input_ids=torch.tensor([ids]), use_cache=False).logits
     taps.visit("logits", logits)
@@ -82,18 +97,21 @@ def trace(model: nn.Module, ids: list[int], edits: dict[str, Edit] | None = None
 
 
 class Taps:
-    """The hooks of one forward pass, and what they saw."""
+    """The hooks of one forward pass, and what they saw: copies, or `live` values on autograd's graph."""
 
-    def __init__(self, model: nn.Module, edits: dict[str, Edit]):
-        self.model, self.edits = model, edits
+    def __init__(self, model: nn.Module, edits: dict[str, Edit], live: bool = False):
+        self.model, self.edits, self.live = model, edits, live
         self.where = ARCHITECTURES[model.config.model_type]
         self.seen: Seen = {}
 
     def visit(self, site: str, value: Tensor) -> Tensor:
-        """Shows the value to the site's edit. Where there is none, the very same tensor comes back."""
+        """Shows the value to the site's edit. Where there is none the same tensor comes back, unless it is live."""
         edit = self.edits.get(site)
-        after = value if edit is None else edit(value.clone(), self.seen)
-        self.seen[site] = after.clone()
+        if edit is None and not self.live:
+            after = value
+        else:
+            after = (edit or unchanged)(value.clone(), self.seen)
+        self.seen[site] = after if self.live else after.clone()
         return after
 
     @contextmanager
@@ -218,6 +236,11 @@ class Taps:
             return after.sum(1) if projection.bias is None else after.sum(1) + projection.bias
 
         self.hooks.append(attention.get_submodule(self.where.out).register_forward_hook(hook))
+
+
+def unchanged(value: Tensor, _: Seen) -> Tensor:
+    """The edit that leaves a site as it is."""
+    return value
 
 
 def head_dim(model: nn.Module) -> int:

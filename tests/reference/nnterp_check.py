@@ -3,7 +3,7 @@
     python nnterp_check.py MODEL_DIR GOLDEN_DIR
 
 GOLDEN_DIR is what `../golden/real.py` wrote. nnterp's values are added to its files: each of these cases gets `nnterp`,
-which names the tensors as `expect` does.
+which names the tensors as `expect` does. A case that has them already, because `real.py` kept it as it was, is left alone.
 """
 
 import argparse
@@ -97,6 +97,9 @@ def main():
     for case in golden["cases"]:
         run = getattr(reference, case["name"].replace(" ", "_"), None)
         if run is None:
+            continue
+        if "nnterp" in case:
+            done += 1
             continue
         results = run(case)
         if "logits" in results:

@@ -1,12 +1,13 @@
 //! Modules and weights of the model as values.
 
 use candle_core::{DType, Result, Tensor};
-use patchbay_graph::Shape;
 use patchbay_graph::module::Module;
 use patchbay_graph::selection::Blocks;
 use patchbay_graph::weight::{View, Weight};
+use patchbay_graph::{Code, Problem, Shape};
 use patchbay_model::{Decoder, Segments};
 
+use crate::ops::Refused;
 use crate::part;
 use crate::ragged;
 
@@ -38,6 +39,7 @@ pub(crate) fn call(decoder: &Decoder, module: Module, x: &Tensor, shape: &Shape,
     let found = match module {
         Module::Layer(_) | Module::SelfAttn(_) => sequences(decoder, module, &x, shape)?,
         Module::EmbedTokens => {
+            check_ids(&x, decoder.tree().vocab)?;
             decoder.call(module, &x.flatten_all()?, &Segments::default())?.reshape(out.dims.as_slice())?
         }
         _ => {
@@ -47,6 +49,18 @@ pub(crate) fn call(decoder: &Decoder, module: Module, x: &Tensor, shape: &Shape,
         }
     };
     ragged::fill_padding(&found.to_dtype(DType::F32)?, out, 0.0)
+}
+
+/// Whether the vocabulary has every id.
+fn check_ids(ids: &Tensor, vocab: usize) -> Result<()> {
+    let ids: Vec<i64> = ids.flatten_all()?.to_dtype(DType::I64)?.to_vec1()?;
+    match ids.iter().find(|id| !(0..vocab as i64).contains(*id)) {
+        None => Ok(()),
+        Some(id) => {
+            let problem = Problem::new(Code::IndexOutOfRange, format!("there is no token {id}"));
+            Err(Refused(problem.hint(format!("the vocabulary has ids 0 to {}", vocab - 1))).into())
+        }
+    }
 }
 
 /// A module that looks along sequences, applied to `[.., S, D]`: each is a segment, of its own length.

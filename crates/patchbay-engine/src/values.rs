@@ -97,7 +97,9 @@ impl<'a> Values<'a> {
                 Some(tensor) => tensor.to_device(device)?,
                 None => candle_core::bail!("`@{name}` was not given to the engine"),
             },
-            Source::Read(_) | Source::Grad { .. } => candle_core::bail!("it is made by a pass, not computed"),
+            Source::Read(_) | Source::Grad { .. } => {
+                candle_core::bail!("the value at {} is made by a pass, not computed", value.at)
+            }
             Source::Weight(weight) => module::weight(self.decoder, weight)?,
             Source::Call { module, of } => {
                 module::call(self.decoder, *module, self.get(*of)?, &self.plan.values[*of].shape, &value.shape)?

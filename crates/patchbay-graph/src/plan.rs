@@ -184,7 +184,7 @@ pub struct Skip {
 /// Gradients of one number.
 #[derive(Clone, Debug)]
 pub struct Gradient {
-    /// JSON pointer to the node.
+    /// JSON pointer to the first node that asks for one.
     pub at: String,
     /// The number.
     pub of: ValueId,

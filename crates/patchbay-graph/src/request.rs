@@ -125,16 +125,27 @@ impl Request {
     }
 }
 
-/// The nodes as JSON, from a list or from the text form.
+/// The nodes as JSON, from a list or from the text form, which may be a list of its lines.
 fn list(value: &Value) -> Result<(Cow<'_, [Value]>, Option<SourceMap>)> {
     match value {
-        Value::Array(list) => Ok((Cow::Borrowed(list), None)),
-        Value::String(source) => {
-            let TextGraph { nodes, map } = TextGraph::parse(source)?;
-            Ok((Cow::Owned(nodes), Some(map)))
-        }
+        Value::Array(list) => match lines(list) {
+            Some(source) => text(&source),
+            None => Ok((Cow::Borrowed(list), None)),
+        },
+        Value::String(source) => text(source),
         value => Err(wrong("graph", "a list of nodes, or their text form", value)),
     }
+}
+
+/// The text that a list of strings holds line by line; none if anything else is among them.
+fn lines(list: &[Value]) -> Option<String> {
+    let lines: Vec<&str> = list.iter().map(Value::as_str).collect::<Option<_>>()?;
+    (!lines.is_empty()).then(|| lines.join("\n"))
+}
+
+fn text(source: &str) -> Result<(Cow<'static, [Value]>, Option<SourceMap>)> {
+    let TextGraph { nodes, map } = TextGraph::parse(source)?;
+    Ok((Cow::Owned(nodes), Some(map)))
 }
 
 /// The nodes of a list.
@@ -273,6 +284,13 @@ fn object_rows(object: &Map<String, Value>) -> Result<(&'static str, Vec<InputRo
             ("text", texts.iter().enumerate().map(text).collect::<Result<_>>()?)
         }
         (None, Some(messages @ Value::Array(list))) if !list.is_empty() => {
+            if let Some(i) = list.iter().position(|message| !is_message(message)) {
+                let detail = format!("this is no message: {}", brief(&list[i]));
+                return Err(Problem::new(Code::Malformed, detail)
+                    .hint("a message has a `role` and a `content`: {\"role\": \"user\", \"content\": \"Hello\"}")
+                    .under(i)
+                    .under("messages"));
+            }
             ("messages", vec![InputRow::Messages(messages.clone())])
         }
         (Some(value), None) => return Err(wrong("text", "a string or a list of strings", value)),
@@ -281,6 +299,16 @@ fn object_rows(object: &Map<String, Value>) -> Result<(&'static str, Vec<InputRo
     };
     fields.finish()?;
     Ok(rows)
+}
+
+/// An object with a role and a content, which is a text, a list of parts or, beside calls of tools, nothing. A chat
+/// template would leave out without a word what is anything else.
+fn is_message(value: &Value) -> bool {
+    let content = match value.get("content") {
+        None | Some(Value::Null) => value.get("tool_calls").is_some_and(Value::is_array),
+        Some(content) => content.is_string() || content.is_array(),
+    };
+    content && value.get("role").is_some_and(Value::is_string)
 }
 
 fn wrong_value(expected: &str, found: &Value) -> Problem {

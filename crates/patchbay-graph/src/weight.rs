@@ -32,7 +32,7 @@ pub enum View {
 }
 
 /// Views of a block's weights: name, the weight, which heads it has, if any.
-const BLOCK_VIEWS: [(&str, &str, Heads); 12] = [
+const BLOCK_VIEWS: [(&str, &str, Heads); 14] = [
     ("W_Q", "self_attn.q_proj", Heads::Query),
     ("W_K", "self_attn.k_proj", Heads::KeyValue),
     ("W_V", "self_attn.v_proj", Heads::KeyValue),
@@ -43,6 +43,8 @@ const BLOCK_VIEWS: [(&str, &str, Heads); 12] = [
     ("b_Q", "self_attn.q_proj.bias", Heads::Query),
     ("b_K", "self_attn.k_proj.bias", Heads::KeyValue),
     ("b_V", "self_attn.v_proj.bias", Heads::KeyValue),
+    ("b_O", "self_attn.o_proj.bias", Heads::Bias),
+    ("b_gate", "mlp.gate_proj.bias", Heads::Bias),
     ("b_in", "mlp.up_proj.bias", Heads::Bias),
     ("b_out", "mlp.down_proj.bias", Heads::Bias),
 ];

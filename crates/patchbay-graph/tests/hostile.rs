@@ -190,6 +190,7 @@ fn giant_tensors() {
         ("outer", json!([{"op": "zeros", "args": [1 << 20]}, {"op": "zeros", "args": [1 << 20]}])),
         ("split", json!([{"op": "zeros", "args": [1 << 20]}, 1])),
         ("split", json!(["@joy", i64::MIN])),
+        ("split", json!(["@joy", vec![0; 70_000]])),
         ("split", json!(["@joy", [big, big, 10]])),
         ("unsqueeze", json!(["@joy", i64::MIN])),
         ("flip", json!(["@joy", i64::MIN])),

@@ -72,6 +72,9 @@ fn modules_are_applied_to_values() {
     assert_eq!(hint, "did you mean `layers.2.mlp`?");
     assert_eq!(refuse("layers.4", json!("layers.0.output")).2, "this model has layers 0 to 3");
     assert_eq!(refuse("layers.0", json!("@joy")).1, "/graph/0/value/args/0");
+    let (code, pointer, hint) = refuse("embed_tokens", json!([3, 11]));
+    assert_eq!((code, pointer.as_str()), (Code::IndexOutOfRange, "/graph/0/value/args/0"));
+    assert_eq!(hint, "the vocabulary has ids 0 to 10");
     for (module, value) in [("ln_final", json!("logits")), ("lm_head", json!([1, 2])), ("embed_tokens", json!([0.5]))] {
         assert_eq!(refuse(module, value).0, Code::ShapeMismatch, "{module}");
     }

@@ -22,7 +22,7 @@ fn typed(value: Value) -> (Vec<usize>, DType) {
 
 #[track_caller]
 fn refused(graph: Value, code: Code, pointer: &str, hint: &str) {
-    let problem = plan(graph).map(|_| ()).expect_err("it is refused");
+    let problem = plan(graph).expect_err("it is refused");
     assert_eq!((problem.code, problem.pointer.as_str()), (code, pointer), "{problem}");
     assert!(problem.hint.as_deref().unwrap_or("").contains(hint), "{problem}: the hint has no {hint:?}");
 }
@@ -139,17 +139,17 @@ fn arguments_that_are_wrong() {
         ("cat", json!([]), Code::MissingField, "", "tensors"),
         ("cat", json!([[]]), Code::MissingField, "/args/0", ""),
         ("topk", json!(["@joy", 9]), Code::IndexOutOfRange, "", "0 to 8"),
-        ("one_hot", json!([[3], 3]), Code::IndexOutOfRange, "", "0 to 2"),
+        ("one_hot", json!([[3], 3]), Code::IndexOutOfRange, "/args/0", "0 to 2"),
         ("one_hot", json!([[0]]), Code::MissingField, "", "num_classes"),
-        ("index_select", json!(["@joy", 0, [8]]), Code::IndexOutOfRange, "", "0 to 7"),
-        ("gather", json!(["@joy", 0, [-1]]), Code::IndexOutOfRange, "", ""),
-        ("cross_entropy", json!([[0.5, 0.5], 2]), Code::IndexOutOfRange, "", "0 to 1"),
+        ("index_select", json!(["@joy", 0, [8]]), Code::IndexOutOfRange, "/args/2", "0 to 7"),
+        ("gather", json!(["@joy", 0, [-1]]), Code::IndexOutOfRange, "/args/2", ""),
+        ("cross_entropy", json!([[0.5, 0.5], 2]), Code::IndexOutOfRange, "/args/1", "0 to 1"),
         ("matmul", json!(["@joy", [1, 2, 3, 4, 5, 6, 7, 8]]), Code::DtypeMismatch, "", "1.0"),
         ("matmul", json!(["@joy", [1.0]]), Code::ShapeMismatch, "", "transpose"),
         ("einsum", json!(["i,j->k", "@joy", "@joy"]), bad, "", "bij"),
         ("einsum", json!(["ij", "@joy"]), Code::ShapeMismatch, "", "letter"),
         ("mean", json!([[1, 2]]), Code::DtypeMismatch, "", "floats"),
-        ("where", json!([[1, 0], 1.0, 2.0]), Code::DtypeMismatch, "", "ne"),
+        ("where", json!([[1, 0], 1.0, 2.0]), Code::DtypeMismatch, "/args/0", "ne"),
         ("cast", json!(["@joy", "f23"]), Code::DtypeMismatch, "/args/1", "`f32`"),
         ("clamp", json!(["@joy"]), Code::MissingField, "", "clamp"),
         ("randn", json!([2]), Code::MissingField, "", "seed"),

@@ -321,3 +321,18 @@ fn a_gradient_of_one_input_may_be_written_into_another() {
     );
     assert_in_order(&plan);
 }
+
+#[test]
+fn what_is_made_of_nothing_is_made_before_the_first_pass() {
+    let plan = plan(json!([
+        {"op": "randn", "args": [[8]], "seed": 0, "id": "noise"},
+        {"op": "set", "target": "embed_tokens.output",
+         "value": {"op": "add", "args": ["embed_tokens.output", "$noise"]}},
+        {"op": "save", "value": {"op": "mul", "args": ["$noise", {"op": "arange", "args": [8]}]}, "as": "made"},
+        {"op": "save", "value": "layers.0.output", "as": "x"},
+    ]))
+    .unwrap();
+    assert_in_order(&plan);
+    assert_eq!(plan.prologue.len(), 3, "{plan:?}");
+    assert_eq!(passes(&plan).len(), 1);
+}

@@ -382,3 +382,31 @@ fn a_request_takes_text() {
     assert_eq!(text.text.unwrap().locate("/graph/1/value/args/1"), Some((2, 11)));
     assert_eq!(list.text, None);
 }
+
+#[test]
+fn a_name_for_a_value_is_a_clone() {
+    for (text, value) in [
+        ("p = logits[:, -1]", json!("logits[:, -1]")),
+        ("p = clean/layers.3.output", json!("clean/layers.3.output")),
+        ("p = tensor([1])", json!({"data": [1]})),
+        ("p = 3", json!(3)),
+    ] {
+        let nodes = TextGraph::parse(text).unwrap().nodes;
+        assert_eq!(nodes, [json!({"op": "clone", "args": [value], "id": "p"})], "{text}");
+        assert_eq!(TextGraph::parse(&print(&nodes).unwrap()).unwrap().nodes, nodes);
+    }
+}
+
+#[test]
+fn the_lines_may_come_as_a_list() {
+    let request = |graph: Value| Request::parse(&json!({"input": "x", "graph": graph}));
+    let text = "p = softmax(\n  logits[:, -1],\n  dim=-1)\nsave p as probs";
+    let whole = request(json!(text)).unwrap();
+    for lines in [json!(text.lines().collect::<Vec<_>>()), json!(["", "# first", "", text])] {
+        assert_eq!(request(lines).unwrap().graph, whole.graph);
+    }
+    let problem = request(json!(["p = abs(logits)", "save p *", "   as x"])).unwrap_err();
+    assert_eq!((problem.pointer.as_str(), problem.line, problem.column), ("/graph", Some(2), Some(9)), "{problem}");
+    let mixed = request(json!([{"op": "save", "value": "logits", "as": "x"}, "save logits as y"])).unwrap_err();
+    assert_eq!((mixed.pointer.as_str(), mixed.line), ("/graph/1", None), "{mixed}");
+}

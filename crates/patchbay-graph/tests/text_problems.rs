@@ -56,9 +56,6 @@ fn what_is_wrong_with_the_form() {
     malformed("save logits as ▼\n", "found the end of the line", "");
     malformed("save logits to ▼joy", "a tensor's name, found `joy`", "@joy");
     malformed("save logits as x ▼save logits as y", "the end of the line, found `save`", "a line is a node");
-    malformed("p = ▼logits[:, -1]", "`p` would name a value that no operation makes", "wherever it is used");
-    malformed("p = ▼x/logits", "no operation makes", "spaces around `/`");
-    malformed("p = ▼tensor([1])", "no operation makes", "");
     malformed("p = abs(1) ▼@ abs(2)", "found `@`", "matmul");
     malformed("p = abs(1)▼[0]", "found `[`", "a name first");
     malformed("p = logits ▼% 2", "found `%`", "maximum(a, b)");

@@ -27,23 +27,26 @@ pub struct Failure {
 }
 
 impl Failure {
-    /// A failure of the given kind.
+    /// A failure of the given kind. What a request quotes at length is cut short.
     pub fn new(status: u16, code: &str, detail: impl Into<String>) -> Self {
-        let (code, detail) = (code.into(), detail.into());
+        let (code, detail) = (code.into(), shorten(detail.into()));
         Self { status, code, detail, pointer: None, place: None, hint: None, retry_after: None }
     }
 
     /// A fault of the server, not of the request.
     pub fn internal(error: impl fmt::Display) -> Self {
         tracing::error!(%error, "internal error");
-        Self::new(500, "internal", format!("the server failed: {error}"))
+        let said = error.to_string();
+        // what follows may be a backtrace, which is for the log alone
+        let first = said.lines().next().unwrap_or_default();
+        Self::new(500, "internal", format!("the server failed: {first}"))
             .hint("the request did not cause it; the server's log has more")
     }
 
     /// Adds a way to mend it.
     #[must_use]
     pub fn hint(mut self, hint: impl Into<String>) -> Self {
-        self.hint = Some(hint.into());
+        self.hint = Some(shorten(hint.into()));
         self
     }
 
@@ -81,6 +84,16 @@ impl Failure {
             column: self.place.map(|(_, column)| column),
             hint: self.hint.clone(),
         }
+    }
+}
+
+/// Characters of a message.
+const LONGEST_MESSAGE: usize = 1000;
+
+fn shorten(text: String) -> String {
+    match text.char_indices().nth(LONGEST_MESSAGE) {
+        None => text,
+        Some((end, _)) => format!("{}…", &text[..end]),
     }
 }
 
@@ -146,7 +159,9 @@ impl From<Problem> for Failure {
 impl From<EngineError> for Failure {
     fn from(error: EngineError) -> Self {
         match error {
-            EngineError::Full => Self::new(503, "queue_full", error.to_string()).retry_after(1),
+            EngineError::Full => Self::new(503, "queue_full", "as many requests as may wait are waiting")
+                .hint("ask again after a while; the server's setting is `queue`")
+                .retry_after(1),
             EngineError::Stopped => Self::new(503, "model_unloaded", "the model was unloaded").retry_after(5),
             EngineError::Cancelled => Self::new(503, "cancelled", "the request was cancelled"),
             EngineError::Refused(problem) => problem.into(),

@@ -19,6 +19,7 @@ pub mod service;
 pub mod settings;
 pub mod store;
 mod sweep;
+mod trace;
 pub mod wire;
 
 pub use caller::Caller;

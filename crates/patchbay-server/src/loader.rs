@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use patchbay_checkpoint::{HubSettings, ProgressEvent, Source};
+use patchbay_checkpoint::{CheckpointError, HubSettings, ProgressEvent, Source};
 use patchbay_engine::{Engine, EngineSettings};
 use patchbay_model::{Decoder, LoadOptions, run_checks};
 
@@ -12,6 +12,9 @@ use crate::device::{DeviceChoice, DtypeChoice};
 use crate::model::{Loaded, Model, State};
 use crate::settings::Settings;
 use crate::wire::model::{LoadProgress, LoadRequest, ModelFacts};
+
+/// The target under which it is logged that a load failed, for those who say so in another way.
+pub const FAILED_LOAD: &str = "patchbay_server::failed_load";
 
 /// What to load, and how.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,8 +33,14 @@ impl LoadPlan {
     /// # Errors
     /// Status 422 where the source, the device or the type cannot be.
     pub fn new(request: &LoadRequest, settings: &Settings) -> Result<Self, Failure> {
-        let source = Source::parse(&request.source)
-            .map_err(|error| Failure::new(422, "bad_source", error.to_string()).at("/source"))?;
+        let source = Source::parse(&request.source).map_err(|error| match error {
+            CheckpointError::Source { text, reason } => {
+                let failure = Failure::new(422, "bad_source", format!("`{text}` names no model: {reason}"));
+                failure.hint("give a folder with a config.json, a .gguf file, or a Hub id `org/name[@revision]`")
+            }
+            error => Failure::new(422, "bad_source", error.to_string()),
+        });
+        let source = source.map_err(|failure| failure.at("/source"))?;
         let device = request.device.as_deref().map(str::parse).transpose().map_err(|e: Failure| e.at("/device"))?;
         let dtype = request.dtype.as_deref().map(str::parse).transpose().map_err(|e: Failure| e.at("/dtype"))?;
         Ok(Self { source, device: device.unwrap_or(settings.device), dtype: dtype.unwrap_or(settings.dtype) })
@@ -54,7 +63,7 @@ pub(crate) fn start(model: Arc<Model>, settings: &Settings) {
                 model.set(State::Ready(Arc::new(loaded)));
             }
             Err(reason) => {
-                tracing::error!(model = %name, %reason, "loading failed");
+                tracing::error!(target: FAILED_LOAD, model = %name, %reason, "loading failed");
                 model.set(State::Failed(reason));
             }
         }

@@ -78,12 +78,15 @@ impl Registry {
         let names = || models.keys().map(String::as_str);
         match (name, models.len()) {
             (Some(name), _) => models.get(name).cloned().ok_or_else(|| {
-                Failure::new(404, "unknown_model", format!("there is no model `{name}`")).suggest(name, names())
+                Failure::new(404, "unknown_model", format!("there is no model `{name}`"))
+                    .hint(format!("PUT /v1/models/{name} loads one"))
+                    .suggest(name, names())
             }),
             (None, 1) => models.values().next().cloned().ok_or_else(|| Failure::internal("a model vanished")),
             (None, count) => {
                 let detail = format!("`model` may be left out where there is one model; here are {count}");
-                Err(Failure::new(400, "missing_field", detail).suggest("", names()).at("/model"))
+                let hint = "PUT /v1/models/{id} loads one";
+                Err(Failure::new(400, "missing_field", detail).hint(hint).suggest("", names()).at("/model"))
             }
         }
     }
@@ -93,8 +96,9 @@ impl Registry {
     /// # Errors
     /// Status 404 for a name that no model has.
     pub fn remove(&self, name: &str) -> Result<(), Failure> {
-        let found = self.find(Some(name))?;
-        self.write().remove(name);
+        let removed = self.write().remove(name);
+        // What is not there is said by the one that knows the other names.
+        let Some(found) = removed else { return self.find(Some(name)).map(drop) };
         // Whoever lets go of the model last joins its worker, which may still be computing.
         std::thread::spawn(move || found.set(State::Failed("it was unloaded".to_owned())));
         Ok(())

@@ -4,15 +4,12 @@
 //! and only then queued; the outcome is written in the form that was asked for. Everything but the wait for the model
 //! runs on blocking threads, so that a large body holds up nobody else. Dropping the future of a trace stops its job.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use patchbay_checkpoint::Tokenizer;
-use patchbay_engine::{Cancel, EngineError, Job, Outcome};
-use patchbay_graph::plan::Source;
-use patchbay_graph::{Context, DType, Encoding, Input, Plan, Request, SweepPlan};
+use patchbay_engine::{EngineError, Job, Outcome};
+use patchbay_graph::{Context, Encoding, Input, Request};
 use serde_json::{Value, json};
-use tokio::sync::oneshot::Receiver;
 use uuid::Uuid;
 
 use crate::Failure;
@@ -23,14 +20,15 @@ use crate::loader::LoadPlan;
 use crate::model::{Loaded, Model, State};
 use crate::registry::{Placed, Registry};
 use crate::settings::Settings;
-use crate::store::{Shelf, StoredTensor, TensorStore};
+use crate::store::{StoredTensor, TensorStore};
 use crate::sweep::Collector;
+use crate::trace::{Checked, Frame, Planned, Running, job};
+use crate::wire::Encoded;
 use crate::wire::json::read;
 use crate::wire::model::LoadRequest;
-use crate::wire::tokens::{DetokenizeRequest, DetokenizeResponse, InputTokens, TokenizeRequest, TokenizeResponse};
-use crate::wire::trace::{NamedResults, ResultBody, TraceResponse};
+use crate::wire::tokens::{DetokenizeRequest, DetokenizeResponse, TokenizeRequest, TokenizeResponse};
+use crate::wire::trace::{NamedResults, ReceiptBody, ResultBody, TraceResponse};
 use crate::wire::validation::ValidateResponse;
-use crate::wire::{Encoded, safetensors};
 
 /// How long a sweep waits where the queue is full.
 const TURN: std::time::Duration = std::time::Duration::from_millis(2);
@@ -43,61 +41,6 @@ pub struct Service {
     store: TensorStore,
     /// Names of the models that the server was started with.
     first: Mutex<BTreeSet<String>>,
-}
-
-/// A trace that was understood: it can run.
-pub(crate) struct Checked {
-    pub(crate) model: Arc<Loaded>,
-    name: String,
-    pub(crate) request: Request,
-    tokenized: Tokenized,
-    planned: Planned,
-    shelf: Shelf,
-}
-
-/// What a trace will do.
-enum Planned {
-    Once(Plan),
-    Sweep(SweepPlan),
-}
-
-/// What an answer has besides its results.
-struct Frame {
-    model: String,
-    encoding: Encoding,
-    convert: Option<DType>,
-    tokenizer: Option<Arc<Tokenizer>>,
-    inputs: Vec<(String, InputTokens)>,
-    /// Types of the tensors to keep.
-    kept: HashMap<String, DType>,
-}
-
-/// A job on its way through a model.
-pub(crate) struct Running {
-    reply: Receiver<Result<Outcome, EngineError>>,
-    /// Stops the job when the caller goes away.
-    _stop: StopOnDrop,
-}
-
-impl Running {
-    /// Queues a job.
-    pub(crate) fn submit(model: &Loaded, job: Job) -> Result<Self, EngineError> {
-        let stop = StopOnDrop(job.cancel.clone());
-        Ok(Self { reply: model.engine.submit(job)?, _stop: stop })
-    }
-
-    /// Waits for its end.
-    pub(crate) async fn outcome(mut self) -> Result<Outcome, Failure> {
-        Ok((&mut self.reply).await.map_err(|_| Failure::from(EngineError::Stopped))??)
-    }
-}
-
-struct StopOnDrop(Cancel);
-
-impl Drop for StopOnDrop {
-    fn drop(&mut self) {
-        self.0.cancel();
-    }
 }
 
 impl Service {
@@ -244,7 +187,7 @@ impl Service {
         let service = Arc::clone(self);
         blocking(move || {
             let TokenizeRequest { model, input } = read(body)?;
-            let model = service.registry.find(model.as_deref())?;
+            let model = service.model(model.as_deref())?;
             // A trace of nothing has the same inputs, read by the same grammar.
             let request = Request::parse(&json!({"input": input, "graph": []}))?;
             let mut tokenized = service.read_inputs(&*model.ready()?, &request.inputs)?;
@@ -262,13 +205,19 @@ impl Service {
         let service = Arc::clone(self);
         blocking(move || {
             let DetokenizeRequest { model, ids, skip_special_tokens } = read(body)?;
-            let model = service.registry.find(model.as_deref())?;
+            let model = service.model(model.as_deref())?;
             let loaded = model.ready()?;
             let tokenizer = loaded
                 .tokenizer
                 .as_deref()
                 .ok_or_else(|| Failure::new(422, "unsupported", "this model came without a tokenizer").at("/model"))?;
+            let vocab = loaded.tree().vocab;
             let decode = |(row, ids): (usize, &Vec<u32>)| {
+                if let Some(i) = ids.iter().position(|id| *id as usize >= vocab) {
+                    let failure = Failure::new(422, "index_out_of_range", format!("there is no token {}", ids[i]));
+                    let hint = format!("the vocabulary has ids 0 to {}", vocab - 1);
+                    return Err(failure.hint(hint).at(format!("/ids/{row}/{i}")));
+                }
                 tokenizer.decode(ids, skip_special_tokens).map_err(|error| {
                     Failure::new(422, "index_out_of_range", error.to_string()).at(format!("/ids/{row}"))
                 })
@@ -280,6 +229,11 @@ impl Service {
         .await
     }
 
+    /// The model that a body names.
+    fn model(&self, name: Option<&str>) -> Result<Arc<Model>, Failure> {
+        self.registry.find(name).map_err(|failure| failure.at("/model"))
+    }
+
     fn read_inputs(&self, model: &Loaded, inputs: &[Input]) -> Result<Tokenized, Failure> {
         let tokenizer = model.tokenizer.as_deref();
         let reader = InputReader { tokenizer, tree: model.tree(), limits: &self.settings.limits };
@@ -288,7 +242,7 @@ impl Service {
 
     fn check(&self, body: &Value, caller: &Caller) -> Result<Checked, Failure> {
         let request = Request::parse(body)?;
-        let found = self.registry.find(request.model.as_deref()).map_err(|failure| failure.at("/model"))?;
+        let found = self.model(request.model.as_deref())?;
         let model = found.ready()?;
         let tokenized = self.read_inputs(&model, &request.inputs)?;
         let shelf = self.store.shelf(caller);
@@ -325,91 +279,7 @@ impl Service {
             |(name, answer)| ResultBody::new(&answer, tokenizer.as_deref(), encoding, convert).map(|body| (name, body));
         let results = NamedResults(results.into_iter().map(body).collect::<Result<_, _>>()?);
         let id = format!("trace-{}", Uuid::new_v4().simple());
+        let receipts = receipts.into_iter().map(ReceiptBody::from).collect();
         TraceResponse { id, model, results, inputs, receipts, usage }.encode(encoding)
     }
-}
-
-impl Checked {
-    /// What the answer will have besides its results.
-    fn frame(&self, accept: Option<Encoding>) -> Result<Frame, Failure> {
-        let encoding = self.request.output.encoding.or(accept).unwrap_or(Encoding::Json);
-        self.planned.check_result_names(encoding)?;
-        let kept = self.planned.kept().into_iter().map(|kept| (kept.name.to_owned(), kept.dtype)).collect();
-        Ok(Frame {
-            model: self.name.clone(),
-            encoding,
-            convert: self.request.output.dtype,
-            tokenizer: self.model.tokenizer.clone(),
-            inputs: self.tokenized.shown.clone(),
-            kept,
-        })
-    }
-}
-
-/// A tensor that a trace will keep.
-struct Kept<'a> {
-    name: &'a str,
-    at: &'a str,
-    dtype: DType,
-    bytes: u64,
-}
-
-impl Planned {
-    fn kept(&self) -> Vec<Kept<'_>> {
-        match self {
-            Self::Once(plan) => {
-                let kept = plan.kept.iter().map(|(name, value)| (name, &plan.values[*value]));
-                kept.map(|(name, value)| Kept { name, at: &value.at, dtype: value.dtype, bytes: value.bytes() })
-                    .collect()
-            }
-            Self::Sweep(plan) => {
-                let kept = plan.kept.iter();
-                kept.map(|kept| Kept { name: &kept.name, at: &kept.at, dtype: kept.dtype, bytes: kept.bytes() })
-                    .collect()
-            }
-        }
-    }
-
-    /// A safetensors file keeps one name for itself.
-    fn check_result_names(&self, encoding: Encoding) -> Result<(), Failure> {
-        let reserved = match self {
-            Self::Once(plan) => {
-                let found = plan.results.iter().find(|result| result.name == safetensors::RESERVED);
-                found.map(|result| &plan.values[result.value].at)
-            }
-            Self::Sweep(plan) => {
-                plan.results.iter().find(|result| result.name == safetensors::RESERVED).map(|result| &result.at)
-            }
-        };
-        match (reserved, encoding) {
-            (Some(at), Encoding::Safetensors) => {
-                let detail = format!("a safetensors file cannot hold a tensor named `{}`", safetensors::RESERVED);
-                Err(Failure::new(422, "bad_name", detail).at(at.clone()))
-            }
-            _ => Ok(()),
-        }
-    }
-}
-
-/// A plan with everything it needs to run.
-fn job(plan: Plan, ids: Vec<Vec<Vec<u32>>>, shelf: &Shelf) -> Result<Job, Failure> {
-    let tensors = stored_tensors(&plan, shelf)?;
-    Ok(Job { plan: Arc::new(plan), ids, tensors, cancel: Cancel::default() })
-}
-
-/// The caller's tensors that a plan names.
-fn stored_tensors(
-    plan: &Plan,
-    shelf: &Shelf,
-) -> Result<HashMap<(String, Option<String>), candle_core::Tensor>, Failure> {
-    let named = plan.values.iter().filter_map(|value| match &value.source {
-        Source::Stored { name, key } => Some((name, key)),
-        _ => None,
-    });
-    named
-        .map(|(name, key)| {
-            let stored = shelf.tensor(name, key.as_deref())?;
-            Ok(((name.clone(), key.clone()), stored.tensor.clone()))
-        })
-        .collect()
 }

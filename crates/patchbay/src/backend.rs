@@ -1,7 +1,8 @@
 //! Who does the work of a command: this process, or a running server.
 
 use patchbay_graph::Encoding;
-use serde_json::Value;
+use patchbay_server::loader::FAILED_LOAD;
+use serde_json::{Value, json};
 
 use crate::cli::{LookCommand, ModelsCommand, Place, TraceCommand};
 use crate::local::Local;
@@ -18,7 +19,8 @@ pub(crate) enum Backend {
 impl Backend {
     /// Loads the models here, or takes them as names of the server's. Returns the names to ask for.
     async fn open(place: &Place, models: &[String]) -> anyhow::Result<(Self, Vec<String>)> {
-        place.options.start_logging("warn")?;
+        // Why a load failed is what the command ends with.
+        place.options.start_logging(&format!("warn,{FAILED_LOAD}=off"))?;
         if let Some(server) = &place.server {
             return Ok((Self::There(Remote::new(server)?), models.to_vec()));
         }
@@ -37,28 +39,28 @@ impl Backend {
     async fn validate(&self, body: Value) -> anyhow::Result<Value> {
         match self {
             Self::Here(local) => local.validate(body).await,
-            Self::There(remote) => remote.post("/v1/validate", &body).await,
+            Self::There(remote) => remote.post(&["validate"], &body).await,
         }
     }
 
     async fn models(&self) -> anyhow::Result<Value> {
         match self {
             Self::Here(local) => local.models(),
-            Self::There(remote) => remote.get("/v1/models").await,
+            Self::There(remote) => remote.get(&["models"]).await,
         }
     }
 
     async fn tree(&self, model: &str) -> anyhow::Result<Value> {
         match self {
             Self::Here(local) => local.tree(model),
-            Self::There(remote) => remote.get(&format!("/v1/models/{model}/tree")).await,
+            Self::There(remote) => remote.get(&["models", model, "tree"]).await,
         }
     }
 
     async fn checks(&self, model: &str) -> anyhow::Result<Value> {
         match self {
             Self::Here(local) => local.checks(model),
-            Self::There(remote) => remote.get(&format!("/v1/models/{model}/checks")).await,
+            Self::There(remote) => remote.get(&["models", model, "checks"]).await,
         }
     }
 
@@ -99,9 +101,19 @@ impl TraceCommand {
     pub(crate) async fn trace(&self) -> anyhow::Result<()> {
         let to_safetensors =
             self.output.as_ref().and_then(|file| file.extension()).is_some_and(|extension| extension == "safetensors");
-        let (backend, body) = self.prepare().await?;
-        let answer = backend.trace(body, if to_safetensors { Encoding::Safetensors } else { Encoding::Json }).await?;
-        print::answer(&answer, self.output.as_deref())
+        let (backend, mut body) = self.prepare().await?;
+        // The name of the file decides before what the body says.
+        if let (true, Some(body)) = (to_safetensors, body.as_object_mut()) {
+            let output = body.entry("output").or_insert_with(|| json!({}));
+            output.as_object_mut().map(|output| output.insert("encoding".to_owned(), "safetensors".into()));
+        }
+        let binary = body["output"]["encoding"] == "safetensors";
+        let answer = backend.trace(body, Encoding::Json).await?;
+        match &self.output {
+            // A newline at its end would make it another file.
+            None if binary => print::bytes(&answer),
+            file => print::answer(&answer, file.as_deref()),
+        }
     }
 
     /// Says what it would do.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use anyhow::Context;
 use patchbay_graph::Encoding;
+use patchbay_server::model::State;
 use patchbay_server::wire::json;
 use patchbay_server::wire::model::LoadRequest;
 use patchbay_server::wire::stored::{from_json, from_safetensors};
@@ -26,7 +27,11 @@ impl Local {
             progress::show(placed.model());
         }
         for model in service.registry().all() {
-            service.wait(&model).await?;
+            let waited = service.wait(&model).await;
+            if let State::Failed(reason) = model.state() {
+                anyhow::bail!("model `{}` could not be loaded: {reason}", model.name);
+            }
+            waited?;
         }
         Ok(Self(service))
     }

@@ -2,6 +2,7 @@
 //!
 //! Every flag is a key of the file under the same name, with `_` for `-`.
 
+use std::io::IsTerminal;
 use std::path::PathBuf;
 
 use anyhow::Context;
@@ -194,7 +195,12 @@ impl ModelOptions {
         let filter = self.log.as_deref().unwrap_or(default);
         let filter = tracing_subscriber::EnvFilter::try_new(filter)
             .with_context(|| format!("`{filter}` is not a log filter; take error, warn, info or debug"))?;
-        tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false).init();
+        tracing_subscriber::fmt()
+            .with_env_filter(filter)
+            .with_writer(std::io::stderr)
+            .with_ansi(std::io::stderr().is_terminal())
+            .with_target(false)
+            .init();
         Ok(())
     }
 }

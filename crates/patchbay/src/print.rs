@@ -4,7 +4,6 @@ use std::io::Write;
 use std::path::Path;
 
 use anyhow::Context;
-use patchbay_server::Failure;
 use serde_json::Value;
 
 /// Prints text on standard output. A reader that has seen enough and closed the pipe is no error.
@@ -12,7 +11,8 @@ pub(crate) fn text(text: &str) -> anyhow::Result<()> {
     bytes(text.as_bytes())
 }
 
-fn bytes(bytes: &[u8]) -> anyhow::Result<()> {
+/// Prints bytes on standard output, as [`text`] does.
+pub(crate) fn bytes(bytes: &[u8]) -> anyhow::Result<()> {
     let mut out = std::io::stdout().lock();
     match out.write_all(bytes).and_then(|()| out.flush()) {
         Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(error.into()),
@@ -22,12 +22,8 @@ fn bytes(bytes: &[u8]) -> anyhow::Result<()> {
 
 /// Prints what went wrong on standard error: a refusal in the words of the server, with its place and hint.
 pub(crate) fn error(error: &anyhow::Error) {
-    let said = match error.downcast_ref::<Failure>() {
-        Some(failure) => failure.to_string(),
-        None => format!("{error:#}"),
-    };
     // Nothing is left to be told where even this cannot be written.
-    let _ = writeln!(std::io::stderr(), "error: {said}");
+    let _ = writeln!(std::io::stderr(), "error: {error:#}");
 }
 
 /// Writes an answer to a file, or prints it with a newline at the end.

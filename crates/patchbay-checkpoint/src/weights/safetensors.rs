@@ -102,11 +102,23 @@ fn is_plain_file_name(name: &str) -> bool {
     name.ends_with(".safetensors") && !name.starts_with('.') && !name.contains(['/', '\\', ':', '\0'])
 }
 
+/// The first tensor that the header of a file lists and that the file is too short for.
+fn cut_off(file: &[u8]) -> Option<String> {
+    let (length, rest) = file.split_first_chunk::<{ size_of::<u64>() }>()?;
+    let (header, data) = rest.split_at_checked(usize::try_from(u64::from_le_bytes(*length)).ok()?)?;
+    let header: serde_json::Map<String, serde_json::Value> = serde_json::from_slice(header).ok()?;
+    let end = |info: &serde_json::Value| info.get("data_offsets")?.get(1)?.as_u64();
+    let ends = header.iter().filter_map(|(name, info)| Some((end(info)?, name)));
+    ends.filter(|(end, _)| *end > data.len() as u64).min().map(|(_, name)| name.clone())
+}
+
 /// Adds the tensors of one file.
 fn read_header(path: PathBuf, entries: &mut BTreeMap<String, Entry>) -> Result<(), CheckpointError> {
     let map = MappedFile::open(&path)?;
     let (header, metadata) = SafeTensors::read_metadata(&map).map_err(|error| {
-        let detail = format!("this is not a whole safetensors file ({error}; {} bytes). Download it again", map.len());
+        let cut = cut_off(&map).map_or_else(String::new, |tensor| format!(", cut off in tensor `{tensor}`"));
+        let length = map.len();
+        let detail = format!("this is not a whole safetensors file ({error}; {length} bytes{cut}). Download it again");
         CheckpointError::malformed(&path, detail)
     })?;
     let file = Arc::new((path, map));

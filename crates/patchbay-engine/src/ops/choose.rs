@@ -1,9 +1,9 @@
 //! Comparisons, logic, and choices.
 
-use candle_core::{Result, Tensor};
+use candle_core::{DType, Result, Tensor};
 use patchbay_graph::ops::Op;
 
-use super::{Call, host};
+use super::{Call, broadcast, host};
 use crate::values::candle_dtype;
 
 impl Call<'_> {
@@ -46,14 +46,15 @@ impl Call<'_> {
             Op::Where => ("condition", "input", "other"),
             _ => ("mask", "value", "input"),
         };
-        let condition = self.need(condition)?.tensor.broadcast_as(dims)?;
+        // a plain `true` comes as a number in full precision
+        let condition = self.need(condition)?.tensor.to_dtype(DType::U8)?.broadcast_as(dims)?;
         let branch = |name: &str| self.branch(&self.need(name)?.tensor, dims);
         condition.where_cond(&branch(yes)?, &branch(no)?)
     }
 
     fn branch(&self, tensor: &Tensor, dims: &[usize]) -> Result<Tensor> {
         match self.dtype.is_float() {
-            true => tensor.to_dtype(self.work())?.broadcast_as(dims),
+            true => broadcast(&tensor.to_dtype(self.work())?, dims),
             false => host::of_ints(host::ints(tensor)?, tensor.dims(), self.dtype, self.device)?.broadcast_as(dims),
         }
     }

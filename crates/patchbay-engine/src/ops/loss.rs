@@ -17,7 +17,7 @@ impl Call<'_> {
         let shape = self.input(0).shape.broadcast(self.input(1).shape).map_err(candle_core::Error::wrap)?;
         let axes: Vec<usize> = self.axis(&shape, 1)?.into_iter().collect();
         let direction = |number: usize| {
-            let x = self.float(number)?.broadcast_as(shape.dims.as_slice())?;
+            let x = self.broadcast(number, &shape.dims)?;
             let norm = length(&x, &axes)?;
             let d = norm.detach();
             let bounded = (&norm + (d.lt(eps)?.where_cond(&d.affine(0.0, eps)?, &d)? - &d)?)?;
@@ -110,8 +110,7 @@ impl Call<'_> {
 
     pub(super) fn kl_div(&self) -> Result<Tensor> {
         let shape = self.input(0).shape.broadcast(self.input(1).shape).map_err(candle_core::Error::wrap)?;
-        let arg = |number: usize| self.float(number)?.broadcast_as(shape.dims.as_slice());
-        let (input, target) = (arg(0)?, arg(1)?);
+        let (input, target) = (self.broadcast(0, &shape.dims)?, self.broadcast(1, &shape.dims)?);
         let terms = match self.attrs.flag("log_target") {
             true => (target.exp()? * (&target - &input)?)?,
             false => (entropy(&target)? - (&target * &input)?)?,

@@ -120,6 +120,7 @@ impl Call<'_> {
             Op::Arange => self.arange(),
             Op::Randn => self.randn(),
             Op::Cast => self.cast(),
+            Op::Clone => Ok(self.input(0).tensor.clone()),
             Op::Detach => Ok(self.input(0).tensor.detach()),
         }
     }
@@ -159,6 +160,11 @@ impl Call<'_> {
         self.input(number).tensor.to_dtype(self.work())
     }
 
+    /// An argument as floats, broadcast to these sizes.
+    fn broadcast(&self, number: usize, dims: &[usize]) -> Result<Tensor> {
+        broadcast(&self.float(number)?, dims)
+    }
+
     /// The axis of `dim`; none where the argument is a single number.
     fn axis(&self, shape: &Shape, default: i64) -> Result<Option<usize>> {
         self.attrs.axis_or("dim", shape, default).map_err(candle_core::Error::wrap)
@@ -183,4 +189,9 @@ impl Call<'_> {
     fn given<'b>(&'b self, args: &'b [Arg<'b>]) -> Given<'b> {
         Given { spec: self.spec, args, attrs: self.attrs }
     }
+}
+
+/// A tensor broadcast to these sizes. One that has them stays as it is: its gradient would be summed over no axes, slowly.
+fn broadcast(tensor: &Tensor, dims: &[usize]) -> Result<Tensor> {
+    if tensor.dims() == dims { Ok(tensor.clone()) } else { tensor.broadcast_as(dims) }
 }

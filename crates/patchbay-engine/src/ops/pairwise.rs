@@ -1,10 +1,10 @@
 //! Arithmetic of two arguments that broadcast.
 
-use candle_core::{Result, Tensor};
+use candle_core::{DType, Result, Tensor};
 use patchbay_graph::Code;
 use patchbay_graph::ops::Op;
 
-use super::derive::derived2;
+use super::derive::{derived, derived2};
 use super::refused::refused;
 use super::{Call, host};
 
@@ -12,7 +12,7 @@ impl Call<'_> {
     /// Two arguments, broadcast to the result's shape.
     fn both(&self) -> Result<(Tensor, Tensor)> {
         let dims = self.shape.dims.as_slice();
-        Ok((self.float(0)?.broadcast_as(dims)?, self.float(1)?.broadcast_as(dims)?))
+        Ok((self.broadcast(0, dims)?, self.broadcast(1, dims)?))
     }
 
     pub(super) fn pairwise(&self) -> Result<Tensor> {
@@ -64,6 +64,10 @@ impl Call<'_> {
 
     /// `a` to the power of `b`, with PyTorch's slopes where the base is 0.
     fn pow(&self) -> Result<Tensor> {
+        let exponent = self.float(1)?;
+        if exponent.rank() == 0 && !exponent.track_op() {
+            return power_of(&self.float(0)?, exponent.to_dtype(DType::F64)?.to_scalar()?);
+        }
         let (a, b) = self.both()?;
         let data = |tensor: &Tensor| host::floats(&tensor.detach());
         let raised = data(&a)?.into_iter().zip(data(&b)?).map(|(a, b)| a.powf(b)).collect();
@@ -95,6 +99,20 @@ impl Call<'_> {
     }
 }
 
+/// A power of one exponent for all.
+fn power_of(a: &Tensor, exponent: f64) -> Result<Tensor> {
+    let power = move |a: &Tensor, exponent: f64| match exponent {
+        0.0 => a.ones_like(),
+        1.0 => Ok(a.clone()),
+        2.0 => a.sqr(),
+        exponent => a.powf(exponent),
+    };
+    derived(a, power(&a.detach(), exponent)?, move |a, _, g| match exponent {
+        0.0 => a.zeros_like(),
+        _ => (g * power(a, exponent - 1.0)?)?.affine(exponent, 0.0),
+    })
+}
+
 /// The larger or smaller of two tensors of one shape. Equal ones share the gradient; of a pair with NaN both have all of it.
 fn extreme(a: &Tensor, b: &Tensor, largest: bool) -> Result<Tensor> {
     let beaten = move |a: &Tensor, b: &Tensor| if largest { a.lt(b) } else { a.gt(b) };
@@ -117,7 +135,7 @@ fn truncate(x: &Tensor) -> Result<Tensor> {
 fn floor_div(a: &Tensor, b: &Tensor) -> Result<Tensor> {
     let dims = a.broadcast_div(b)?.dims().to_vec();
     let expanded = |x: &Tensor| host::floats(&x.broadcast_as(dims.as_slice())?);
-    let single = a.dtype() == candle_core::DType::F32;
+    let single = a.dtype() == DType::F32;
     let round = |x: f64| if single { f64::from(x as f32) } else { x };
     let floor = |(a, b): (f64, f64)| {
         if b == 0.0 {

@@ -31,8 +31,12 @@ impl Builder<'_> {
                 problem.hint("make one number of it, for example with `sum`, which gives every row its own gradient")
             );
         }
-        let number = self.built.gradients.len();
-        self.built.gradients.push(Gradient { at: node.at.clone(), of, wrt: Vec::new() });
+        // gradients of one number are taken on one way back
+        let known = self.built.gradients.iter().position(|gradient| gradient.of == of);
+        let number = known.unwrap_or_else(|| {
+            self.built.gradients.push(Gradient { at: node.at.clone(), of, wrt: Vec::new() });
+            self.built.gradients.len() - 1
+        });
         let mut values = Vec::with_capacity(wrt.len());
         for (i, site) in wrt.iter().enumerate() {
             let at = if listed { format!("{}/wrt/{i}", node.at) } else { format!("{}/wrt", node.at) };

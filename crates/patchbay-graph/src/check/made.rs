@@ -93,7 +93,14 @@ impl Builder<'_> {
         };
         let ids = args.iter().map(|(_, arg)| self.operand(arg)).collect::<Result<_>>()?;
         let params = args.iter().map(|(name, _)| *name).collect();
-        let mut made = self.check(&node.at, spec, ids, params, attrs.clone())?;
+        let mut made = self.check(&node.at, spec, ids, params, attrs.clone()).map_err(|problem| {
+            // a rule names the parameter; what fills it stands elsewhere
+            let culprit = args.iter().find(|(name, _)| problem.pointer == format!("{}/{name}", node.at));
+            match culprit {
+                Some((_, arg)) => problem.at(&arg.at),
+                None => problem,
+            }
+        })?;
         if let Some(out) = out {
             made.own = spec.output(out, made.outs.len()).map_err(|problem| problem.at(format!("{}/out", node.at)))?;
         }

@@ -73,8 +73,11 @@ impl<'a> Known<'a> {
     /// Marks everything that needs no pass, and lists it in order.
     fn prologue(&mut self) -> Vec<ValueId> {
         let roots: Vec<ValueId> = (0..self.built.values.len())
-            .filter(|id| {
-                matches!(self.built.values[*id].source, Source::Literal(_) | Source::Stored { .. } | Source::Weight(_))
+            .filter(|id| match &self.built.values[*id].source {
+                Source::Literal(_) | Source::Stored { .. } | Source::Weight(_) => true,
+                // what is made of nothing, such as `zeros`
+                Source::Op { args, .. } => args.is_empty(),
+                _ => false,
             })
             .collect();
         let mut order = Vec::new();

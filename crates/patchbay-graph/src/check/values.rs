@@ -87,6 +87,12 @@ impl Builder<'_> {
         let of = self.operand(value)?;
         let Value { shape, dtype, .. } = &self.built.values[of];
         let (shape, dtype) = module.infer(shape, *dtype, tree).map_err(|problem| problem.at(&value.at))?;
+        if let (Module::EmbedTokens, Source::Literal(ids)) = (module, &self.built.values[of].source)
+            && let Some(id) = ids.data.iter().find(|id| !(0.0..tree.vocab as f64).contains(id))
+        {
+            let problem = Problem::new(Code::IndexOutOfRange, format!("there is no token {id}")).at(&value.at);
+            return Err(problem.hint(format!("the vocabulary has ids 0 to {}", tree.vocab - 1)));
+        }
         self.value(&node.at, shape, dtype, Source::Call { module, of })
     }
 

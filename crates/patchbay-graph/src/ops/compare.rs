@@ -42,7 +42,8 @@ fn mask(given: &Given<'_>, arg: &Arg<'_>) -> Result<()> {
         dtype => {
             let detail = format!("`{}` of `{}` is true or false, found {dtype}", arg.name, given.spec.name);
             Err(Problem::new(Code::DtypeMismatch, detail)
-                .hint("compare it, for example with `ne`, or `cast` it to bool"))
+                .hint("compare it, for example with `ne`, or `cast` it to bool")
+                .under(arg.name))
         }
     }
 }
@@ -58,11 +59,13 @@ fn masked_fill(given: &Given<'_>) -> Result<Vec<Typed>> {
     let (input, value) = (given.need("input")?, given.need("value")?);
     if value.shape.rank() > 0 {
         let detail = format!("`value` of `masked_fill` is a single number, found shape {}", value.shape);
-        return Err(misfit(detail).hint("`where` takes tensors"));
+        return Err(misfit(detail).hint("`where` takes tensors").under(value.name));
     }
     if value.dtype.is_float() && !input.dtype.is_float() {
         let detail = format!("{} cannot hold a value of type {}", input.dtype, value.dtype);
-        return Err(Problem::new(Code::DtypeMismatch, detail).hint("fill with a whole number, or `cast` the input"));
+        return Err(Problem::new(Code::DtypeMismatch, detail)
+            .hint("fill with a whole number, or `cast` the input")
+            .under(value.name));
     }
     one(joint(given)?.0, input.dtype)
 }

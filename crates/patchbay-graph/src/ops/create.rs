@@ -48,7 +48,8 @@ pub(super) const OPS: &[OpSpec] = &[
     .gradient(Gradient::None)
     .work(Work::Output(20.0)),
     row(Op::Cast, "cast", &[tensor("input"), need("dtype", Kind::Type)], cast, "input as another type"),
-    row(Op::Detach, "detach", INPUT, detach, "input, through which no gradient flows")
+    row(Op::Clone, "clone", INPUT, unchanged, "input: a name for a site or another value").work(Work::View),
+    row(Op::Detach, "detach", INPUT, unchanged, "input, through which no gradient flows")
         .gradient(Gradient::Zero)
         .work(Work::View),
 ];
@@ -123,7 +124,7 @@ fn cast(given: &Given<'_>) -> Result<Vec<Typed>> {
     one(input.shape.clone(), given.attrs.dtype("dtype").unwrap_or(input.dtype))
 }
 
-fn detach(given: &Given<'_>) -> Result<Vec<Typed>> {
+fn unchanged(given: &Given<'_>) -> Result<Vec<Typed>> {
     let input = given.first()?;
     one(input.shape.clone(), input.dtype)
 }

@@ -45,7 +45,8 @@ pub(super) const OPS: &[OpSpec] = &[
 fn check(index: &Arg<'_>, size: usize) -> Result<()> {
     if !matches!(index.dtype, DType::U32 | DType::I64) {
         return Err(Problem::new(Code::DtypeMismatch, format!("indices are whole numbers, found {}", index.dtype))
-            .hint("`cast` them to i64"));
+            .hint("`cast` them to i64")
+            .under(index.name));
     }
     let Some(literal) = index.literal else { return Ok(()) };
     match literal.data.iter().find(|x| !(0.0..size as f64).contains(*x)) {
@@ -55,7 +56,8 @@ fn check(index: &Arg<'_>, size: usize) -> Result<()> {
             Err(match size {
                 0 => problem.hint("there are none"),
                 _ => problem.hint(format!("places go from 0 to {}", size - 1)),
-            })
+            }
+            .under(index.name))
         }
     }
 }

@@ -137,7 +137,8 @@ fn check_classes(given: &Given<'_>, target: &Arg<'_>, count: usize, classes: Cla
     match literal.data.iter().find(|x| **x != ignored && !(0.0..count as f64).contains(*x)) {
         None => Ok(()),
         Some(found) => Err(Problem::new(Code::IndexOutOfRange, format!("class {found} of {count}"))
-            .hint(format!("classes go from 0 to {}", count.saturating_sub(1)))),
+            .hint(format!("classes go from 0 to {}", count.saturating_sub(1)))
+            .under(target.name)),
     }
 }
 

@@ -2,7 +2,7 @@
 //!
 //! Adding an operation is one row of a family's table here, with its name in [`Op`], and one function in the executor. A row
 //! says what the arguments are ([`Param`]), how shape and type of each output follow from them ([`Rule`]), whether it has a
-//! derivative ([`Gradient`]) and what it costs ([`Work`]); [`reference`] writes the table as a page.
+//! derivative ([`Gradient`]) and what it costs ([`Work`]); [`reference()`] writes the table as a page.
 
 mod args;
 mod compare;
@@ -10,6 +10,7 @@ mod create;
 pub mod einsum;
 mod elementwise;
 mod index;
+mod joining;
 mod linear;
 mod loss;
 mod order;
@@ -43,7 +44,7 @@ pub enum Op {
     Eq, Ne, Lt, Le, Gt, Ge, LogicalAnd, LogicalOr, LogicalNot, Where, MaskedFill,
     Reshape, Transpose, Permute, Squeeze, Unsqueeze, Expand, Repeat, Flip, Cat, Stack, Split, Tril, Triu,
     IndexSelect, Gather, ScatterAdd, OneHot,
-    Zeros, Ones, Full, Eye, Arange, Randn, Cast, Detach,
+    Zeros, Ones, Full, Eye, Arange, Randn, Cast, Clone, Detach,
 }
 
 /// One row of a table.
@@ -181,6 +182,7 @@ pub const FAMILIES: &[(&str, &[OpSpec])] = &[
     ("Products", linear::OPS),
     ("Distances and losses", loss::OPS),
     ("Shape", shaping::OPS),
+    ("Joining and splitting", joining::OPS),
     ("Indexing", index::OPS),
     ("Making and casting", create::OPS),
 ];

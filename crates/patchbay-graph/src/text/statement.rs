@@ -186,22 +186,28 @@ fn bind<'a>(input: &mut Input<'a>, at: usize, id: Id<'a>) -> Parsed<Line<'a>> {
     space(input)?;
     let begin = here(input);
     let value = expr(input)?;
-    let mut fields = match value.kind {
+    let fields = match value.kind {
         Kind::Object(fields) if fields.iter().any(|field| field.name == "op") => fields,
+        // a name for a value that no operation makes
         kind => {
-            end(input)?;
-            let problem = Problem::new(Code::Malformed, format!("`{id}` would name a value that no operation makes"));
-            let hint = match kind {
-                Kind::Name(name) if name.contains('/') => {
-                    "put spaces around `/` to divide, or write the site wherever it is used"
-                }
-                _ => "write the site or the number itself wherever it is used",
-            };
-            return Err(fault(begin, problem.hint(hint)));
+            let value = Expr { kind, ..value };
+            let args = Expr { at: begin, height: value.height + 1, kind: Kind::List(vec![value]) };
+            let fields = vec![Field::new(begin, "op", Expr::json(begin, "clone")), Field::new(begin, "args", args)];
+            return bound_line(input, at, id, begin, fields);
         }
     };
+    bound_line(input, at, id, value.at, fields)
+}
+
+fn bound_line<'a>(
+    input: &mut Input<'a>,
+    at: usize,
+    id: Id<'a>,
+    value: usize,
+    mut fields: Vec<Field<'a>>,
+) -> Parsed<Line<'a>> {
     fields.push(Field::new(at, "id", Expr::json(at, id.name)));
-    Ok(Line { node: rest(input, value.at, fields)?, bound: id.plain })
+    Ok(Line { node: rest(input, value, fields)?, bound: id.plain })
 }
 
 /// `layers.5.output[:, -1] = x`, `layers.5.output[:, -1] += x`

@@ -127,5 +127,8 @@ pub(super) fn role_at(op: &str, place: usize) -> Role {
 }
 
 fn param_role(param: &Param) -> Role {
-    if matches!(param.kind, Kind::Word(_) | Kind::Type | Kind::Text) { Role::Word } else { Role::Operand }
+    match param.kind {
+        Kind::Word(_) | Kind::Type | Kind::Text | Kind::Order => Role::Word,
+        _ => Role::Operand,
+    }
 }

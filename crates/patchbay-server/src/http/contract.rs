@@ -2,13 +2,18 @@
 
 use std::sync::Arc;
 
-use axum::Router;
+use axum::extract::Request;
+use axum::http::{StatusCode, Uri};
+use axum::middleware::Next;
+use axum::response::IntoResponse;
+use axum::{Router, middleware};
 use utoipa::OpenApi;
 use utoipa::openapi::OpenApi as Contract;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 use utoipa_swagger_ui::{Config, SwaggerUi};
 
+use super::reply::unknown_path;
 use super::routes::{health, models, tensors, tokens, traces};
 use crate::Service;
 
@@ -50,7 +55,12 @@ pub(super) fn routes() -> OpenApiRouter<Arc<Service>> {
 
 /// `/openapi.json`, and `/docs`, whose page and scripts are part of the program and need no other host.
 pub(super) fn docs(contract: Contract) -> Router {
-    SwaggerUi::new("/docs").config(Config::default().validator_url("none")).url("/openapi.json", contract).into()
+    let page = SwaggerUi::new("/docs").config(Config::default().validator_url("none")).url("/openapi.json", contract);
+    Router::from(page).layer(middleware::from_fn(async |uri: Uri, request: Request, next: Next| {
+        let response = next.run(request).await;
+        // a file that the page does not have
+        if response.status() == StatusCode::NOT_FOUND { unknown_path(uri).await.into_response() } else { response }
+    }))
 }
 
 /// The contract as OpenAPI JSON, printed for people, with a newline at the end.

@@ -6,6 +6,8 @@
 mod accept;
 mod body;
 mod contract;
+mod leftover;
+mod loopback;
 mod path;
 mod reply;
 mod routes;
@@ -16,13 +18,13 @@ pub use serve::serve;
 
 use std::sync::Arc;
 
-use axum::Router;
+use axum::{Router, middleware};
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::trace::TraceLayer;
 
 use crate::Service;
 
-/// Every route of the contract over a service.
+/// Every route of the contract over a service. [`serve`] adds who may use them.
 pub fn router(service: Arc<Service>) -> Router {
     let (routes, contract) = contract::routes().with_state(service).split_for_parts();
     routes
@@ -30,5 +32,7 @@ pub fn router(service: Arc<Service>) -> Router {
         .fallback(reply::unknown_path)
         .method_not_allowed_fallback(reply::wrong_method)
         .layer(CatchPanicLayer::custom(reply::panicked))
-        .layer(TraceLayer::new_for_http())
+        .layer(middleware::from_fn(leftover::read_on))
+        // what failed for a fault of the server is logged where that is known
+        .layer(TraceLayer::new_for_http().on_failure(()))
 }

@@ -38,9 +38,15 @@ pub(super) enum Refused {
     /// Not JSON, a field that is unknown, missing or of the wrong type.
     #[response(status = 400, content_type = "application/problem+json")]
     Malformed(ProblemDetails),
+    /// The request is for another host, or of a page of another site.
+    #[response(status = 403, content_type = "application/problem+json")]
+    Foreign(ProblemDetails),
     /// No such model.
     #[response(status = 404, content_type = "application/problem+json")]
     Unknown(ProblemDetails),
+    /// The body stopped coming.
+    #[response(status = 408, content_type = "application/problem+json")]
+    Stalled(ProblemDetails),
     /// A body, an input or a result over a limit, which is named.
     #[response(status = 413, content_type = "application/problem+json")]
     TooLarge(ProblemDetails),
@@ -62,6 +68,9 @@ pub(super) enum Refused {
 #[derive(IntoResponses)]
 #[allow(dead_code)]
 pub(super) enum NotThere {
+    /// The request is for another host, or of a page of another site.
+    #[response(status = 403, content_type = "application/problem+json")]
+    Foreign(ProblemDetails),
     /// There is no such thing.
     #[response(status = 404, content_type = "application/problem+json")]
     Unknown(ProblemDetails),

@@ -1,25 +1,37 @@
 //! Reading JSON strictly: what could be understood in two ways is refused.
 
+use std::cell::Cell;
 use std::fmt;
 
-use serde::Deserialize;
-use serde::de::{DeserializeOwned, Deserializer, Error, MapAccess, SeqAccess, Visitor};
+use serde::de::{DeserializeOwned, DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Number, Value};
 
 use crate::Failure;
+
+/// Values of one body, those inside of others included. A value takes up to 36 times as much memory as it takes text.
+const MOST_VALUES: usize = 1 << 24;
 
 /// Parses a body. Refuses, with line and column: what is not JSON, a key that stands twice in one object, text after the
 /// end, and nesting deeper than 127.
 ///
 /// # Errors
-/// Status 400, code `malformed`.
+/// Status 400, code `malformed`; 413, code `too_large`, for more than 2^24 values.
 pub fn parse(bytes: &[u8]) -> Result<Value, Failure> {
+    parse_up_to(MOST_VALUES, bytes)
+}
+
+fn parse_up_to(most: usize, bytes: &[u8]) -> Result<Value, Failure> {
     if bytes.iter().all(u8::is_ascii_whitespace) {
         return Err(Failure::new(400, "malformed", "the body is empty").hint("send a JSON object"));
     }
+    let left = Cell::new(most + 1);
     let mut deserializer = serde_json::Deserializer::from_slice(bytes);
-    let value = Strict::deserialize(&mut deserializer).and_then(|value| deserializer.end().map(|()| value.0));
-    value.map_err(|error| {
+    let value = Strict(&left).deserialize(&mut deserializer);
+    value.and_then(|value| deserializer.end().map(|()| value)).map_err(|error| {
+        if left.get() == 0 {
+            return Failure::new(413, "too_large", format!("the body has more than {most} values"))
+                .hint("send large tensors as base64, or keep them with PUT /v1/tensors/{name} as a safetensors file");
+        }
         let failure = Failure::new(400, "malformed", format!("the body is not valid JSON: {error}"));
         match error.to_string().contains("recursion limit") {
             true => failure.hint("lists and objects may be nested 127 deep"),
@@ -28,19 +40,25 @@ pub fn parse(bytes: &[u8]) -> Result<Value, Failure> {
     })
 }
 
-/// Reads a value as `T`, with a pointer to the field that does not fit.
+/// Reads an object as `T`, with a pointer to the field that does not fit.
 ///
 /// # Errors
 /// Status 400, code `malformed`, `unknown_field` or `missing_field`.
 pub fn read<T: DeserializeOwned>(value: Value) -> Result<T, Failure> {
+    if !value.is_object() {
+        return Err(Failure::new(400, "malformed", "the body is a JSON object"));
+    }
     serde_path_to_error::deserialize(value).map_err(|error| {
-        let detail = error.inner().to_string();
-        let code = match detail.split_once(" field `") {
-            Some(("unknown", _)) => "unknown_field",
-            Some(("missing", _)) => "missing_field",
-            _ => "malformed",
-        };
-        Failure::new(400, code, detail).at(pointer(error.path()))
+        let said = error.inner().to_string();
+        let failure = |code, detail: &str| Failure::new(400, code, detail).at(pointer(error.path()));
+        match (said.split_once(" field `"), said.split_once(", expected ")) {
+            (Some(("unknown", _)), Some((detail, known))) => {
+                let found = detail.split('`').nth(1).unwrap_or_default();
+                failure("unknown_field", detail).suggest(found, known.split('`').skip(1).step_by(2))
+            }
+            (Some(("missing", _)), _) => failure("missing_field", &said),
+            _ => failure("malformed", &said),
+        }
     })
 }
 
@@ -55,18 +73,28 @@ fn pointer(path: &serde_path_to_error::Path) -> String {
         .collect()
 }
 
-/// A JSON value none of whose objects has a key twice.
-struct Strict(Value);
+/// A JSON value none of whose objects has a key twice, of as many values as are left.
+#[derive(Clone, Copy)]
+struct Strict<'a>(&'a Cell<usize>);
 
-impl<'de> Deserialize<'de> for Strict {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(StrictVisitor).map(Self)
+impl Strict<'_> {
+    /// Counts one value.
+    fn count<E: Error>(self) -> Result<(), E> {
+        self.0.set(self.0.get() - 1);
+        if self.0.get() == 0 { Err(E::custom("too many values")) } else { Ok(()) }
     }
 }
 
-struct StrictVisitor;
+impl<'de> DeserializeSeed<'de> for Strict<'_> {
+    type Value = Value;
 
-impl<'de> Visitor<'de> for StrictVisitor {
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Value, D::Error> {
+        self.count()?;
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Strict<'_> {
     type Value = Value;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -103,7 +131,7 @@ impl<'de> Visitor<'de> for StrictVisitor {
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Value, A::Error> {
         let mut list = Vec::new();
-        while let Some(Strict(item)) = items.next_element()? {
+        while let Some(item) = items.next_element_seed(self)? {
             list.push(item);
         }
         Ok(Value::Array(list))
@@ -115,8 +143,7 @@ impl<'de> Visitor<'de> for StrictVisitor {
             if object.contains_key(&key) {
                 return Err(A::Error::custom(format_args!("the key {key:?} stands twice in one object")));
             }
-            let Strict(value) = entries.next_value()?;
-            object.insert(key, value);
+            object.insert(key, entries.next_value_seed(self)?);
         }
         Ok(Value::Object(object))
     }
@@ -157,6 +184,14 @@ mod tests {
     }
 
     #[test]
+    fn refuses_more_values_than_memory_is_meant_for() {
+        let text = br#"{"a": [1, [], {"b": "x"}], "c": null}"#;
+        assert!(parse_up_to(7, text).is_ok());
+        let failure = parse_up_to(6, text).unwrap_err();
+        assert_eq!((failure.status, failure.code.as_str()), (413, "too_large"));
+    }
+
+    #[test]
     fn fields_that_do_not_fit_are_pointed_to() {
         #[derive(Debug, serde::Deserialize)]
         #[serde(deny_unknown_fields)]
@@ -167,6 +202,9 @@ mod tests {
         let fail = |value| read::<Body>(value).unwrap_err();
         assert_eq!(fail(json!({"ids": [1, -2]})).pointer.as_deref(), Some("/ids/1"));
         assert_eq!(fail(json!({})).code, "missing_field");
-        assert_eq!(fail(json!({"ids": [], "x~/y": 1})).code, "unknown_field");
+        let unknown = fail(json!({"idz": []}));
+        assert_eq!((unknown.code.as_str(), unknown.detail.as_str()), ("unknown_field", "unknown field `idz`"));
+        assert_eq!((unknown.pointer.as_deref(), unknown.hint.as_deref()), (Some("/idz"), Some("did you mean `ids`?")));
+        assert_eq!(fail(json!([[1]])).detail, "the body is a JSON object");
     }
 }

@@ -5,6 +5,8 @@ use std::collections::HashMap;
 
 use candle_core::{Device, Tensor};
 use patchbay_graph::DType;
+use patchbay_graph::problem::{Code, Problem};
+use patchbay_graph::shape::{MAX_RANK, Shape};
 use safetensors::tensor::{Dtype, SafeTensors, View};
 
 use super::tensor::{WireTensor, storage};
@@ -43,11 +45,29 @@ pub fn read(bytes: &[u8]) -> Result<Vec<(String, DType, Tensor)>, Failure> {
             let detail = format!("tensor `{name}` is of type {:?}", view.dtype());
             Failure::new(422, "dtype_mismatch", detail).hint(format!("tensors may be {names}"))
         })?;
+        check_shape(view.shape()).map_err(|problem| problem.hint(format!("it is tensor `{name}` of the file")))?;
         let tensor = Tensor::from_raw_buffer(view.data(), storage(dtype), view.shape(), &Device::Cpu)?;
+        // Any byte but 0 stands for true; kept as 1 so that every form of it says the same.
+        let tensor = if dtype == DType::Bool { tensor.ne(0u8)? } else { tensor };
         tensors.push((name.to_owned(), dtype, tensor));
     }
     tensors.sort_by(|a, b| a.0.cmp(&b.0));
     Ok(tensors)
+}
+
+/// Whether a tensor may have this shape.
+///
+/// # Errors
+/// More axes than are taken, or more elements than can be counted.
+pub(super) fn check_shape(dims: &[usize]) -> Result<(), Problem> {
+    if dims.len() > MAX_RANK {
+        let detail = format!("a tensor of {} axes; it may have {MAX_RANK}", dims.len());
+        return Err(Problem::new(Code::TooLarge, detail));
+    }
+    match Shape::dense(dims).elements() {
+        Some(_) => Ok(()),
+        None => Err(Problem::new(Code::TooLarge, format!("shape {dims:?} has more elements than can be counted"))),
+    }
 }
 
 fn dtype(dtype: Dtype) -> Option<DType> {
@@ -104,6 +124,21 @@ mod tests {
             assert_eq!((read[0].0.as_str(), read[0].1, read[0].2.dims()), ("x", dtype, [2, 2].as_slice()));
             assert_eq!(WireTensor::new(&read[0].2, dtype, None, None).unwrap().bytes(), wire.bytes());
         }
+    }
+
+    #[test]
+    fn shapes_that_cannot_be_are_refused_and_flags_are_0_or_1() {
+        let file = |dtype: &str, shape: &[usize], data: &[u8]| {
+            let range = [0, data.len()];
+            let header = serde_json::json!({"x": {"dtype": dtype, "shape": shape, "data_offsets": range}}).to_string();
+            [&(header.len() as u64).to_le_bytes(), header.as_bytes(), data].concat()
+        };
+        for shape in [[0, 1 << 40, 1 << 40].as_slice(), &[1; 17]] {
+            let bytes = file("U8", shape, if shape[0] == 0 { &[] } else { &[7] });
+            assert_eq!(read(&bytes).unwrap_err().code, "too_large", "{shape:?}");
+        }
+        let read = read(&file("BOOL", &[3], &[0, 1, 7])).unwrap();
+        assert_eq!(read[0].2.to_vec1::<u8>().unwrap(), [0, 1, 1]);
     }
 
     #[test]

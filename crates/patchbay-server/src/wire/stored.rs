@@ -7,7 +7,7 @@ use patchbay_graph::literal::Literal;
 use patchbay_graph::problem::Problem;
 use patchbay_graph::{DType, Encoding};
 use serde::Serialize;
-use serde_json::Value;
+use serde_json::{Map, Value};
 use utoipa::ToSchema;
 
 use super::tensor::{Form, TensorBody, WireTensor, storage};
@@ -91,8 +91,12 @@ pub fn from_safetensors(bytes: &[u8]) -> Result<Tensors, Failure> {
 /// With a pointer to what is not a tensor.
 pub fn from_json(name: &str, body: &Value) -> Result<Tensors, Failure> {
     let tensors = match body {
-        Value::Object(object) if !object.contains_key("data") && !object.contains_key("b64") => {
+        Value::Object(object) if !is_tensor(object) => {
             let tensor = |(key, value): (&String, &Value)| {
+                if key == safetensors::RESERVED {
+                    let detail = format!("a safetensors file cannot hold a tensor named `{key}`");
+                    return Err(Failure::new(422, "bad_name", detail).hint("take another key").at(format!("/{key}")));
+                }
                 let literal = literal(value).map_err(|problem| problem.under(key))?;
                 Ok((key.clone(), stored(&literal)?))
             };
@@ -101,6 +105,11 @@ pub fn from_json(name: &str, body: &Value) -> Result<Tensors, Failure> {
         value => [(name.to_owned(), stored(&literal(value)?)?)].into(),
     };
     not_empty(tensors)
+}
+
+/// Whether an object is one tensor; in one of several by key, no value is a string.
+fn is_tensor(object: &Map<String, Value>) -> bool {
+    object.contains_key("data") || object.contains_key("b64") || object.get("dtype").is_some_and(Value::is_string)
 }
 
 fn literal(value: &Value) -> Result<Literal, Problem> {
@@ -113,6 +122,7 @@ fn literal(value: &Value) -> Result<Literal, Problem> {
 fn stored(literal: &Literal) -> Result<StoredTensor, Failure> {
     let Literal { dtype, dims, data, .. } = literal;
     let dims = dims.as_slice();
+    safetensors::check_shape(dims)?;
     let tensor = match dtype {
         // Integers of 64 bits do not pass through f64 twice without loss in every type of candle's cast.
         DType::I64 => Tensor::from_vec(data.iter().map(|x| *x as i64).collect(), dims, &Device::Cpu)?,
@@ -179,6 +189,9 @@ mod tests {
         let fail = |body| from_json("joy", &body).unwrap_err();
         assert_eq!(fail(json!({"a": {"data": ["x"]}})).pointer.as_deref(), Some("/a/data/0"));
         assert_eq!(fail(json!({"dtype": "f33", "data": [1]})).pointer.as_deref(), Some("/dtype"));
+        assert_eq!(fail(json!({"dtype": "f32", "shape": [1]})).code, "missing_field");
+        assert_eq!(fail(json!({"__metadata__": [1]})).code, "bad_name");
+        assert_eq!(fail(json!({"shape": vec![1; 17], "data": [1]})).code, "too_large");
         assert_eq!(fail(json!({})).status, 422);
         assert!(fail(json!([[1], [2, 3]])).detail.contains("differ in length"));
     }

@@ -134,11 +134,23 @@ pub fn storage(dtype: DType) -> candle_core::DType {
 }
 
 /// One element. Each float is written with the digits of its own type: 0.1 and not 0.10000000149011612.
-enum Number {
+pub(super) enum Number {
     Bool(bool),
     Int(i64),
     F32(f32),
     F64(f64),
+}
+
+impl From<f32> for Number {
+    fn from(x: f32) -> Self {
+        Self::F32(x)
+    }
+}
+
+impl From<f64> for Number {
+    fn from(x: f64) -> Self {
+        Self::F64(x)
+    }
 }
 
 impl Serialize for Number {

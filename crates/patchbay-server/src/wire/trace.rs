@@ -10,7 +10,7 @@ use serde_json::Value;
 use utoipa::ToSchema;
 
 use super::nested::Nested;
-use super::tensor::{Form, TensorBody, TensorSchema, WireTensor, lengths};
+use super::tensor::{Form, Number, TensorBody, TensorSchema, WireTensor, lengths};
 use super::tokens::InputTokens;
 use super::{Encoded, safetensors};
 use crate::Failure;
@@ -33,7 +33,7 @@ pub struct TraceRequest {
     pub input: Option<Rows>,
     /// Several inputs by name, instead of `input`.
     pub inputs: Option<BTreeMap<String, Rows>>,
-    /// The nodes, or a text that says the same, one a line.
+    /// The nodes, or a text that says the same, one a line; the text may be a list of its lines.
     pub graph: Graph,
     /// Axes by name, each a list of values or `{"range": [start, stop, step]}`: the graph runs for every combination, with
     /// `{name}` in its strings replaced.
@@ -66,6 +66,8 @@ pub enum Graph {
     Nodes(Vec<Node>),
     /// The text form.
     Text(String),
+    /// The text form, line by line.
+    Lines(Vec<String>),
 }
 
 /// A node of a graph: `op` says what it does, `id` names its value for others, and the other fields are the operation's.
@@ -109,8 +111,7 @@ pub struct TraceResponse {
     #[schema(value_type = BTreeMap<String, InputTokens>)]
     pub inputs: Vec<(String, InputTokens)>,
     /// One line for every write that ran.
-    #[schema(value_type = Vec<ReceiptSchema>)]
-    pub receipts: Vec<Receipt>,
+    pub receipts: Vec<ReceiptBody>,
     /// What it took.
     #[schema(value_type = UsageSchema)]
     pub usage: Usage,
@@ -135,14 +136,15 @@ pub struct TokensSchema {
 }
 
 /// A write that ran.
-#[derive(ToSchema)]
+#[derive(Clone, Debug, PartialEq, serde::Serialize, ToSchema)]
 #[schema(as = Receipt, example = json!({
     "node": 0, "site": "layers.5.output", "input": "input", "rows": 1, "positions": 5, "delta_norm": 12.3
 }))]
-pub struct ReceiptSchema {
+pub struct ReceiptBody {
     /// Number of the node in the graph.
     pub node: usize,
     /// The cell of a sweep: its place on every axis.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub cell: Option<Vec<usize>>,
     /// The site.
     pub site: String,
@@ -153,7 +155,27 @@ pub struct ReceiptSchema {
     /// Token positions touched, over all rows.
     pub positions: usize,
     /// Euclidean norm of the change, over all elements.
+    #[serde(serialize_with = "number")]
+    #[schema(value_type = NumberSchema)]
     pub delta_norm: f64,
+}
+
+impl From<Receipt> for ReceiptBody {
+    fn from(receipt: Receipt) -> Self {
+        let Receipt { node, cell, site, input, rows, positions, delta_norm } = receipt;
+        Self { node, cell, site, input, rows, positions, delta_norm }
+    }
+}
+
+/// A number; one that is not finite is `"NaN"`, `"Infinity"` or `"-Infinity"`.
+#[derive(ToSchema)]
+#[serde(untagged)]
+#[schema(as = Number, example = json!(12.3))]
+pub enum NumberSchema {
+    /// A finite one.
+    Finite(f64),
+    /// The name of another.
+    NotFinite(String),
 }
 
 /// What a run took.
@@ -228,8 +250,15 @@ struct TokenBody {
     id: u32,
     /// As decoded alone; null where the model has no tokenizer.
     text: Option<String>,
+    #[serde(serialize_with = "number")]
     prob: f32,
+    #[serde(serialize_with = "number")]
     logit: f32,
+}
+
+/// A number as the elements of tensors are written.
+fn number<S: Serializer, T: Copy + Into<Number>>(x: &T, serializer: S) -> Result<S::Ok, S::Error> {
+    (*x).into().serialize(serializer)
 }
 
 impl Serialize for TopTokens {

@@ -1,0 +1,158 @@
+//! A trace on its way: understood, queued, answered.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use patchbay_checkpoint::Tokenizer;
+use patchbay_engine::{Cancel, EngineError, Job, Outcome};
+use patchbay_graph::plan::Source;
+use patchbay_graph::{DType, Encoding, Plan, Request, SweepPlan};
+use tokio::sync::oneshot::Receiver;
+
+use crate::Failure;
+use crate::inputs::Tokenized;
+use crate::model::Loaded;
+use crate::store::Shelf;
+use crate::wire::safetensors;
+use crate::wire::tokens::InputTokens;
+
+/// A trace that was understood: it can run.
+pub(crate) struct Checked {
+    pub(crate) model: Arc<Loaded>,
+    pub(crate) name: String,
+    pub(crate) request: Request,
+    pub(crate) tokenized: Tokenized,
+    pub(crate) planned: Planned,
+    pub(crate) shelf: Shelf,
+}
+
+/// What a trace will do.
+pub(crate) enum Planned {
+    Once(Plan),
+    Sweep(SweepPlan),
+}
+
+/// What an answer has besides its results.
+pub(crate) struct Frame {
+    pub(crate) model: String,
+    pub(crate) encoding: Encoding,
+    pub(crate) convert: Option<DType>,
+    pub(crate) tokenizer: Option<Arc<Tokenizer>>,
+    pub(crate) inputs: Vec<(String, InputTokens)>,
+    /// Types of the tensors to keep.
+    pub(crate) kept: HashMap<String, DType>,
+}
+
+/// A job on its way through a model.
+pub(crate) struct Running {
+    reply: Receiver<Result<Outcome, EngineError>>,
+    /// Stops the job when the caller goes away.
+    _stop: StopOnDrop,
+}
+
+impl Running {
+    /// Queues a job.
+    pub(crate) fn submit(model: &Loaded, job: Job) -> Result<Self, EngineError> {
+        let cancel = job.cancel.clone();
+        // a job that was not taken is not stopped: it may be queued later
+        Ok(Self { reply: model.engine.submit(job)?, _stop: StopOnDrop(cancel) })
+    }
+
+    /// Waits for its end.
+    pub(crate) async fn outcome(mut self) -> Result<Outcome, Failure> {
+        Ok((&mut self.reply).await.map_err(|_| Failure::from(EngineError::Stopped))??)
+    }
+}
+
+struct StopOnDrop(Cancel);
+
+impl Drop for StopOnDrop {
+    fn drop(&mut self) {
+        self.0.cancel();
+    }
+}
+
+impl Checked {
+    /// What the answer will have besides its results.
+    pub(crate) fn frame(&self, accept: Option<Encoding>) -> Result<Frame, Failure> {
+        let encoding = self.request.output.encoding.or(accept).unwrap_or(Encoding::Json);
+        self.planned.check_result_names(encoding)?;
+        let kept = self.planned.kept().into_iter().map(|kept| (kept.name.to_owned(), kept.dtype)).collect();
+        Ok(Frame {
+            model: self.name.clone(),
+            encoding,
+            convert: self.request.output.dtype,
+            tokenizer: self.model.tokenizer.clone(),
+            inputs: self.tokenized.shown.clone(),
+            kept,
+        })
+    }
+}
+
+/// A tensor that a trace will keep.
+pub(crate) struct Kept<'a> {
+    pub(crate) name: &'a str,
+    pub(crate) at: &'a str,
+    dtype: DType,
+    pub(crate) bytes: u64,
+}
+
+impl Planned {
+    pub(crate) fn kept(&self) -> Vec<Kept<'_>> {
+        match self {
+            Self::Once(plan) => {
+                let kept = plan.kept.iter().map(|(name, value)| (name, &plan.values[*value]));
+                kept.map(|(name, value)| Kept { name, at: &value.at, dtype: value.dtype, bytes: value.bytes() })
+                    .collect()
+            }
+            Self::Sweep(plan) => {
+                let kept = plan.kept.iter();
+                kept.map(|kept| Kept { name: &kept.name, at: &kept.at, dtype: kept.dtype, bytes: kept.bytes() })
+                    .collect()
+            }
+        }
+    }
+
+    /// A safetensors file keeps one name for itself.
+    fn check_result_names(&self, encoding: Encoding) -> Result<(), Failure> {
+        let reserved = match self {
+            Self::Once(plan) => {
+                let found = plan.results.iter().find(|result| result.name == safetensors::RESERVED);
+                found.map(|result| &plan.values[result.value].at)
+            }
+            Self::Sweep(plan) => {
+                plan.results.iter().find(|result| result.name == safetensors::RESERVED).map(|result| &result.at)
+            }
+        };
+        match (reserved, encoding) {
+            (Some(at), Encoding::Safetensors) => {
+                let detail = format!("a safetensors file cannot hold a tensor named `{}`", safetensors::RESERVED);
+                Err(Failure::new(422, "bad_name", detail).at(at.clone()))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+/// A plan with everything it needs to run.
+pub(crate) fn job(plan: Plan, ids: Vec<Vec<Vec<u32>>>, shelf: &Shelf) -> Result<Job, Failure> {
+    let tensors = stored_tensors(&plan, shelf)?;
+    Ok(Job { plan: Arc::new(plan), ids, tensors, cancel: Cancel::default() })
+}
+
+/// The caller's tensors that a plan names.
+fn stored_tensors(
+    plan: &Plan,
+    shelf: &Shelf,
+) -> Result<HashMap<(String, Option<String>), candle_core::Tensor>, Failure> {
+    let named = plan.values.iter().filter_map(|value| match &value.source {
+        Source::Stored { name, key } => Some((name, key)),
+        _ => None,
+    });
+    named
+        .map(|(name, key)| {
+            let stored = shelf.tensor(name, key.as_deref())?;
+            Ok(((name.clone(), key.clone()), stored.tensor.clone()))
+        })
+        .collect()
+}

@@ -1,0 +1,71 @@
+//! Clients that hang up, stall, flood and send nonsense: none of them takes the process, or another's request, with it.
+
+mod clients;
+mod crowds;
+mod garbage;
+mod soup;
+
+use serde_json::{Value, json};
+
+use crate::golden::Golden;
+use crate::server::{Server, golden};
+
+const MODEL: &str = "llama-rope3";
+
+/// What a server answers before and after, and how much memory it holds.
+struct Calm {
+    server: Server,
+    recorded: Golden,
+    before: Vec<Value>,
+    resident: u64,
+}
+
+impl Calm {
+    /// A server that has answered every golden case.
+    async fn start(flags: &[&str]) -> Self {
+        let model = golden(MODEL).display().to_string();
+        let server = Server::start(&[&["--model", &model, "--log", "error"], flags].concat());
+        server.ready().await;
+        let recorded = Golden::read(&golden(MODEL));
+        let mut calm = Self { server, recorded, before: Vec::new(), resident: 0 };
+        calm.before = calm.answers().await;
+        calm.resident = calm.resident();
+        calm
+    }
+
+    /// The results of every golden case, which are right.
+    async fn answers(&self) -> Vec<Value> {
+        let mut answers = Vec::new();
+        for case in &self.recorded.cases {
+            let mut answer = self.server.trace(&case["request"]).await;
+            self.recorded.compare(case, &answer, "expect");
+            answers.push(answer["results"].take());
+        }
+        answers
+    }
+
+    /// Bytes that the process holds in memory; 0 where the system does not say.
+    fn resident(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.server.id())).unwrap_or_default();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        line.and_then(|line| line.trim().strip_suffix(" kB")?.parse::<u64>().ok()).unwrap_or(0) << 10
+    }
+
+    /// The server answers to the bit as it did, and holds about as much memory.
+    async fn still(self) {
+        assert!(self.answers().await == self.before, "the answers are others than before");
+        let grown = self.resident().saturating_sub(self.resident);
+        eprintln!("{} KiB more", grown >> 10);
+        assert!(grown < 64 << 20, "{} MiB more than before", grown >> 20);
+    }
+}
+
+/// A trace that takes hundreds of milliseconds, and its result.
+fn slow() -> Value {
+    json!({"input": vec![vec![7; 120]; 200], "graph": [{"op": "save", "value": "logits[:, -1, :2]", "as": "x"}]})
+}
+
+/// A quick trace.
+fn quick(token: u32) -> Value {
+    json!({"input": [[token, 2, 3]], "graph": [{"op": "save", "value": "logits[:, -1]", "as": "x"}]})
+}
