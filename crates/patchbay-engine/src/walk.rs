@@ -145,7 +145,10 @@ impl<'a> Walk<'a> {
             visitor.layout = all;
             out = if everything { computed } else { merge(&stream, &computed, &tokens)? };
         }
-        for skip in plan.skips.iter().filter(|skip| skip.first == layer) {
+        // rows of inputs that are finished, or that need no more of the pass, are not there
+        let there = |input: usize| visitor.layout.rows().iter().any(|row| row.input == input);
+        let skips: Vec<_> = plan.skips.iter().filter(|skip| skip.first == layer && there(skip.input)).collect();
+        for skip in skips {
             out = visitor.replace_rows(skip, &out)?;
         }
         Ok(out)

@@ -291,7 +291,12 @@ impl<'a> Generator<'a> {
                 && known.dims.is_some()
                 && (known.dims.as_ref() == dims || known.dims == Some(vec![]))
         };
-        let fitting: Vec<Value> = self.values.iter().filter(fits).map(|known| known.operand.clone()).collect();
+        // a gradient may later be taken through what is written, and not through a gradient
+        let operand = |known: &Known| match known.needs.contains(&Some(usize::MAX)) {
+            true => json!({"op": "detach", "args": [known.operand]}),
+            false => known.operand.clone(),
+        };
+        let fitting: Vec<Value> = self.values.iter().filter(fits).map(operand).collect();
         if !fitting.is_empty() && !self.random.once_in(3) {
             return self.random.of(&fitting).clone();
         }
@@ -402,8 +407,10 @@ impl<'a> Generator<'a> {
                 1 => ("weights.ln_final".to_owned(), vec![hidden]),
                 _ => ("weights.W_E[:3]".to_owned(), vec![3, hidden]),
             };
+            // three rows of a weight are no rows of the input
+            let kind = if self.rows_apart { Kind::Last } else { Kind::Dense };
             let needs = self.nothing();
-            return self.keep(json!(name), Some(dims), Kind::Dense, needs);
+            return self.keep(json!(name), Some(dims), kind, needs);
         }
         let Known { operand, dims, kind, needs } = self.random.of(&streams).clone();
         let Kind::Stream { input, .. } = kind else { return };
