@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use candle_core::{Device, Result, Tensor, Var};
+use candle_core::{DType, Device, Result, Tensor, Var};
 use patchbay_graph::literal::Literal;
 use patchbay_graph::ops::Attrs;
 use patchbay_graph::plan::{Plan, Source, Value, ValueId};
@@ -12,6 +12,7 @@ use patchbay_model::Decoder;
 use crate::module;
 use crate::ops::{Call, Input, Refused};
 use crate::part;
+use crate::ragged;
 
 /// Tensors by value number, each kept until nothing needs it any more.
 pub(crate) struct Values<'a> {
@@ -62,7 +63,7 @@ impl<'a> Values<'a> {
 
     /// A value as f32, broadcast to `dims`.
     pub(crate) fn get_as(&self, id: ValueId, dims: &[usize]) -> Result<Tensor> {
-        self.get(id)?.to_dtype(candle_core::DType::F32)?.broadcast_as(dims)?.contiguous()
+        self.get(id)?.to_dtype(DType::F32)?.broadcast_as(dims)?.contiguous()
     }
 
     /// Takes in what was read.
@@ -103,7 +104,9 @@ impl<'a> Values<'a> {
                 Tensor::stack(&tensors, 0)?
             }
             Source::Project { of, transform } => {
-                self.decoder.project_on_vocab(&self.get(*of)?.contiguous()?, *transform)?
+                let hidden = self.get(*of)?.to_dtype(self.decoder.dtype())?.contiguous()?;
+                let logits = self.decoder.project_on_vocab(&hidden, *transform)?.to_dtype(DType::F32)?;
+                ragged::fill_padding(&logits, &value.shape, 0.0)?
             }
             Source::Op { spec, args, params, attrs, out } => {
                 let inputs = args.iter().zip(params).map(|(id, name)| self.input(*id, name)).collect::<Result<_>>()?;
@@ -140,8 +143,8 @@ pub(crate) fn literal(literal: &Literal, device: &Device) -> Result<Tensor> {
 }
 
 /// The type that holds a value; booleans are bytes.
-pub(crate) fn candle_dtype(dtype: patchbay_graph::DType) -> candle_core::DType {
-    use candle_core::DType as C;
+pub(crate) fn candle_dtype(dtype: patchbay_graph::DType) -> DType {
+    use DType as C;
     use patchbay_graph::DType as G;
     match dtype {
         G::Bool | G::U8 => C::U8,

@@ -57,6 +57,11 @@ impl Index {
         Ok(index)
     }
 
+    /// How many quoted texts it has.
+    pub fn texts(&self) -> usize {
+        self.0.iter().map(Item::texts).sum()
+    }
+
     /// Whether it selects everything.
     pub fn is_all(&self) -> bool {
         self.0.iter().all(|item| *item == Item::ALL || *item == Item::Ellipsis)
@@ -209,6 +214,22 @@ impl Parser<'_> {
             format!("index `{}`: expected {expected} at character {at}, found {found}", self.text),
         )
         .hint("an index is written as in NumPy: `[:, -1]`, `[0, 2:5]`, `[..., [1, 7]]`")
+    }
+}
+
+impl Item {
+    /// The places that it names one by one.
+    pub(crate) fn coords(&self) -> &[Coord] {
+        match self {
+            Self::At(coord) => std::slice::from_ref(coord),
+            Self::List(coords) | Self::Each(coords) => coords,
+            Self::Span { .. } | Self::Ellipsis | Self::NewAxis => &[],
+        }
+    }
+
+    /// How many quoted texts it has.
+    pub fn texts(&self) -> usize {
+        self.coords().iter().filter(|coord| matches!(coord, Coord::Text(_))).count()
     }
 }
 

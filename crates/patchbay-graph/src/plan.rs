@@ -1,5 +1,7 @@
 //! A graph as it was understood: every value with its shape, every access with its place in the forward pass.
 
+use std::sync::Arc;
+
 use crate::dtype::DType;
 use crate::literal::Literal;
 use crate::module::Module;
@@ -94,7 +96,7 @@ pub enum Source {
         /// The parameter that each of them fills.
         params: Vec<&'static str>,
         /// Its other arguments.
-        attrs: Vec<(&'static str, Attr)>,
+        attrs: Arc<[(&'static str, Attr)]>,
         /// Which of its outputs.
         out: usize,
     },

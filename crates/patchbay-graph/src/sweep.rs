@@ -14,6 +14,9 @@ use crate::problem::{Code, Problem, Result, escape};
 /// How many axes a sweep may have.
 pub const MAX_AXES: usize = 16;
 
+/// How much the graph of one cell may be, its parts and the bytes of its texts counted.
+const MAX_CELL: usize = 16 << 20;
+
 /// A set of axes: bit i stands for the axis with the number i.
 pub type AxisSet = u16;
 
@@ -23,7 +26,7 @@ pub struct Sweep {
     /// The axes, in the order of the request; the last one changes fastest.
     pub axes: Vec<SweepAxis>,
     template: Vec<Value>,
-    /// The strings that name axes: JSON pointer, and which.
+    /// The strings that name axes: JSON pointer, and which; in the order of the pointers.
     mentions: Vec<(String, AxisSet)>,
 }
 
@@ -64,7 +67,7 @@ impl SweepAxis {
     }
 
     fn parse(name: &str, value: &Value) -> Result<Self> {
-        let plain = !name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
+        let plain = !name.is_empty() && name.chars().all(is_name);
         if !plain {
             return Err(Problem::new(Code::BadArgument, format!("{name:?} cannot name an axis"))
                 .hint("take letters, digits and `_`")
@@ -120,6 +123,7 @@ impl Sweep {
         for (i, node) in graph.iter().enumerate() {
             sweep.find_mentions(node, &format!("/graph/{i}"), &mut mentions);
         }
+        mentions.sort_unstable();
         sweep.mentions = mentions;
         let named = sweep.mentions.iter().fold(0, |all, (_, axes)| all | axes);
         if let Some((_, axis)) = sweep.axes.iter().enumerate().find(|(i, _)| named & (1 << i) == 0) {
@@ -167,8 +171,11 @@ impl Sweep {
 
     /// The axes that are named at a JSON pointer or below it.
     pub fn named_below(&self, pointer: &str) -> AxisSet {
-        let below = |at: &str| at.strip_prefix(pointer).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
-        self.mentions.iter().filter(|(at, _)| below(at)).fold(0, |set, (_, axes)| set | axes)
+        let from = |start: &str| self.mentions.partition_point(|(at, _)| at.as_str() < start);
+        let here = self.mentions[from(pointer)..].iter().take_while(|(at, _)| at == pointer);
+        let inside = format!("{pointer}/");
+        let inside = self.mentions[from(&inside)..].iter().take_while(|(at, _)| at.starts_with(&inside));
+        here.chain(inside).fold(0, |set, (_, axes)| set | axes)
     }
 
     /// The graph of a cell.
@@ -176,10 +183,22 @@ impl Sweep {
     /// # Errors
     /// Whatever is wrong with it, and in which cell.
     pub fn nodes(&self, cell: usize) -> Result<Vec<Node>> {
+        self.weighed_nodes(cell).map(|(nodes, _)| nodes)
+    }
+
+    /// The graph of a cell, and how much there is of it: its parts, and the bytes of its texts.
+    pub(crate) fn weighed_nodes(&self, cell: usize) -> Result<(Vec<Node>, usize)> {
         let places = self.places(cell);
-        let values: Vec<Value> = self.axes.iter().zip(&places).map(|(axis, place)| axis.value(*place)).collect();
-        let nodes: Vec<Value> = self.template.iter().map(|node| self.fill(node, &values)).collect();
-        crate::request::nodes(&nodes).map_err(|problem| self.in_cell(problem, cell))
+        let values = self.axes.iter().zip(&places).map(|(axis, place)| Filling::new(axis.value(*place)));
+        let values: Vec<Filling> = values.collect();
+        let mut room = MAX_CELL;
+        let nodes: Option<Vec<Value>> = self.template.iter().map(|node| self.fill(node, &values, &mut room)).collect();
+        let nodes = nodes.ok_or_else(|| {
+            let detail = format!("with the values of the axes filled in, the graph is more than {MAX_CELL} bytes");
+            Problem::new(Code::TooLarge, detail).hint("put large tensors into the store").at("/sweep")
+        })?;
+        let nodes = crate::request::nodes(&nodes).map_err(|problem| self.in_cell(problem, cell))?;
+        Ok((nodes, MAX_CELL - room))
     }
 
     /// Says in which cell a problem was found.
@@ -193,42 +212,84 @@ impl Sweep {
         Problem { detail, ..problem }
     }
 
-    fn fill(&self, value: &Value, values: &[Value]) -> Value {
-        match value {
-            Value::String(text) => self.fill_text(text, values),
-            Value::Array(items) => Value::Array(items.iter().map(|item| self.fill(item, values)).collect()),
+    /// What a node comes to with these values, as long as there is room.
+    fn fill(&self, value: &Value, values: &[Filling], room: &mut usize) -> Option<Value> {
+        *room = room.checked_sub(1)?;
+        Some(match value {
+            Value::String(text) => self.fill_text(text, values, room)?,
+            Value::Array(items) => {
+                Value::Array(items.iter().map(|item| self.fill(item, values, room)).collect::<Option<_>>()?)
+            }
             Value::Object(fields) => {
-                Value::Object(fields.iter().map(|(key, item)| (key.clone(), self.fill(item, values))).collect())
+                let field = |(key, item): (&String, &Value)| Some((key.clone(), self.fill(item, values, room)?));
+                Value::Object(fields.iter().map(field).collect::<Option<_>>()?)
             }
             value => value.clone(),
-        }
+        })
     }
 
-    fn fill_text(&self, text: &str, values: &[Value]) -> Value {
+    fn fill_text(&self, text: &str, values: &[Filling], room: &mut usize) -> Option<Value> {
+        *room = room.checked_sub(text.len())?;
         let mut filled = String::new();
         let mut rest = text;
         while let Some((span, axis)) = self.first_mention(rest) {
+            let filling = &values[axis];
             if span.len() == text.len() {
-                return values[axis].clone();
+                *room = room.checked_sub(filling.weight)?;
+                return Some(filling.value.clone());
             }
+            *room = room.checked_sub(filling.text.len())?;
             filled.push_str(&rest[..span.start]);
-            match &values[axis] {
-                Value::String(text) => filled.push_str(text),
-                value => filled.push_str(&value.to_string()),
-            }
+            filled.push_str(&filling.text);
             rest = &rest[span.end..];
         }
         filled.push_str(rest);
-        Value::String(filled)
+        Some(Value::String(filled))
     }
 
     /// Where the first axis is named, and which it is.
     fn first_mention(&self, text: &str) -> Option<(Range<usize>, usize)> {
         text.match_indices('{').find_map(|(open, _)| {
-            let close = open + text[open..].find('}')?;
-            let axis = self.axes.iter().position(|axis| axis.name == text[open + 1..close])?;
-            Some((open..close + 1, axis))
+            let inside = &text[open + 1..];
+            let name = &inside[..inside.find(|c: char| !is_name(c))?];
+            let axis = self
+                .axes
+                .iter()
+                .position(|axis| axis.name == name)
+                .filter(|_| inside[name.len()..].starts_with('}'))?;
+            Some((open..open + name.len() + 2, axis))
         })
+    }
+}
+
+fn is_name(c: char) -> bool {
+    c.is_ascii_alphanumeric() || c == '_'
+}
+
+/// The value of an axis in one cell, in the forms that it is filled in.
+struct Filling {
+    value: Value,
+    text: String,
+    weight: usize,
+}
+
+impl Filling {
+    fn new(value: Value) -> Self {
+        let text = match &value {
+            Value::String(text) => text.clone(),
+            value => value.to_string(),
+        };
+        Self { weight: weight(&value), value, text }
+    }
+}
+
+/// How much there is of a value: its parts, and the bytes of its texts.
+fn weight(value: &Value) -> usize {
+    1 + match value {
+        Value::String(text) => text.len(),
+        Value::Array(items) => items.iter().map(weight).sum(),
+        Value::Object(fields) => fields.iter().map(|(key, item)| key.len() + weight(item)).sum(),
+        _ => 0,
     }
 }
 
@@ -249,8 +310,8 @@ mod tests {
         assert_eq!((sweep.cells(), sweep.places(3)), (Some(4), vec![1, 1]));
         let fill = |cell: usize| {
             let places = sweep.places(cell);
-            let values: Vec<Value> = sweep.axes.iter().zip(places).map(|(axis, place)| axis.value(place)).collect();
-            sweep.fill(&sweep.template[0], &values)
+            let values = sweep.axes.iter().zip(places).map(|(axis, place)| Filling::new(axis.value(place)));
+            sweep.fill(&sweep.template[0], &values.collect::<Vec<_>>(), &mut 1000).unwrap()
         };
         assert_eq!(fill(0), json!({"x": "layers.4.{other}a", "y": "a", "z": [4]}));
         assert_eq!(fill(3), json!({"x": "layers.2.{other}[1,2]", "y": [1, 2], "z": [2]}));

@@ -2,9 +2,14 @@
 
 mod common;
 
+use std::time::{Duration, Instant};
+
 use common::{Shelf, tree, words};
 use patchbay_graph::{Code, Context, Limits, Problem, Request, SweepPlan, TokenRows, check_sweep};
 use serde_json::{Value, json};
+
+/// What every answer has to come within, on a busy machine and without optimisation.
+const LONG: Duration = Duration::from_secs(10);
 
 fn sweep_of(sweep: Value, graph: Value) -> Result<SweepPlan, Problem> {
     let request = Request::parse(&json!({
@@ -93,4 +98,51 @@ fn giant_sweeps_are_refused_by_their_number_of_cells() {
         assert_eq!((problem.code, problem.pointer.as_str()), (Code::TooLarge, "/sweep"));
         assert!(problem.detail.contains("the limit is 1000"), "{problem}");
     }
+}
+
+/// Nothing that a sweep can hold takes long or much memory, cells with much in them included.
+#[test]
+fn giant_cells_are_refused() {
+    let refused = |sweep: Value, graph: Value| {
+        let start = Instant::now();
+        let problem = sweep_of(sweep, graph).expect_err("it is too much");
+        assert!(start.elapsed() < LONG, "{problem} after {:?}", start.elapsed());
+        assert_eq!((problem.code, problem.pointer.as_str()), (Code::TooLarge, "/sweep"), "{problem}");
+    };
+    let save = |value: Value| json!([{"op": "save", "value": value, "as": "x"}]);
+    // a value that is written many times is many times as much
+    refused(json!({"a": ["x".repeat(1 << 20)]}), save(json!("{a}".repeat(1 << 20))));
+    refused(json!({"a": [vec![0; 1 << 20]]}), save(json!(vec!["{a}"; 1 << 20])));
+    // many cells with much in each
+    let list = vec![0.5; 20_000];
+    refused(json!({"a": vec![0; 1000], "b": [0]}), save(json!({"op": "add", "args": [list, "{a}"], "alpha": "{b}"})));
+    let many = json!({"op": "cat", "args": [vec!["clean/logits[0, 0, [{a}]]"; 30_000]]});
+    refused(json!({"a": vec![0; 1000]}), save(json!({"op": "sum", "args": [many]})));
+    let steer = json!({"op": "steer", "layers": vec!["{a}"; 20_000], "vector": 0, "input": "clean"});
+    let graph = json!([steer, {"op": "save", "value": "clean/logits[0, 0, 0]", "as": "x"}]);
+    refused(json!({"a": vec![0; 1000]}), graph);
+}
+
+#[test]
+fn braces_that_name_nothing_are_looked_at_once() {
+    let start = Instant::now();
+    for text in ["{".repeat(2 << 20), format!("{}}}", "{".repeat(2 << 20)), "{a".repeat(1 << 20)] {
+        let save = json!({"op": "save", "value": format!("{text}{{a}}"), "as": "x"});
+        sweep_of(json!({"a": [0]}), json!([save])).unwrap_err();
+    }
+    assert!(start.elapsed() < LONG, "{:?}", start.elapsed());
+}
+
+#[test]
+fn many_strings_that_name_an_axis() {
+    let start = Instant::now();
+    let read = json!({"op": "cat", "args": [vec!["clean/logits[0, 0, [{a}]]"; 60_000]]});
+    let steer = json!({"op": "steer", "layers": vec!["{a}"; 5000], "vector": "{b}", "input": "clean"});
+    let save = json!({"op": "save", "value": {"op": "sum", "args": [read]}, "as": "x"});
+    let plan = sweep_of(
+        json!({"a": [0, 1], "b": [0, 1], "c": [0]}),
+        json!([steer, save, {"op": "save", "value": "{c}", "as": "c"}]),
+    );
+    assert_eq!(plan.unwrap().results[0].axes, [0, 1]);
+    assert!(start.elapsed() < LONG, "{:?}", start.elapsed());
 }

@@ -49,21 +49,27 @@ impl Access {
 /// between those writes and the gradient's node is made of it too.
 fn sort(accesses: &mut Vec<Access>) {
     accesses.sort_by_key(Access::order);
-    let mut sorted: Vec<Access> = Vec::with_capacity(accesses.len());
-    for access in accesses.drain(..) {
-        let place = match access.what {
-            Accessed::Grad(..) => {
-                let before = |other: &Access| {
-                    other.site != access.site
-                        || other.input == access.input && matches!(other.what, Accessed::Write(_) | Accessed::Skip(_))
-                };
-                sorted.iter().rposition(before).map_or(0, |last| last + 1)
-            }
-            _ => sorted.len(),
-        };
-        sorted.insert(place, access);
-    }
-    *accesses = sorted;
+    // each gradient's place is behind so many of the other accesses: those up to the last write of its input at its site
+    let (mut others, mut before_site) = (0, 0);
+    let mut last_write: HashMap<usize, usize> = HashMap::new();
+    let mut site = None;
+    let place = |access: Access| {
+        if site.replace(access.site) != Some(access.site) {
+            before_site = others;
+            last_write.clear();
+        }
+        if matches!(access.what, Accessed::Grad(..)) {
+            return (last_write.get(&access.input).copied().unwrap_or(before_site), true, access);
+        }
+        others += 1;
+        if matches!(access.what, Accessed::Write(_) | Accessed::Skip(_)) {
+            last_write.insert(access.input, others);
+        }
+        (others, false, access)
+    };
+    let mut placed: Vec<(usize, bool, Access)> = accesses.drain(..).map(place).collect();
+    placed.sort_by_key(|(place, gradient, _)| (*place, *gradient));
+    accesses.extend(placed.into_iter().map(|(.., access)| access));
 }
 
 /// What an access does.
@@ -217,7 +223,7 @@ impl<'a> Builder<'a> {
     }
 
     fn steer(&mut self, node: &Node, steer: &Steer) -> Result<()> {
-        let input = find_input(self.context, steer.input.as_deref()).map_err(|p| p.at(format!("{}/input", node.at)))?;
+        let input = self.named_input(node, steer.input.as_deref())?;
         let name = steer.site.as_deref().unwrap_or("output");
         let below = self.residual_site(name).map_err(|problem| problem.at(format!("{}/site", node.at)))?;
         let sites: Vec<Site> = steer
@@ -250,6 +256,14 @@ impl<'a> Builder<'a> {
         Ok(())
     }
 
+    /// The input that a node names in its field `input`.
+    fn named_input(&self, node: &Node, name: Option<&str>) -> Result<usize> {
+        find_input(self.context, name).map_err(|problem| match (name, self.context.inputs.first()) {
+            (None, Some(first)) => problem.hint(format!("add \"input\": \"{}\"", first.name)).at(&node.at),
+            _ => problem.at(format!("{}/input", node.at)),
+        })
+    }
+
     /// A site of a block that is as wide as the residual stream.
     fn residual_site(&self, name: &str) -> Result<LayerSite> {
         let tree = self.context.tree;
@@ -271,7 +285,7 @@ impl<'a> Builder<'a> {
         with: Option<&Operand>,
         input: Option<&str>,
     ) -> Result<()> {
-        let input = find_input(self.context, input).map_err(|problem| problem.at(format!("{}/input", node.at)))?;
+        let input = self.named_input(node, input)?;
         let at = format!("{}/layers", node.at);
         let layer = |layer| find_layer(self.context.tree, layer).map_err(|problem| problem.at(&at));
         let (first, last) = (layer(first)?, layer(last)?);

@@ -1,5 +1,7 @@
 //! Gradients: with respect to what they are taken, and whether there is a way for them.
 
+use std::collections::{HashMap, HashSet};
+
 use super::build::{Accessed, Builder, Built};
 use super::sites::select;
 use crate::dtype::DType;
@@ -92,11 +94,13 @@ impl Builder<'_> {
 /// # Errors
 /// Code `no_gradient`: no way leads there, or only such as pass through an operation without a derivative.
 pub(super) fn check(built: &Built) -> Result<()> {
+    let streams = Streams::of(built);
     for (number, gradient) in built.gradients.iter().enumerate() {
-        let ways = Ways::find(built, gradient.of)?;
-        for (access, reached) in built.accesses.iter().zip(&ways.reached) {
-            let Accessed::Grad(of, wrt) = access.what else { continue };
-            if of != number || *reached {
+        let ways = Ways::find(built, &streams, gradient.of)?;
+        for place in &streams.gradients[number] {
+            let access = &built.accesses[*place];
+            let Accessed::Grad(_, wrt) = access.what else { continue };
+            if *place < ways.followed[access.input] {
                 continue;
             }
             let at = &built.values[gradient.wrt[wrt].value].at;
@@ -111,40 +115,60 @@ pub(super) fn check(built: &Built) -> Result<()> {
     Ok(())
 }
 
+/// What happens to each input's stream, by the places of the accesses.
+struct Streams {
+    /// Of every input the values that are put into its stream, in order.
+    written: Vec<Vec<(usize, ValueId)>>,
+    /// Of every value that is read where that happens.
+    reads: HashMap<ValueId, usize>,
+    /// Of every gradient where its sites are.
+    gradients: Vec<Vec<usize>>,
+}
+
+impl Streams {
+    fn of(built: &Built) -> Self {
+        let inputs = built.accesses.iter().map(|access| access.input + 1).max().unwrap_or(0);
+        let mut written = vec![Vec::new(); inputs];
+        let mut reads = HashMap::new();
+        let mut gradients = vec![Vec::new(); built.gradients.len()];
+        for (place, access) in built.accesses.iter().enumerate() {
+            match access.what {
+                Accessed::Read(id) => drop(reads.insert(id, place)),
+                Accessed::Write(write) => written[access.input].push((place, built.writes[write].value)),
+                Accessed::Skip(skip) => written[access.input].extend(built.skips[skip].with.map(|with| (place, with))),
+                Accessed::Grad(of, _) => gradients[of].push(place),
+            }
+        }
+        Self { written, reads, gradients }
+    }
+}
+
 /// What a number depends on by ways that have a derivative.
 struct Ways<'a> {
-    built: &'a Built,
-    seen: Vec<bool>,
-    /// For every access whether the number depends on the site as it is there.
-    reached: Vec<bool>,
-    /// For every input the accesses that were followed: all before this one.
+    streams: &'a Streams,
+    /// For every input the accesses that the number depends on: all before this one.
     followed: Vec<usize>,
+    /// For every input how many of the values that are put into its stream were followed.
+    entered: Vec<usize>,
     /// An operation that ended a way.
     blocked: Option<&'static str>,
 }
 
 impl<'a> Ways<'a> {
-    fn find(built: &'a Built, of: ValueId) -> Result<Self> {
-        let inputs = built.accesses.iter().map(|access| access.input + 1).max().unwrap_or(0);
-        let (seen, reached) = (vec![false; built.values.len()], vec![false; built.accesses.len()]);
-        let mut ways = Self { built, seen, reached, followed: vec![0; inputs], blocked: None };
-        // where each read stands among the accesses
-        let mut places = vec![usize::MAX; built.values.len()];
-        for (place, access) in built.accesses.iter().enumerate() {
-            if let Accessed::Read(id) = access.what {
-                places[id] = place;
-            }
-        }
+    fn find(built: &Built, streams: &'a Streams, of: ValueId) -> Result<Self> {
+        let inputs = streams.written.len();
+        let mut ways = Self { streams, followed: vec![0; inputs], entered: vec![0; inputs], blocked: None };
+        let mut seen = HashSet::new();
         let mut open = vec![of];
         while let Some(id) = open.pop() {
-            if std::mem::replace(&mut ways.seen[id], true) {
+            if !seen.insert(id) {
                 continue;
             }
             let value = &built.values[id];
             match &value.source {
                 // whole numbers and truth values have no derivative, whatever they are made of
                 Source::Op { spec, .. } if !value.dtype.is_float() => ways.blocked = Some(spec.name),
-                Source::Read(read) => ways.follow(read.input, places[id], &mut open),
+                Source::Read(read) => ways.follow(read.input, streams.reads.get(&id).copied().unwrap_or(0), &mut open),
                 Source::Op { spec, args, .. } if spec.has_derivative() => open.extend(args),
                 Source::Op { spec, .. } => ways.blocked = Some(spec.name),
                 Source::Grad { .. } => {
@@ -161,18 +185,10 @@ impl<'a> Ways<'a> {
 
     /// A read depends on its input's stream before it, and on what was written there.
     fn follow(&mut self, input: usize, place: usize, open: &mut Vec<ValueId>) {
-        let from = self.followed[input];
-        for (i, access) in self.built.accesses.iter().enumerate().take(place).skip(from) {
-            if access.input != input {
-                continue;
-            }
-            self.reached[i] = true;
-            match access.what {
-                Accessed::Write(write) => open.push(self.built.writes[write].value),
-                Accessed::Skip(skip) => open.extend(self.built.skips[skip].with),
-                Accessed::Read(_) | Accessed::Grad(..) => {}
-            }
-        }
-        self.followed[input] = from.max(place);
+        self.followed[input] = self.followed[input].max(place);
+        let written = &self.streams.written[input][self.entered[input]..];
+        let entering = written.iter().take_while(|(at, _)| *at < place);
+        open.extend(entering.map(|(_, value)| *value));
+        self.entered[input] += written.iter().take_while(|(at, _)| *at < place).count();
     }
 }

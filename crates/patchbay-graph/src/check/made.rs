@@ -1,5 +1,7 @@
 //! Tensor operations and their outputs.
 
+use std::sync::Arc;
+
 use super::build::Builder;
 use super::gradients::Gradients;
 use crate::node::{Action, Node};
@@ -13,7 +15,7 @@ pub(super) struct Made {
     spec: &'static OpSpec,
     args: Vec<ValueId>,
     params: Vec<&'static str>,
-    attrs: Vec<(&'static str, Attr)>,
+    attrs: Arc<[(&'static str, Attr)]>,
     /// Shape and type of each output.
     outs: Vec<Typed>,
     /// The output that the node stands for.
@@ -129,7 +131,7 @@ impl Builder<'_> {
         }
         let weak = !shapes.is_empty() && shapes.iter().all(|arg| arg.weak);
         let values = vec![None; outs.len()];
-        Ok(Made { at: at.into(), spec, args, params, attrs, outs, own: 0, weak, values })
+        Ok(Made { at: at.into(), spec, args, params, attrs: attrs.into(), outs, own: 0, weak, values })
     }
 
     /// The value of an output, its own one if not said.
@@ -143,7 +145,7 @@ impl Builder<'_> {
         }
         let (shape, dtype) = made.outs[out].clone();
         let Made { spec, args, params, attrs, .. } = &*made;
-        let source = Source::Op { spec, args: args.clone(), params: params.clone(), attrs: attrs.clone(), out };
+        let source = Source::Op { spec, args: args.clone(), params: params.clone(), attrs: Arc::clone(attrs), out };
         let value = self.value(&made.at, shape, dtype, source)?;
         self.built.values[value].weak = made.weak;
         made.values[out] = Some(value);

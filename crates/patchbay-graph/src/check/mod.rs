@@ -12,6 +12,7 @@ mod order;
 mod schedule;
 mod sites;
 mod sweep;
+mod texts;
 mod values;
 mod walk;
 
@@ -39,6 +40,7 @@ fn check_marked(
     named: &dyn Fn(&str) -> AxisSet,
 ) -> Result<(Plan, Vec<AxisSet>)> {
     check_sizes(request, context)?;
+    texts::check(&request.graph, context)?;
     let built = build::Builder::new(context).build(&request.graph)?;
     gradients::check(&built)?;
     let scheduled = schedule::schedule(&built, context)?;

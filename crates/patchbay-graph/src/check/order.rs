@@ -105,7 +105,7 @@ pub(super) fn count(nodes: &[Node]) -> usize {
 }
 
 /// Every operand of a node.
-fn operands(node: &Node) -> Vec<&Operand> {
+pub(super) fn operands(node: &Node) -> Vec<&Operand> {
     match &node.action {
         Action::Save { value, .. }
         | Action::Set { value, .. }

@@ -1,9 +1,13 @@
 //! Checks every cell of a sweep, and finds which axes each result depends on.
 
+use std::cell::RefCell;
+use std::collections::HashMap;
+
 use super::cost::tokens_bytes;
 use super::{check_marked, order};
-use crate::context::Context;
-use crate::plan::{Cost, Event, Plan, Skip, Source, ValueId};
+use crate::context::{Context, TokenRow};
+use crate::node::Node;
+use crate::plan::{Cost, Event, Plan, Skip, Source, Value, ValueId};
 use crate::problem::{Code, Problem, Result};
 use crate::request::Request;
 use crate::shape::Shape;
@@ -12,6 +16,22 @@ use crate::sweep::{AxisSet, Sweep};
 
 /// Nodes of each cell, where a sweep has as many cells as it may.
 const NODES_A_CELL: usize = 32;
+
+/// How much may be looked at to check all cells: what is written in each, its values and steps, and the rows of each access.
+const MAX_WORK: usize = 1 << 28;
+
+/// What it took to check one cell, what was written there left out.
+fn work_of(plan: &Plan, context: &Context<'_>) -> usize {
+    let steps: usize = plan.passes.iter().map(|pass| 1 + pass.steps.len()).sum();
+    let rows: usize = context.inputs.iter().map(|input| input.rows.len()).sum();
+    let tokens: usize = context.inputs.iter().flat_map(|input| &input.rows).map(TokenRow::len).sum();
+    let literal = |value: &Value| match &value.source {
+        Source::Literal(literal) => literal.data.len(),
+        _ => 0,
+    };
+    let written: usize = plan.values.iter().map(literal).sum();
+    (8 + rows + tokens / 8).saturating_mul(plan.values.len() + steps).saturating_add(16 * written)
+}
 
 /// A sweep all of whose cells can run.
 #[derive(Clone, Debug)]
@@ -60,7 +80,13 @@ impl Swept {
 /// # Errors
 /// Whatever is wrong with it, and in which cell.
 pub fn cell(request: &Request, sweep: &Sweep, cell: usize) -> Result<Request> {
-    Ok(Request { graph: sweep.nodes(cell)?, sweep: None, ..request.clone() })
+    Ok(of_cell(request, sweep.nodes(cell)?))
+}
+
+/// The request of one cell.
+fn of_cell(request: &Request, graph: Vec<Node>) -> Request {
+    let Request { model, inputs, text, output, .. } = request;
+    Request { model: model.clone(), inputs: inputs.clone(), graph, sweep: None, text: text.clone(), output: *output }
 }
 
 /// Checks every cell.
@@ -85,10 +111,20 @@ fn check_cells(request: &Request, sweep: &Sweep, context: &Context<'_>) -> Resul
         return Err(Problem::new(Code::TooLarge, detail).hint("the server's setting is `max_cells`").at("/sweep"));
     }
     let mut found: Option<Found> = None;
+    let mut one = of_cell(request, Vec::new());
+    let mut work = 0usize;
     for number in 0..cells {
-        let request = cell(request, sweep, number)?;
-        let checked = check_marked(&request, context, &|pointer| sweep.named_below(pointer));
+        let (graph, weight) = sweep.weighed_nodes(number)?;
+        one.graph = graph;
+        let checked = check_marked(&one, context, &|pointer| sweep.named_below(pointer));
         let (plan, axes) = checked.map_err(|problem| sweep.in_cell(problem, number))?;
+        work = work.saturating_add(weight).saturating_add(work_of(&plan, context));
+        if work > MAX_WORK {
+            let detail = format!("checking the {cells} cells of this sweep takes too long: {number} were checked");
+            return Err(Problem::new(Code::TooLarge, detail)
+                .hint("send it in parts, with fewer cells or rows")
+                .at("/sweep"));
+        }
         match &mut found {
             None => found = Some(Found::new(plan, &axes)),
             Some(found) => found.add(&plan, &axes).map_err(|problem| sweep.in_cell(problem, number))?,
@@ -179,6 +215,9 @@ fn saved(plan: &Plan) -> impl Iterator<Item = usize> {
 /// The axes that every value depends on: those named where it stands, those of what it is made of, and for what is read from a
 /// pass those of every write before it.
 pub(super) fn dependences(plan: &Plan, named: &dyn Fn(&str) -> AxisSet) -> Vec<AxisSet> {
+    // many values and steps may stand at one place
+    let known: RefCell<HashMap<&str, AxisSet>> = RefCell::default();
+    let named = |at| *known.borrow_mut().entry(at).or_insert_with(|| named(at));
     let mut sets: Vec<AxisSet> = plan.values.iter().map(|value| named(&value.at)).collect();
     let make = |sets: &mut Vec<AxisSet>, id: ValueId| {
         sets[id] = plan.values[id].args().iter().fold(sets[id], |set, arg| set | sets[*arg]);

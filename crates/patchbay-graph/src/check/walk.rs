@@ -83,15 +83,11 @@ impl<'a> Walk<'a> {
         });
         let mut until = vec![Site::EmbedTokens; running.len()];
         let mut looked_at = self.no_tokens();
-        let mut all = vec![false; running.len()];
         for step in &self.pass.steps {
             let Some((input, selection)) = self.access(step) else { continue };
             until[input] = until[input].max(step.site);
-            if step.site >= Site::LnFinalInput && !all[input] {
-                for (row, tokens) in looked_at[input].iter_mut().zip(selection.tokens(1)) {
-                    tokens.into_iter().for_each(|token| row[token] = true);
-                }
-                all[input] = looked_at[input].iter().flatten().all(|looked_at| *looked_at);
+            if step.site >= Site::LnFinalInput {
+                selection.mark(1, &mut looked_at[input]);
             }
         }
         let listed = |row: &Vec<bool>| (0..row.len()).filter(|token| row[*token]).collect();

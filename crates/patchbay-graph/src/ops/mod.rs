@@ -239,24 +239,23 @@ impl OpSpec {
     /// # Errors
     /// There is no such output.
     pub fn output(&self, out: &str, count: usize) -> Result<usize> {
-        let names: Vec<String> = match self.outputs {
-            _ if count < 2 && self.outputs != Outputs::Numbered => Vec::new(),
-            Outputs::Named(names) => names.iter().map(|name| (*name).to_owned()).collect(),
-            Outputs::One | Outputs::Numbered => (0..count).map(|number| number.to_string()).collect(),
+        let (names, count) = match self.outputs {
+            Outputs::Numbered => (&[][..], count),
+            Outputs::Named(names) if count > 1 => (names, names.len()),
+            _ => (&[][..], 0),
         };
-        if let Some(found) = names.iter().position(|name| name == out) {
+        if let Some(found) = names.iter().position(|name| *name == out) {
             return Ok(found);
         }
         // by number, as in Python's tuples
-        if let Some(found) = out.parse().ok().filter(|number| *number < names.len()) {
+        if let Some(found) = out.parse().ok().filter(|number| *number < count) {
             return Ok(found);
         }
         let problem = Problem::new(Code::BadArgument, format!("this `{}` has no output `{out}`", self.name));
-        let names: Vec<&str> = names.iter().map(String::as_str).collect();
-        Err(match names.len() {
-            0 => problem.hint("it has one output: leave the name out"),
-            1..=12 => problem.hint(format!("its outputs are {}", list(&names))),
-            count => problem.hint(format!("its outputs are `0` to `{}`", count - 1)),
+        Err(match (names, count) {
+            ([], 0) => problem.hint("it has one output: leave the name out"),
+            ([], count) => problem.hint(format!("its outputs are `0` to `{}`", count - 1)),
+            (names, _) => problem.hint(format!("its outputs are {}", list(names))),
         })
     }
 

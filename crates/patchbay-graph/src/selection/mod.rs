@@ -163,6 +163,25 @@ impl Selection {
         found
     }
 
+    /// Marks the selected places of an axis of the source, row by row; the same as [`tokens`](Self::tokens).
+    pub(crate) fn mark(&self, axis: usize, marks: &mut [Vec<bool>]) {
+        for (entry, row) in self.rows.iter().enumerate() {
+            let (size, marks) = (self.source.axes[axis].of(*row), &mut marks[*row]);
+            match &self.picks[axis] {
+                Pick::Span { start: None, stop: None, step: 1 } => marks.fill(true),
+                Pick::Joint(places) if self.joint_decides_row() => {
+                    let place = joint_place(places, entry).and_then(|place| place.resolve(*row, size));
+                    place.into_iter().for_each(|place| marks[place] = true);
+                }
+                Pick::Each(places) | Pick::Joint(places) => {
+                    let places = places.iter().filter_map(|place| place.resolve(*row, size));
+                    places.for_each(|place| marks[place] = true);
+                }
+                span => span.places(*row, size).into_iter().flatten().for_each(|place| marks[place] = true),
+            }
+        }
+    }
+
     /// Whether the joint places say which row is meant, so that each of them belongs to one row.
     fn joint_decides_row(&self) -> bool {
         self.source.rows.is_some_and(|rows| matches!(self.picks[rows], Pick::Joint(_)))
@@ -232,8 +251,9 @@ impl Selection {
                 continue;
             };
             let (pick, extent) = (&self.picks[axis], &self.source.axes[axis]);
-            if self.rows.is_empty() {
-                dims.push(pick.count(extent.longest()));
+            let same = if self.rows.is_empty() { Some(extent.longest()) } else { extent.uniform() };
+            if let Some(size) = same {
+                dims.push(pick.count(size));
                 continue;
             }
             let counts: Vec<usize> = self.rows.iter().map(|row| pick.count(extent.of(*row))).collect();

@@ -115,17 +115,8 @@ fn resolve_coord(coord: &Coord, axis: usize, source: &Extents, find: Option<Find
 
 /// Lists are bounded, so that an index is resolved in bounded time.
 fn check_lists(index: &Index) -> Result<()> {
-    let (mut places, mut texts) = (0, 0);
-    for item in &index.0 {
-        let coords = match item {
-            Item::At(coord) => std::slice::from_ref(coord),
-            Item::List(coords) | Item::Each(coords) => coords,
-            Item::Span { .. } | Item::Ellipsis | Item::NewAxis => continue,
-        };
-        places += coords.len();
-        texts += coords.iter().filter(|coord| matches!(coord, Coord::Text(_))).count();
-    }
-    let found = [(places, MAX_PLACES, "places"), (texts, MAX_TEXTS, "quoted texts")];
+    let places = index.0.iter().map(|item| item.coords().len()).sum();
+    let found = [(places, MAX_PLACES, "places"), (index.texts(), MAX_TEXTS, "quoted texts")];
     match found.into_iter().find(|(found, most, _)| found > most) {
         None => Ok(()),
         Some((found, most, what)) => {

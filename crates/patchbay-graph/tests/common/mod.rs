@@ -86,7 +86,7 @@ pub(crate) fn words(text: &str) -> TokenRow {
     TokenRow { text: text.into(), ends }
 }
 
-fn tokenize(input: &Input) -> TokenRows {
+pub(crate) fn tokenize(input: &Input) -> TokenRows {
     let row = |row: &InputRow| match row {
         InputRow::Text { text, .. } => words(text),
         InputRow::Ids(ids) => TokenRow { text: String::new(), ends: vec![0; ids.len()] },
