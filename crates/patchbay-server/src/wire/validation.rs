@@ -50,7 +50,7 @@ pub struct PlannedResult {
 
 /// What a trace would cost.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, ToSchema)]
-#[schema(example = json!({"flops": 2.1e8, "peak_bytes": 92160, "result_bytes": 2304}))]
+#[schema(example = json!({"flops": 2.6e8, "peak_bytes": 167424, "result_bytes": 23040}))]
 pub struct CostSummary {
     /// Floating-point operations: two a multiply-add in products, and what `docs/ops.md` says of each operation.
     pub flops: f64,
