@@ -1,0 +1,12 @@
+//! Fuzzes what `crates/patchbay-graph/tests/fuzz` calls `request`.
+#![no_main]
+#![allow(dead_code, reason = "each target needs a part of what the tests share")]
+
+#[path = "../../crates/patchbay-graph/tests/common/mod.rs"]
+mod common;
+#[path = "../../crates/patchbay-graph/tests/fuzz/targets.rs"]
+mod targets;
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
+    targets::request(bytes);
+});
