@@ -14,7 +14,7 @@ import transformers
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from taps import ARCHITECTURES, Edit, Seen, trace
+from taps import Edit, Seen, architecture, trace
 
 Node = dict[str, Any]
 
@@ -87,7 +87,7 @@ class Golden:
 
     def module(self, part: str) -> nn.Module:
         """A part of the model by its name in `Architecture`, such as `final_norm`."""
-        return self.model.get_submodule(getattr(ARCHITECTURES[self.model.config.model_type], part))
+        return self.model.get_submodule(getattr(architecture(self.model), part))
 
     @torch.no_grad()
     def on_vocab(self, hidden: Tensor) -> Tensor:

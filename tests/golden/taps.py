@@ -9,7 +9,8 @@ row of `ARCHITECTURES`: where transformers' module tree keeps each site.
 import sys
 from collections.abc import Callable
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 from unittest import mock
 
 import torch
@@ -22,54 +23,213 @@ Edit = Callable[[Tensor, Seen], Tensor]
 
 @dataclass(frozen=True)
 class Architecture:
-    """Module paths of one `model_type`. Paths below `blocks` start at a block, those below a module at that module."""
+    """Module paths of one `model_type`, with Llama's where nothing is said.
 
-    embed: str  # token embeddings, before positions
-    positions: str | None  # the table of learned positions
-    blocks: str
-    final_norm: str
-    attn_norm: str
-    attention: str
-    qkv: tuple[str, ...]  # three projections, or one whose output is q, k and v side by side
-    out: str  # attention's output projection
-    mlp_norm: str  # its input is the residual stream between attention and MLP
-    mlp: str
-    gate: str | None
-    up: str
-    down: str
+    Paths below `blocks` start at a block, those below a module at that module.
+    """
+
+    embed: str = "model.embed_tokens"  # token embeddings, before positions
+    scaled_embed: bool = False  # they are scaled outside of their module: what block 0 receives is the site
+    positions: str | None = None  # the table of learned positions
+    blocks: str = "model.layers"
+    final_norm: str = "model.norm"
+    attn_norm: str = "input_layernorm"
+    attention: str = "self_attn"
+    qkv: tuple[str, ...] = ("q_proj", "k_proj", "v_proj")  # or one projection that has all three
+    grouped: bool = False  # the one projection has for each key/value head its queries, key and value; else q, k, v
+    qk_norms: tuple[str, str] | None = None  # before rotation
+    heads_first: bool = False  # these norms see `[B, H, S, d]`
+    out: str = "o_proj"  # attention's output projection
+    attention_output: str = ""  # the module whose output is attention's own; attention itself
+    attn_post_norm: str | None = None
+    parallel: bool = False
+    mlp_norm: str = "post_attention_layernorm"  # its input is the residual stream between attention and MLP
+    mlp: str = "mlp"
+    mlp_input: str = ""  # the module whose input is the MLP's; the MLP itself
+    mlp_output: str = ""
+    gate: str | None = "gate_proj"
+    up: str = "up_proj"  # with the gate before it in the same projection, where that has the same name
+    down: str = "down_proj"
+    mlp_post_norm: str | None = None
+    multiplier: float = 1.0  # on what is added to the residual stream
     lm_head: str = "lm_head"
+    before_head: str | None = None  # a projection between the final norm and the unembedding
+    inner: str | None = None  # attention without transformers' eager function: its method that takes q and k, or ""
+    scaled_query: bool = False  # q is scaled before the scores, not they
+    turned_only: bool = True  # q and k enter the scores as long as they were, and the scores are their scaled products
 
 
-ARCHITECTURES = {
-    "gpt2": Architecture(
-        embed="transformer.wte",
-        positions="transformer.wpe",
+def architecture(model: nn.Module) -> Architecture:
+    """The row of a model, with what hangs on its settings."""
+    row = ARCHITECTURES[model.config.model_type]
+    row = row if isinstance(row, Architecture) else row(model.config)
+    warmed = any(kind in str(getattr(model.config, "rope_parameters", None)) for kind in ("yarn", "longrope"))
+    return replace(row, turned_only=False) if warmed else row
+
+
+LLAMA = Architecture()
+HEAD_NORMS = replace(LLAMA, qk_norms=("q_norm", "k_norm"))
+SANDWICH = replace(
+    LLAMA,
+    attn_post_norm="post_attention_layernorm",
+    mlp_norm="pre_feedforward_layernorm",
+    mlp_post_norm="post_feedforward_layernorm",
+)
+POST_NORMS = replace(SANDWICH, mlp_norm="mlp", qk_norms=("q_norm", "k_norm"))
+GPT2 = Architecture(
+    embed="transformer.wte",
+    positions="transformer.wpe",
+    blocks="transformer.h",
+    final_norm="transformer.ln_f",
+    attn_norm="ln_1",
+    attention="attn",
+    qkv=("c_attn",),
+    out="c_proj",
+    mlp_norm="ln_2",
+    mlp="mlp",
+    gate=None,
+    up="c_fc",
+    down="c_proj",
+)
+
+def is_wide(config: Any) -> bool:
+    """Whether OPT's tables are as wide as the stream."""
+    return config.word_embed_proj_dim == config.hidden_size
+
+
+# A row, or how one is made of a configuration.
+ARCHITECTURES: dict[str, Architecture | Callable[[Any], Architecture]] = {
+    "gpt2": GPT2,
+    "llama": LLAMA,
+    "mistral": LLAMA,
+    "qwen2": LLAMA,
+    "qwen3": HEAD_NORMS,
+    "gemma": replace(LLAMA, scaled_embed=True),
+    "gemma2": replace(SANDWICH, scaled_embed=True, turned_only=False),
+    "gemma3_text": replace(SANDWICH, scaled_embed=True, qk_norms=("q_norm", "k_norm"), heads_first=True),
+    "phi3": replace(LLAMA, qkv=("qkv_proj",), gate="gate_up_proj", up="gate_up_proj", turned_only=False),
+    "phi": lambda config: replace(
+        LLAMA,
+        final_norm="model.final_layernorm",
+        qk_norms=("q_layernorm", "k_layernorm") if config.qk_layernorm else None,
+        heads_first=True,
+        out="dense",
+        parallel=True,
+        gate=None,
+        up="fc1",
+        down="fc2",
+    ),
+    "stablelm": lambda config: replace(
+        LLAMA,
+        qk_norms=("q_layernorm", "k_layernorm") if config.qk_layernorm else None,
+        heads_first=True,
+        parallel=config.use_parallel_residual,
+    ),
+    "starcoder2": replace(LLAMA, gate=None, up="c_fc", down="c_proj"),
+    "gpt_neox": lambda config: replace(
+        LLAMA,
+        embed="gpt_neox.embed_in",
+        blocks="gpt_neox.layers",
+        final_norm="gpt_neox.final_layer_norm",
+        attention="attention",
+        qkv=("query_key_value",),
+        grouped=True,
+        out="dense",
+        parallel=config.use_parallel_residual,
+        gate=None,
+        up="dense_h_to_4h",
+        down="dense_4h_to_h",
+    ),
+    "olmo": LLAMA,
+    "olmo2": POST_NORMS,
+    "olmo3": POST_NORMS,
+    "cohere": lambda config: replace(
+        LLAMA, parallel=True, qk_norms=("q_norm", "k_norm") if config.use_qk_norm else None
+    ),
+    "cohere2": replace(LLAMA, parallel=True),
+    "granite": lambda config: replace(LLAMA, scaled_embed=True, multiplier=config.residual_multiplier),
+    "smollm3": LLAMA,
+    "glm": replace(LLAMA, gate="gate_up_proj", up="gate_up_proj"),
+    "glm4": replace(
+        LLAMA,
+        gate="gate_up_proj",
+        up="gate_up_proj",
+        attn_post_norm="post_self_attn_layernorm",
+        mlp_post_norm="post_mlp_layernorm",
+    ),
+    "exaone4": replace(POST_NORMS, heads_first=True),
+    "hunyuan_v1_dense": replace(LLAMA, turned_only=False),
+    "nemotron": replace(LLAMA, gate=None),
+    "seed_oss": LLAMA,
+    "ernie4_5": LLAMA,
+    "gptj": replace(
+        GPT2,
+        positions=None,
+        qkv=("q_proj", "k_proj", "v_proj"),
+        out="out_proj",
+        inner="_attn",
+        parallel=True,
+        up="fc_in",
+        down="fc_out",
+    ),
+    "gpt_bigcode": lambda config: replace(GPT2, grouped=not config.multi_query),
+    "opt": lambda config: replace(
+        LLAMA,
+        embed="model.decoder.embed_tokens" if is_wide(config) else "model.decoder.project_in",
+        before_head=None if is_wide(config) else "model.decoder.project_out",
+        positions="model.decoder.embed_positions",
+        blocks="model.decoder.layers",
+        final_norm="model.decoder.final_layer_norm",
+        attn_norm="self_attn_layer_norm",
+        out="out_proj",
+        scaled_query=True,
+        mlp_norm="final_layer_norm",
+        mlp="",
+        mlp_input="fc1",
+        mlp_output="fc2",
+        gate=None,
+        up="fc1",
+        down="fc2",
+    ),
+    "bloom": replace(
+        LLAMA,
+        embed="transformer.word_embeddings",
         blocks="transformer.h",
         final_norm="transformer.ln_f",
-        attn_norm="ln_1",
-        attention="attn",
-        qkv=("c_attn",),
-        out="c_proj",
-        mlp_norm="ln_2",
-        mlp="mlp",
+        attention="self_attention",
+        qkv=("query_key_value",),
+        grouped=True,
+        inner="",
+        out="dense",
+        attention_output="dense",
         gate=None,
-        up="c_fc",
-        down="c_proj",
+        up="dense_h_to_4h",
+        down="dense_4h_to_h",
+        mlp_output="dense_4h_to_h",
+        turned_only=False,
     ),
-    "llama": Architecture(
-        embed="model.embed_tokens",
-        positions=None,
-        blocks="model.layers",
-        final_norm="model.norm",
-        attn_norm="input_layernorm",
-        attention="self_attn",
-        qkv=("q_proj", "k_proj", "v_proj"),
-        out="o_proj",
-        mlp_norm="post_attention_layernorm",
-        mlp="mlp",
-        gate="gate_proj",
-        up="up_proj",
-        down="down_proj",
+    "mpt": replace(
+        LLAMA,
+        embed="transformer.wte",
+        blocks="transformer.blocks",
+        final_norm="transformer.norm_f",
+        attn_norm="norm_1",
+        attention="attn",
+        qkv=("Wqkv",),
+        inner="",
+        out="out_proj",
+        mlp_norm="norm_2",
+        mlp="ffn",
+        gate=None,
+        mlp_output="down_proj",
+        turned_only=False,
+    ),
+    "apertus": replace(
+        HEAD_NORMS,
+        heads_first=True,
+        attn_norm="attention_layernorm",
+        mlp_norm="feedforward_layernorm",
+        gate=None,
     ),
 }
 
@@ -101,11 +261,15 @@ class Taps:
 
     def __init__(self, model: nn.Module, edits: dict[str, Edit], live: bool = False):
         self.model, self.edits, self.live = model, edits, live
-        self.where = ARCHITECTURES[model.config.model_type]
+        self.where = architecture(model)
         self.seen: Seen = {}
 
     def visit(self, site: str, value: Tensor) -> Tensor:
         """Shows the value to the site's edit. Where there is none the same tensor comes back, unless it is live."""
+        if value.dim() == 2:  # OPT's MLP has the rows' tokens one after the other
+            flat = value[None]
+            after = self.visit(site, flat)
+            return value if after is flat else after[0]
         edit = self.edits.get(site)
         if edit is None and not self.live:
             after = value
@@ -120,7 +284,10 @@ class Taps:
         with ExitStack() as stack:
             self.stack, self.hooks = stack, []
             stack.callback(lambda: [hook.remove() for hook in self.hooks])
-            self.on_output(self.find(self.where.embed), "embed_tokens.output")
+            if self.where.scaled_embed:
+                self.on_input(self.find(self.where.blocks)[0], "embed_tokens.output")
+            else:
+                self.on_output(self.find(self.where.embed), "embed_tokens.output")
             for index, block in enumerate(self.find(self.where.blocks)):
                 self.hook_block(block, f"layers.{index}")
             self.on_input(self.find(self.where.final_norm), "ln_final.input")
@@ -137,17 +304,45 @@ class Taps:
         self.on_input(block, f"{name}.input")
         self.on_input(attention, f"{name}.self_attn.input")
         self.hook_projections(attention, f"{name}.self_attn")
-        self.hook_eager(attention, f"{name}.self_attn")
+        if where.inner is None:
+            self.hook_eager(attention, f"{name}.self_attn")
+        else:
+            self.hook_inline(attention, f"{name}.self_attn")
         self.hook_heads(attention, f"{name}.self_attn.heads")
-        self.on_output(attention, f"{name}.self_attn.output", f"{name}.attn_add")
-        self.on_residual(block.get_submodule(where.mlp_norm), f"{name}.resid_mid")
-        self.on_input(mlp, f"{name}.mlp.input")
-        if where.gate:
-            self.on_output(mlp.get_submodule(where.gate), f"{name}.mlp.gate")
-        self.on_output(mlp.get_submodule(where.up), f"{name}.mlp.up")
+        output = attention.get_submodule(where.attention_output)
+        self.on_added(block, output, where.attn_post_norm, f"{name}.self_attn.output", f"{name}.attn_add")
+        if not where.parallel:
+            self.on_residual(block.get_submodule(where.mlp_norm), f"{name}.resid_mid")
+        self.on_input(mlp.get_submodule(where.mlp_input), f"{name}.mlp.input")
+        if where.gate == where.up:
+            self.on_halves(mlp.get_submodule(where.up), f"{name}.mlp.gate", f"{name}.mlp.up")
+        else:
+            if where.gate:
+                self.on_output(mlp.get_submodule(where.gate), f"{name}.mlp.gate")
+            self.on_output(mlp.get_submodule(where.up), f"{name}.mlp.up")
         self.on_input(mlp.get_submodule(where.down), f"{name}.mlp.neurons")
-        self.on_output(mlp, f"{name}.mlp.output", f"{name}.mlp_add")
+        output = mlp.get_submodule(where.mlp_output)
+        self.on_added(block, output, where.mlp_post_norm, f"{name}.mlp.output", f"{name}.mlp_add")
         self.on_output(block, f"{name}.output")
+
+    def on_added(self, block: nn.Module, module: nn.Module, norm: str | None, own: str, add: str):
+        """A module's own output, and what is added to the residual stream: after a norm and a multiplier."""
+        if norm:
+            self.on_output(module, own)
+            self.on_output(block.get_submodule(norm), add)
+        elif self.where.multiplier == 1:
+            self.on_output(module, own, add)
+        else:
+            self.on_output(module, own)
+            self.on_output(module, add, factor=self.where.multiplier)
+
+    def on_halves(self, module: nn.Module, *sites: str):
+        """The parts of a projection's output, side by side."""
+
+        def hook(_, args, output):
+            return torch.cat([self.visit(*pair) for pair in zip(sites, output.chunk(len(sites), -1))], -1)
+
+        self.hooks.append(module.register_forward_hook(hook))
 
     def on_input(self, module: nn.Module, site: str):
         """The module's first argument, given by place or as `hidden_states`."""
@@ -159,13 +354,18 @@ class Taps:
 
         self.hooks.append(module.register_forward_pre_hook(hook, with_kwargs=True))
 
-    def on_output(self, module: nn.Module, *sites: str):
-        """The module's output, or the first of several. More than one site means they coincide in this architecture."""
+    def on_output(self, module: nn.Module, *sites: str, factor: float = 1.0):
+        """The module's output, or the first of several. More than one site means they coincide in this architecture.
+
+        With a factor the sites' value is the output times it.
+        """
 
         def hook(_, args, output):
             value = output[0] if isinstance(output, tuple) else output
             for site in sites:
-                value = self.visit(site, value)
+                shown = value if factor == 1 else value * factor
+                after = self.visit(site, shown)
+                value = value if after is shown else after / factor
             return (value, *output[1:]) if isinstance(output, tuple) else value
 
         self.hooks.append(module.register_forward_hook(hook))
@@ -181,21 +381,49 @@ class Taps:
         self.hooks.append(norm.register_forward_pre_hook(hook))
 
     def hook_projections(self, attention: nn.Module, name: str):
-        """q, k and v as `[1, heads, S, head_dim]`, before rotation."""
-        sites = [f"{name}.{letter}" for letter in "qkv"]
-        size = head_dim(self.model)
+        """q, k and v as `[1, heads, S, head_dim]`, before rotation, after the norms that come before it."""
+        where, config = self.where, self.model.config
+        normed = "qk" if where.qk_norms else ""
 
-        def hook_for(own: list[str]):
+        def visit(letter: str, value: Tensor) -> Tensor:
+            if letter in normed:
+                return value
+            value = self.visit(f"{name}.{letter}", value)
+            unturned = where.inner == "" and letter in "qk"
+            return self.visit(f"{name}.{letter}_rot", value) if unturned else value
+
+        def joined(_, args, output):
+            clip = getattr(getattr(config, "attn_config", None), "clip_qkv", None)
+            parts = split_qkv(output.clamp(-clip, clip) if clip else output, config, where.grouped)
+            return join_qkv([visit(*pair) for pair in zip("qkv", parts)], where.grouped)
+
+        def single(letter: str):
+            clip = getattr(config, "clip_qkv", None)
+
             def hook(_, args, output):
-                parts = [split_heads(part, size) for part in output.chunk(len(own), dim=-1)]
-                return torch.cat([join_heads(self.visit(*pair)) for pair in zip(own, parts)], dim=-1)
+                output = output.clamp(-clip, clip) if clip else output
+                return join_heads(visit(letter, split_heads(output, head_dim(self.model))))
 
             return hook
 
-        share = len(sites) // len(self.where.qkv)
-        for index, path in enumerate(self.where.qkv):
-            own = sites[index * share : (index + 1) * share]
-            self.hooks.append(attention.get_submodule(path).register_forward_hook(hook_for(own)))
+        def norm(letter: str):
+            def hook(_, args, output):
+                site = f"{name}.{letter}"
+                if where.heads_first:
+                    return self.visit(site, output)
+                heads = split_heads(output.flatten(2), head_dim(self.model))
+                return join_heads(self.visit(site, heads)).view_as(output)
+
+            return hook
+
+        if len(where.qkv) == 1:
+            self.hooks.append(attention.get_submodule(where.qkv[0]).register_forward_hook(joined))
+        else:
+            for letter, path in zip("qkv", where.qkv):
+                if letter not in normed:
+                    self.hooks.append(attention.get_submodule(path).register_forward_hook(single(letter)))
+        for letter, path in zip("qk", where.qk_norms or ()):
+            self.hooks.append(attention.get_submodule(path).register_forward_hook(norm(letter)))
 
     def hook_eager(self, attention: nn.Module, name: str):
         """What happens inside of the eager attention function: rotated q and k, scores, probs, z.
@@ -204,25 +432,58 @@ class Taps:
         """
         home = sys.modules[type(attention).__module__]
         eager = home.eager_attention_forward
-        softmax = nn.functional.softmax
 
         def tapped(module, query, key, value, mask, **kwargs):
             if module is not attention:
                 return eager(module, query, key, value, mask, **kwargs)
 
-            def tapped_softmax(scores, *args, **options):
-                hidden = torch.zeros(()) if mask is None else mask
-                masked = scores.masked_fill(hidden < torch.finfo(hidden.dtype).min / 2, -torch.inf)
-                after = self.visit(f"{name}.scores", masked)
-                probs = softmax(scores if after is masked else after, *args, **options)
-                return self.visit(f"{name}.probs", probs)
-
-            query, key = self.visit(f"{name}.q_rot", query), self.visit(f"{name}.k_rot", key)
+            tapped_softmax = self.softmax(name, mask)
+            scale = module.scaling if self.where.scaled_query else 1
+            shown = query / scale if self.where.scaled_query else query
+            after = self.visit(f"{name}.q_rot", shown)
+            query, key = query if after is shown else after * scale, self.visit(f"{name}.k_rot", key)
             with mock.patch.object(nn.functional, "softmax", tapped_softmax):
                 output, weights = eager(module, query, key, value, mask, **kwargs)
             return self.visit(f"{name}.z", output.transpose(1, 2)).transpose(1, 2), weights
 
         self.stack.enter_context(mock.patch.object(home, "eager_attention_forward", tapped))
+
+    def softmax(self, name: str, mask: Tensor | None = None) -> Callable:
+        """torch's softmax with its two sides shown. What a mask has added to, or what it has put, is -inf."""
+        softmax = nn.functional.softmax
+
+        def tapped(scores, *args, **options):
+            hidden = scores if mask is None else mask
+            masked = scores.masked_fill(hidden < torch.finfo(hidden.dtype).min / 2, -torch.inf)
+            after = self.visit(f"{name}.scores", masked)
+            probs = softmax(scores if after is masked else after, *args, **options)
+            return self.visit(f"{name}.probs", probs)
+
+        return tapped
+
+    def hook_inline(self, attention: nn.Module, name: str):
+        """The same where attention calls softmax itself: torch's is replaced while the module runs."""
+        running = ExitStack()
+        size = head_dim(self.model)
+
+        def enter(*_):
+            running.enter_context(mock.patch.object(nn.functional, "softmax", self.softmax(name)))
+
+        def show_z(_, args):
+            z = split_heads(args[0], size)
+            after = self.visit(f"{name}.z", z)
+            return args if after is z else (join_heads(after), *args[1:])
+
+        if self.where.inner:
+            inner = getattr(attention, self.where.inner)
+
+            def turned(query, key, *args):
+                return inner(self.visit(f"{name}.q_rot", query), self.visit(f"{name}.k_rot", key), *args)
+
+            self.stack.enter_context(mock.patch.object(attention, self.where.inner, turned))
+        self.hooks.append(attention.register_forward_pre_hook(enter))
+        self.hooks.append(attention.register_forward_hook(lambda *_: running.close()))
+        self.hooks.append(attention.get_submodule(self.where.out).register_forward_pre_hook(show_z))
 
     def hook_heads(self, attention: nn.Module, site: str):
         """Each head's share of the output projection, `[1, heads, S, hidden]`: together with the bias, its output."""
@@ -238,6 +499,13 @@ class Taps:
         self.hooks.append(attention.get_submodule(self.where.out).register_forward_hook(hook))
 
 
+def unembedding(model: nn.Module) -> nn.Module:
+    """From the final norm's output to `lm_head.output`."""
+    where = architecture(model)
+    parts = [model.get_submodule(path) for path in (where.before_head, where.lm_head) if path]
+    return nn.Sequential(*parts)
+
+
 def unchanged(value: Tensor, _: Seen) -> Tensor:
     """The edit that leaves a site as it is."""
     return value
@@ -247,6 +515,29 @@ def head_dim(model: nn.Module) -> int:
     """Size of one head."""
     config = model.config
     return getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+
+
+def kv_heads(config: Any) -> int:
+    """Number of key/value heads."""
+    return getattr(config, "num_key_value_heads", None) or config.num_attention_heads
+
+
+def split_qkv(output: Tensor, config: Any, grouped: bool) -> list[Tensor]:
+    """`[B, S, (H + 2 K) * d]` as q, k and v, `[B, heads, S, d]` each."""
+    heads, shared = config.num_attention_heads, kv_heads(config)
+    size = output.shape[-1] // (heads + 2 * shared)
+    if not grouped:
+        return [split_heads(part, size) for part in output.split([heads * size, shared * size, shared * size], -1)]
+    parts = output.unflatten(-1, (shared, heads // shared + 2, size)).split([heads // shared, 1, 1], -2)
+    return [part.flatten(2, 3).transpose(1, 2) for part in parts]
+
+
+def join_qkv(parts: list[Tensor], grouped: bool) -> Tensor:
+    """The other way round."""
+    if not grouped:
+        return torch.cat([join_heads(part) for part in parts], dim=-1)
+    shared = parts[1].shape[1]
+    return torch.cat([part.transpose(1, 2).unflatten(2, (shared, -1)) for part in parts], -2).flatten(2)
 
 
 def split_heads(value: Tensor, size: int) -> Tensor:
