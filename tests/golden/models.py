@@ -57,6 +57,13 @@ OPT = SPECIAL | {
     "ffn_dim": 40,
     "max_position_embeddings": 32,
 }
+FALCON = SPECIAL | {
+    "vocab_size": 96,
+    "hidden_size": 32,
+    "num_attention_heads": 4,
+    "num_hidden_layers": 3,
+    "ffn_hidden_size": 40,
+}
 HEADS = LLAMA | {"num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 10}
 
 
@@ -129,6 +136,11 @@ BRIEF = [
     brief("opt-bare", "opt", OPT, pad_token_id=0, enable_bias=False, layer_norm_elementwise_affine=False),
     brief("bloom", "bloom", SPECIAL, vocab_size=96, hidden_size=24, n_head=6, n_layer=3, tie_word_embeddings=False),
     brief("mpt", "mpt", SPECIAL, vocab_size=96, d_model=24, n_heads=6, n_layers=3, max_seq_len=64, attn_config={"clip_qkv": 1.0, "softmax_scale": 0.3}),
+    brief("gpt_neo", "gpt_neo", SPECIAL, vocab_size=96, hidden_size=24, num_heads=3, num_layers=3, max_position_embeddings=32, window_size=2, attention_types=[[["global", "local"], 1], [["local"], 1]]),
+    brief("falcon", "falcon", FALCON),
+    brief("falcon-new", "falcon", FALCON, new_decoder_architecture=True, num_kv_heads=2, bias=True),
+    brief("falcon-new-shared", "falcon", FALCON, new_decoder_architecture=True, num_kv_heads=4, num_ln_in_parallel_attn=1, tie_word_embeddings=False),
+    brief("falcon-alibi", "falcon", FALCON | {"hidden_size": 24, "num_attention_heads": 6}, alibi=True, multi_query=False, parallel_attn=False, bias=True),
 ]
 
 TINY = [
@@ -170,7 +182,7 @@ TINY = [
 def write(tiny: Tiny, folder: Path, seed: int) -> nn.Module:
     """Writes the model's files, and returns the model as transformers loads it from them."""
     config = AutoConfig.for_model(tiny.model_type, **tiny.config, attn_implementation="eager")
-    model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+    model = alibi_once(AutoModelForCausalLM.from_config(config, dtype=torch.float32))
     seed_weights(model, seed)
     model.save_pretrained(folder, **({"max_shard_size": tiny.shard} if tiny.shard else {}))
     (folder / "generation_config.json").unlink(missing_ok=True)
@@ -186,8 +198,25 @@ def write(tiny: Tiny, folder: Path, seed: int) -> nn.Module:
 
 
 def load(folder: Path) -> nn.Module:
-    """The model in a folder, with eager attention in float32."""
-    return AutoModelForCausalLM.from_pretrained(folder, attn_implementation="eager", dtype=torch.float32).eval()
+    """The model in a folder, with eager attention in float32. It must agree with the attention that is the default."""
+    read = lambda kind: AutoModelForCausalLM.from_pretrained(folder, attn_implementation=kind, dtype=torch.float32).eval()
+    model = alibi_once(read("eager"))
+    if model.config.model_type == "falcon":
+        ids = torch.arange(2, 12)[None]
+        assert torch.allclose(model(ids).logits, read("sdpa")(ids).logits, atol=1e-3)
+    return model
+
+
+def alibi_once(model: nn.Module) -> nn.Module:
+    """Falcon's eager attention finds ALiBi in the mask, and adds it once more. Its default attention does not."""
+    if model.config.model_type == "falcon" and model.config.alibi:
+        for block in model.transformer.h:
+            block.self_attention.register_forward_pre_hook(without_alibi, with_kwargs=True)
+    return model
+
+
+def without_alibi(_, args, kwargs):
+    return args, {**kwargs, "alibi": torch.zeros_like(kwargs["alibi"])}
 
 
 @torch.no_grad()

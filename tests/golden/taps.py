@@ -54,7 +54,9 @@ class Architecture:
     multiplier: float = 1.0  # on what is added to the residual stream
     lm_head: str = "lm_head"
     before_head: str | None = None  # a projection between the final norm and the unembedding
-    inner: str | None = None  # attention without transformers' eager function: its method that takes q and k, or ""
+    # Attention without transformers' eager function: its method that takes rotated q and k, the function that rotates
+    # them, or "" where nothing does.
+    inner: str | None = None
     scaled_query: bool = False  # q is scaled before the scores, not they
     turned_only: bool = True  # q and k enter the scores as long as they were, and the scores are their scaled products
 
@@ -224,12 +226,24 @@ ARCHITECTURES: dict[str, Architecture | Callable[[Any], Architecture]] = {
         mlp_output="down_proj",
         turned_only=False,
     ),
-    "apertus": replace(
-        HEAD_NORMS,
-        heads_first=True,
-        attn_norm="attention_layernorm",
-        mlp_norm="feedforward_layernorm",
+    "gpt_neo": replace(
+        GPT2, attention="attn.attention", qkv=("q_proj", "k_proj", "v_proj"), inner="_attn", out="out_proj"
+    ),
+    "falcon": lambda config: replace(
+        LLAMA,
+        embed="transformer.word_embeddings",
+        blocks="transformer.h",
+        final_norm="transformer.ln_f",
+        attention="self_attention",
+        qkv=("query_key_value",),
+        grouped=True,
+        inner="" if config.alibi else "apply_rotary_pos_emb",
+        out="dense",
+        parallel=config.parallel_attn,
         gate=None,
+        up="dense_h_to_4h",
+        down="dense_4h_to_h",
+        turned_only=not config.alibi,
     ),
 }
 
@@ -276,13 +290,14 @@ class Taps:
         else:
             after = (edit or unchanged)(value.clone(), self.seen)
         self.seen[site] = after if self.live else after.clone()
-        return after
+        return after.clone() if self.live else after  # what is added in place shall not reach what was seen
 
     @contextmanager
     def attached(self):
         """Hooks every site in, and takes all hooks out again."""
         with ExitStack() as stack:
             self.stack, self.hooks = stack, []
+            self.clip = self.take_clip()
             stack.callback(lambda: [hook.remove() for hook in self.hooks])
             if self.where.scaled_embed:
                 self.on_input(self.find(self.where.blocks)[0], "embed_tokens.output")
@@ -294,6 +309,15 @@ class Taps:
             self.on_output(self.find(self.where.final_norm), "ln_final.output")
             self.on_output(self.find(self.where.lm_head), "lm_head.output")
             yield
+
+    def take_clip(self) -> float | None:
+        """The bound on q, k and v. The hooks clip in the model's place, so that the sites are what comes after it."""
+        holders = [self.model.config, *self.model.modules()]
+        holders = [holder for holder in holders if isinstance(getattr(holder, "clip_qkv", None), float)]
+        clip = holders[0].clip_qkv if holders else None
+        for holder in holders:
+            self.stack.enter_context(mock.patch.object(holder, "clip_qkv", None))
+        return clip
 
     def find(self, path: str) -> nn.Module:
         return self.model.get_submodule(path)
@@ -385,6 +409,9 @@ class Taps:
         where, config = self.where, self.model.config
         normed = "qk" if where.qk_norms else ""
 
+        def clipped(output: Tensor) -> Tensor:
+            return output.clamp(-self.clip, self.clip) if self.clip else output
+
         def visit(letter: str, value: Tensor) -> Tensor:
             if letter in normed:
                 return value
@@ -393,16 +420,12 @@ class Taps:
             return self.visit(f"{name}.{letter}_rot", value) if unturned else value
 
         def joined(_, args, output):
-            clip = getattr(getattr(config, "attn_config", None), "clip_qkv", None)
-            parts = split_qkv(output.clamp(-clip, clip) if clip else output, config, where.grouped)
+            parts = split_qkv(clipped(output), config, where.grouped)
             return join_qkv([visit(*pair) for pair in zip("qkv", parts)], where.grouped)
 
         def single(letter: str):
-            clip = getattr(config, "clip_qkv", None)
-
             def hook(_, args, output):
-                output = output.clamp(-clip, clip) if clip else output
-                return join_heads(visit(letter, split_heads(output, head_dim(self.model))))
+                return join_heads(visit(letter, split_heads(clipped(output), head_dim(self.model))))
 
             return hook
 
@@ -466,21 +489,36 @@ class Taps:
         running = ExitStack()
         size = head_dim(self.model)
 
+        home, inner = sys.modules[type(attention).__module__], self.where.inner
+        rotates = inner and hasattr(home, inner)
+        shared = kv_heads(self.model.config)
+
+        def rotated(query, key, *args):
+            query, key = rotate(query, key, *args)
+            each = key[:, :: key.shape[1] // shared]  # keys may be repeated by now
+            after = self.visit(f"{name}.k_rot", each)
+            key = key if after is each else after.repeat_interleave(key.shape[1] // shared, 1)
+            return self.visit(f"{name}.q_rot", query), key
+
         def enter(*_):
             running.enter_context(mock.patch.object(nn.functional, "softmax", self.softmax(name)))
+            if rotates:
+                running.enter_context(mock.patch.object(home, inner, rotated))
 
         def show_z(_, args):
             z = split_heads(args[0], size)
             after = self.visit(f"{name}.z", z)
             return args if after is z else (join_heads(after), *args[1:])
 
-        if self.where.inner:
-            inner = getattr(attention, self.where.inner)
+        if rotates:
+            rotate = getattr(home, inner)
+        elif inner:
+            attend = getattr(attention, inner)
 
             def turned(query, key, *args):
-                return inner(self.visit(f"{name}.q_rot", query), self.visit(f"{name}.k_rot", key), *args)
+                return attend(self.visit(f"{name}.q_rot", query), self.visit(f"{name}.k_rot", key), *args)
 
-            self.stack.enter_context(mock.patch.object(attention, self.where.inner, turned))
+            self.stack.enter_context(mock.patch.object(attention, inner, turned))
         self.hooks.append(attention.register_forward_pre_hook(enter))
         self.hooks.append(attention.register_forward_hook(lambda *_: running.close()))
         self.hooks.append(attention.get_submodule(self.where.out).register_forward_pre_hook(show_z))
@@ -519,6 +557,10 @@ def head_dim(model: nn.Module) -> int:
 
 def kv_heads(config: Any) -> int:
     """Number of key/value heads."""
+    if config.model_type == "falcon" and not config.new_decoder_architecture:
+        return 1 if config.multi_query else config.num_attention_heads
+    if config.model_type == "falcon":
+        return config.num_kv_heads
     return getattr(config, "num_key_value_heads", None) or config.num_attention_heads
 
 

@@ -8,10 +8,12 @@ mod bloom;
 mod cohere;
 mod ernie4_5;
 mod exaone4;
+mod falcon;
 mod gemma;
 mod glm;
 mod gpt2;
 mod gpt_bigcode;
+mod gpt_neo;
 mod gpt_neox;
 mod gptj;
 mod granite;
@@ -47,6 +49,7 @@ const ARCHITECTURES: &[(&str, Describe)] = &[
     ("cohere2", cohere::cohere2),
     ("ernie4_5", ernie4_5::ernie4_5),
     ("exaone4", exaone4::exaone4),
+    ("falcon", falcon::falcon),
     ("gemma", gemma::gemma),
     ("gemma2", gemma::gemma2),
     ("gemma3_text", gemma::gemma3_text),
@@ -54,6 +57,7 @@ const ARCHITECTURES: &[(&str, Describe)] = &[
     ("glm4", glm::glm4),
     ("gpt2", gpt2::gpt2),
     ("gpt_bigcode", gpt_bigcode::gpt_bigcode),
+    ("gpt_neo", gpt_neo::gpt_neo),
     ("gpt_neox", gpt_neox::gpt_neox),
     ("gptj", gptj::gptj),
     ("granite", granite::granite),

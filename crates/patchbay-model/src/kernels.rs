@@ -40,13 +40,21 @@ impl Scoring {
 
     /// What a head adds to the score of the key at this place of a segment.
     pub fn bias(&self, head: usize, key: usize, segment: &Segment) -> f32 {
-        let Some(Alibi { slopes, origin }) = &self.alibi else { return 0.0 };
+        let Some(Alibi { slopes, origin, rounded, factor }) = &self.alibi else { return 0.0 };
         let position = match origin {
             AlibiOrigin::First => (segment.position + key) as f32,
             AlibiOrigin::Last => key as f32 - (segment.len as f32 - 1.0),
         };
-        slopes.get(head).map_or(0.0, |slope| slope * position)
+        let Some(slope) = slopes.get(head) else { return 0.0 };
+        let product = if *rounded { bf16(bf16(*slope) * bf16(position)) } else { slope * position };
+        product * factor
     }
+}
+
+/// The nearest number that bfloat16 has; of two equally near the even one.
+fn bf16(x: f32) -> f32 {
+    let bits = x.to_bits();
+    f32::from_bits(bits.wrapping_add(0x7FFF + (bits >> 16 & 1)) & 0xFFFF_0000)
 }
 
 /// The arithmetic of a block. T packed tokens; H query heads, K key/value heads, d the size of a head.

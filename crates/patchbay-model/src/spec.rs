@@ -167,6 +167,10 @@ pub struct Alibi {
     pub slopes: Vec<f32>,
     /// Where positions are counted from; it moves a query's scores together and leaves its probabilities.
     pub origin: AlibiOrigin,
+    /// Whether slopes, positions and their products are rounded to bfloat16 (Falcon).
+    pub rounded: bool,
+    /// Factor on the products (Falcon).
+    pub factor: f32,
 }
 
 /// Where the positions of [`Alibi`] are counted from.

@@ -56,7 +56,8 @@ fn attention_input(lengths: &[usize], kv_heads: usize, group: usize, dim: usize,
 
 fn scorings() -> impl Strategy<Value = Scoring> {
     let origin = prop_oneof![Just(AlibiOrigin::First), Just(AlibiOrigin::Last)];
-    let alibi = (prop::collection::vec(0f32..1.0, 12), origin).prop_map(|(slopes, origin)| Alibi { slopes, origin });
+    let alibi = (prop::collection::vec(0f32..1.0, 12), origin, any::<bool>(), 0.1f32..1.0)
+        .prop_map(|(slopes, origin, rounded, factor)| Alibi { slopes, origin, rounded, factor });
     (prop::option::of(1usize..40), prop::option::of(1f32..30.0), 0.05f32..1.0, prop::option::of(alibi))
         .prop_map(|(window, soft_cap, scale, alibi)| Scoring { scale, soft_cap, alibi, window })
 }

@@ -26,7 +26,7 @@ pub(super) fn bloom(config: &Config) -> Result<Spec, CheckpointError> {
         };
         let o = LinearSpec::plain(&name("self_attention.dense"), hidden, hidden, true);
         let attention = AttentionSpec {
-            alibi: Some(Alibi { slopes: slopes(heads), origin: AlibiOrigin::First }),
+            alibi: Some(Alibi { slopes: slopes(heads), origin: AlibiOrigin::First, rounded: false, factor: 1.0 }),
             ..AttentionSpec::plain((heads, heads, head_dim), [0, 1, 2].map(third), o)
         };
         let mlp = MlpSpec {
@@ -59,7 +59,7 @@ pub(super) fn bloom(config: &Config) -> Result<Spec, CheckpointError> {
 }
 
 /// The slopes of Press et al. 2021: powers of `2^(-8 / n)` for a power of two n, and every other one of `2n` after it.
-fn slopes(heads: usize) -> Vec<f32> {
+pub(super) fn slopes(heads: usize) -> Vec<f32> {
     let whole = 1 << heads.ilog2();
     let power = |of: usize, exponent: usize| 2f64.powf(-8.0 / of as f64).powi(exponent as i32) as f32;
     let first = (1..=whole).map(|exponent| power(whole, exponent));

@@ -118,7 +118,7 @@ pub(super) fn decoder(config: &Config, style: &Style) -> Result<Spec, Checkpoint
         model_type: config.model_type()?.to_owned(),
         hidden,
         vocab,
-        context: size_or(config, "max_position_embeddings", style.context)?,
+        context: rotary.reach(size_or(config, "max_position_embeddings", style.context)?),
         base_prefix: "model.",
         layers: (0..layers).map(layer).collect(),
         final_norm: Some(norm("model.norm".to_owned(), hidden)),

@@ -29,7 +29,7 @@ pub(super) fn mpt(config: &Config) -> Result<Spec, CheckpointError> {
         let attention = AttentionSpec {
             clip,
             scale: scale.unwrap_or(attention.scale),
-            alibi: Some(Alibi { slopes: slopes(heads, most), origin: AlibiOrigin::Last }),
+            alibi: Some(Alibi { slopes: slopes(heads, most), origin: AlibiOrigin::Last, rounded: false, factor: 1.0 }),
             ..fused_qkv(attention, &name("attn.Wqkv"))
         };
         let mlp = MlpSpec {
