@@ -3,7 +3,8 @@
 import torch
 from torch import nn
 
-from taps import Architecture, Seen, architecture, trace, unembedding
+from architectures import Architecture, architecture
+from taps import Seen, trace, unembedding
 
 
 @torch.no_grad()

@@ -5,9 +5,10 @@ import torch
 from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
+from architectures import architecture
 from golden import Golden, cut, op, put, save
 from slopes import live, slopes
-from taps import architecture, head_dim
+from taps import head_dim
 
 # Names of the views, the weight behind each, and what is done with it.
 VIEWS = {
