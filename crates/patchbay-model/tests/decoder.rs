@@ -62,12 +62,28 @@ fn checkpoint(config: &Value, keep: impl Fn(&str) -> bool) -> Checkpoint {
         .into_iter()
         .filter(|(name, _)| keep(name))
         .map(|(name, shape)| {
-            let tensor = Tensor::randn(0.0f32, 0.3, shape, &Device::Cpu).unwrap();
+            let tensor = noise(&name, &shape);
             (name, tensor)
         })
         .collect();
     candle_core::safetensors::save(&tensors, folder.path().join("model.safetensors")).unwrap();
     open(&Source::Folder(folder.path().to_path_buf()), &HubSettings::default(), &|_| ()).unwrap()
+}
+
+/// Normally distributed numbers that depend on a tensor's name alone.
+fn noise(name: &str, shape: &[usize]) -> Tensor {
+    let mut state = name
+        .bytes()
+        .fold(0xCBF2_9CE4_8422_2325u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01B3));
+    let mut uniform = || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        (state >> 40) as f32 / (1u64 << 24) as f32
+    };
+    let normal = |_| 0.3 * ((0..12).map(|_| uniform()).sum::<f32>() - 6.0);
+    let count: usize = shape.iter().product();
+    Tensor::from_vec((0..count).map(normal).collect::<Vec<_>>(), shape, &Device::Cpu).unwrap()
 }
 
 /// Name and shape of every stored tensor.
