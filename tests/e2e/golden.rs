@@ -104,7 +104,7 @@ async fn every_case_of_every_golden_model() {
     for model in models() {
         let server = Server::with(&model).await;
         let recorded = Golden::read(&golden(&model));
-        println!("{model}");
+        eprintln!("{model}");
         for case in &recorded.cases {
             let answer = server.trace(&case["request"]).await;
             recorded.compare(case, &answer, "expect");
