@@ -3,24 +3,25 @@
 import torch
 from torch import nn
 
-from taps import ARCHITECTURES, Seen, trace
+from architectures import Architecture, architecture
+from taps import Seen, trace, unembedding
 
 
 @torch.no_grad()
 def check(model: nn.Module, ids: list[int]):
     """Checks a trace of one row against itself, and the hooks against the model without any."""
-    seen, where = trace(model, ids), ARCHITECTURES[model.config.model_type]
+    seen, where = trace(model, ids), architecture(model)
     bare = model(torch.tensor([ids]), use_cache=False, output_attentions=True, output_hidden_states=True)
     assert seen["logits"].equal(bare.logits), "the hooks change the model"
     for index, block in enumerate(model.get_submodule(where.blocks)):
         out = block.get_submodule(where.attention).get_submodule(where.out)
-        check_block(seen, f"layers.{index}", out.bias)
+        check_block(seen, f"layers.{index}", out.bias, where)
         same(seen[f"layers.{index}.self_attn.probs"], bare.attentions[index], "probs as transformers returns them")
         if index:
             same(seen[f"layers.{index}.input"], bare.hidden_states[index], "input as transformers returns it")
     same(seen["ln_final.input"], seen[f"layers.{index}.output"], "ln_final.input")
     final = model.get_submodule(where.final_norm)(seen["ln_final.input"])
-    same(model.get_submodule(where.lm_head)(final), seen["logits"], "logits from ln_final.input")
+    same(unembedding(model)(final), seen["lm_head.output"], "lm_head.output from ln_final.input")
 
 
 def check_writes(model: nn.Module, ids: list[int]):
@@ -31,7 +32,7 @@ def check_writes(model: nn.Module, ids: list[int]):
         same(again["logits"], seen["logits"], f"writing {site} back")
 
 
-def check_block(seen: Seen, name: str, bias: torch.Tensor | None):
+def check_block(seen: Seen, name: str, bias: torch.Tensor | None, where: Architecture):
     """The block's own arithmetic, redone from its recorded sites."""
     at = {site.removeprefix(f"{name}."): value for site, value in seen.items() if site.startswith(f"{name}.")}
     scores, probs = at["self_attn.scores"], at["self_attn.probs"]
@@ -42,16 +43,18 @@ def check_block(seen: Seen, name: str, bias: torch.Tensor | None):
     groups = rotated.shape[1] // keys.shape[1]
     values = at["self_attn.v"].repeat_interleave(groups, 1)
     same(probs @ values, at["self_attn.z"], "probs @ v")
-    norms = [at[f"self_attn.{site}"].norm(dim=-1) for site in ("q", "k")]
-    same(norms[0], rotated.norm(dim=-1), "length of q under rotation")
-    same(norms[1], keys.norm(dim=-1), "length of k under rotation")
-    raw = (rotated @ keys.repeat_interleave(groups, 1).mT).masked_fill(scores.isinf(), 0)
-    known = scores.masked_fill(scores.isinf(), 0)
-    same(raw * ((known * raw).sum() / (raw * raw).sum()), known, "scores up to their scale")
+    if where.turned_only:
+        norms = [at[f"self_attn.{site}"].norm(dim=-1) for site in ("q", "k")]
+        same(norms[0], rotated.norm(dim=-1), "length of q under rotation")
+        same(norms[1], keys.norm(dim=-1), "length of k under rotation")
+        raw = (rotated @ keys.repeat_interleave(groups, 1).mT).masked_fill(scores.isinf(), 0)
+        known = scores.masked_fill(scores.isinf(), 0)
+        same(raw * ((known * raw).sum() / (raw * raw).sum()), known, "scores up to their scale")
     total = at["self_attn.heads"].sum(1)
     same(total if bias is None else total + bias, at["self_attn.output"], "sum of heads")
-    same(at["input"] + at["attn_add"], at["resid_mid"], "resid_mid")
-    same(at["resid_mid"] + at["mlp_add"], at["output"], "output")
+    if not where.parallel:
+        same(at["input"] + at["attn_add"], at["resid_mid"], "resid_mid")
+    same(at["input"] + at["attn_add"] + at["mlp_add"], at["output"], "output")
 
 
 def same(left: torch.Tensor, right: torch.Tensor, what: str):

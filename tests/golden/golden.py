@@ -14,7 +14,8 @@ import transformers
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from taps import ARCHITECTURES, Edit, Seen, trace
+from architectures import architecture
+from taps import Edit, Seen, forget_length, trace
 
 Node = dict[str, Any]
 
@@ -87,7 +88,7 @@ class Golden:
 
     def module(self, part: str) -> nn.Module:
         """A part of the model by its name in `Architecture`, such as `final_norm`."""
-        return self.model.get_submodule(getattr(ARCHITECTURES[self.model.config.model_type], part))
+        return self.model.get_submodule(getattr(architecture(self.model), part))
 
     @torch.no_grad()
     def on_vocab(self, hidden: Tensor) -> Tensor:
@@ -221,7 +222,7 @@ def greedy(model: nn.Module, prompt: list[int], count: int) -> list[int] | None:
     """Greedy continuation; nothing where it hangs on a near tie."""
     ids = list(prompt)
     for _ in range(count):
-        best = model(input_ids=torch.tensor([ids]), use_cache=False).logits[0, -1].topk(2)
+        best = forget_length(model)(input_ids=torch.tensor([ids]), use_cache=False).logits[0, -1].topk(2)
         if best.values[0] - best.values[1] < 1e-2:
             return None
         ids.append(best.indices[0].item())

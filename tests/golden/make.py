@@ -15,6 +15,7 @@ from pathlib import Path
 import torch
 import transformers
 
+from brief import brief_cases
 from cases import all_cases
 from checks import check, check_writes
 from golden import Golden, Recorded, greedy, made_with
@@ -41,12 +42,15 @@ def record(tiny: Tiny, folder: Path):
     check(model, prompts["clean"])
     check_writes(model, prompts["clean"])
     golden = Golden(model, prompts, OUTCOME)
-    all_cases(golden, tiny.thorough)
-    if tiny.tokenizer:
-        text_cases(golden, folder)
-    gradient_cases(golden, tiny.thorough)
-    module_cases(golden, tiny.thorough)
-    weight_cases(golden, tiny.thorough)
+    if tiny.brief:
+        brief_cases(golden)
+    else:
+        all_cases(golden, tiny.thorough)
+        if tiny.tokenizer:
+            text_cases(golden, folder)
+        gradient_cases(golden, tiny.thorough)
+        module_cases(golden, tiny.thorough)
+        weight_cases(golden, tiny.thorough)
     if tiny.thorough:
         for case in CASES:
             case(golden)

@@ -7,9 +7,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from architectures import architecture
 from golden import Golden, literal, op, save, short_noise
 from slopes import live, slopes
-from taps import ARCHITECTURES, Seen, live_trace, stack_rows
+from taps import Seen, live_trace, stack_rows, unembedding
 
 ROWS = ("short", "clean")
 # Where a module takes its value, and where it gives its own: sites below its layer.
@@ -47,10 +48,12 @@ def apply(golden: Golden, name: str, value: Tensor) -> Tensor:
 def bare_module(golden: Golden, name: str) -> torch.nn.Module:
     """A module that takes each token by itself."""
     outer = {"embed_tokens": "embed", "ln_final": "final_norm", "lm_head": "lm_head"}
+    if name == "lm_head":
+        return unembedding(golden.model)
     if name in outer:
         return golden.module(outer[name])
     _, layer, norm = name.split(".")
-    where = ARCHITECTURES[golden.model.config.model_type]
+    where = architecture(golden.model)
     return golden.module("blocks")[int(layer)].get_submodule(getattr(where, norm))
 
 
@@ -80,6 +83,19 @@ def whole_sequences(golden: Golden):
         expect |= {"embed_tokens": golden.module("embed")(torch.tensor([[5, 3, 90], [3, 3, 0]]))}
     graph = [save(call(name, site), name) for name, site in places.items()]
     graph.append(save(call("embed_tokens", [[5, 3, 90], [3, 3, 0]]), "embed_tokens"))
+    ids = [golden.prompts[prompt] for prompt in ROWS]
+    golden.add("modules on ragged rows", {"input": ids, "graph": graph}, expect)
+
+
+def parts_on_ragged_rows(golden: Golden):
+    """A block, its parts, the final norm and the unembedding, as above."""
+    runs = [golden.trace(prompt) for prompt in ROWS]
+    names = ("layers.1", "layers.1.self_attn", "layers.1.mlp", "ln_final", "lm_head")
+    with torch.no_grad():
+        expect = {
+            name: stack_rows([apply(golden, name, run["layers.0.output"]) for run in runs], (1,)) for name in names
+        }
+    graph = [save(call(name, "layers.0.output"), name) for name in names]
     ids = [golden.prompts[prompt] for prompt in ROWS]
     golden.add("modules on ragged rows", {"input": ids, "graph": graph}, expect)
 
@@ -147,7 +163,7 @@ def in_turn(golden: Golden):
     slopes(golden, "gradients through modules in turn", inputs, nodes[:2], of, value, {None: seen}, wrt)
     golden.add("modules in turn", inputs | {"graph": nodes}, {"rest": rest})
 
-    first = deepcopy(golden.module("blocks")[0].get_submodule(ARCHITECTURES[golden.model.config.model_type].mlp))
+    first = deepcopy(golden.module("blocks")[0].get_submodule(architecture(golden.model).mlp))
     doubled = lambda value, seen: value + first(seen["layers.1.mlp.input"])
     seen = live(golden, edits={"layers.1.mlp.output": doubled})
     site = "layers.1.mlp.output"

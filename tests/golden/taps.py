@@ -3,75 +3,23 @@
 `trace` runs one row through the model's own eager float32 forward. On the way it shows the value of each site (named
 and shaped as in section 2 of the protocol) to the edit that is given for it, puts back what the edit returns, and keeps
 the value as it went on; `live_trace` does the same on autograd's graph. What differs between architectures is one
-row of `ARCHITECTURES`: where transformers' module tree keeps each site.
+row of `architectures.ARCHITECTURES`: where transformers' module tree keeps each site.
 """
 
 import sys
 from collections.abc import Callable
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from typing import Any
 from unittest import mock
 
 import torch
 from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
+from architectures import architecture, kv_heads
+
 Seen = dict[str, Tensor]
 Edit = Callable[[Tensor, Seen], Tensor]
-
-
-@dataclass(frozen=True)
-class Architecture:
-    """Module paths of one `model_type`. Paths below `blocks` start at a block, those below a module at that module."""
-
-    embed: str  # token embeddings, before positions
-    positions: str | None  # the table of learned positions
-    blocks: str
-    final_norm: str
-    attn_norm: str
-    attention: str
-    qkv: tuple[str, ...]  # three projections, or one whose output is q, k and v side by side
-    out: str  # attention's output projection
-    mlp_norm: str  # its input is the residual stream between attention and MLP
-    mlp: str
-    gate: str | None
-    up: str
-    down: str
-    lm_head: str = "lm_head"
-
-
-ARCHITECTURES = {
-    "gpt2": Architecture(
-        embed="transformer.wte",
-        positions="transformer.wpe",
-        blocks="transformer.h",
-        final_norm="transformer.ln_f",
-        attn_norm="ln_1",
-        attention="attn",
-        qkv=("c_attn",),
-        out="c_proj",
-        mlp_norm="ln_2",
-        mlp="mlp",
-        gate=None,
-        up="c_fc",
-        down="c_proj",
-    ),
-    "llama": Architecture(
-        embed="model.embed_tokens",
-        positions=None,
-        blocks="model.layers",
-        final_norm="model.norm",
-        attn_norm="input_layernorm",
-        attention="self_attn",
-        qkv=("q_proj", "k_proj", "v_proj"),
-        out="o_proj",
-        mlp_norm="post_attention_layernorm",
-        mlp="mlp",
-        gate="gate_proj",
-        up="up_proj",
-        down="down_proj",
-    ),
-}
 
 
 @torch.no_grad()
@@ -86,7 +34,7 @@ def live_trace(model: nn.Module, ids: list[int], edits: dict[str, Edit] | None =
 
 
 def run(taps: "Taps", ids: list[int]) -> Seen:
-    model = taps.model
+    model = forget_length(taps.model)
     with taps.attached():
         logits = model(input_ids=torch.tensor([ids]), use_cache=False).logits
     taps.visit("logits", logits)
@@ -96,37 +44,62 @@ def run(taps: "Taps", ids: list[int]) -> Seen:
     return taps.seen
 
 
+def forget_length(model: nn.Module) -> nn.Module:
+    """Dynamic rotary scaling remembers the longest sequence so far; a sequence's own length shall decide."""
+    for module in model.modules():
+        if hasattr(module, "original_inv_freq"):
+            module.inv_freq, module.max_seq_len_cached = module.original_inv_freq, module.original_max_seq_len
+    return model
+
+
 class Taps:
     """The hooks of one forward pass, and what they saw: copies, or `live` values on autograd's graph."""
 
     def __init__(self, model: nn.Module, edits: dict[str, Edit], live: bool = False):
         self.model, self.edits, self.live = model, edits, live
-        self.where = ARCHITECTURES[model.config.model_type]
+        self.where = architecture(model)
         self.seen: Seen = {}
 
     def visit(self, site: str, value: Tensor) -> Tensor:
         """Shows the value to the site's edit. Where there is none the same tensor comes back, unless it is live."""
+        if value.dim() == 2:  # OPT's MLP has the rows' tokens one after the other
+            flat = value[None]
+            after = self.visit(site, flat)
+            return value if after is flat else after[0]
         edit = self.edits.get(site)
         if edit is None and not self.live:
             after = value
         else:
             after = (edit or unchanged)(value.clone(), self.seen)
         self.seen[site] = after if self.live else after.clone()
-        return after
+        return after.clone() if self.live else after  # what is added in place shall not reach what was seen
 
     @contextmanager
     def attached(self):
         """Hooks every site in, and takes all hooks out again."""
         with ExitStack() as stack:
             self.stack, self.hooks = stack, []
+            self.clip = self.take_clip()
             stack.callback(lambda: [hook.remove() for hook in self.hooks])
-            self.on_output(self.find(self.where.embed), "embed_tokens.output")
+            if self.where.scaled_embed:
+                self.on_input(self.find(self.where.blocks)[0], "embed_tokens.output")
+            else:
+                self.on_output(self.find(self.where.embed), "embed_tokens.output")
             for index, block in enumerate(self.find(self.where.blocks)):
                 self.hook_block(block, f"layers.{index}")
             self.on_input(self.find(self.where.final_norm), "ln_final.input")
             self.on_output(self.find(self.where.final_norm), "ln_final.output")
             self.on_output(self.find(self.where.lm_head), "lm_head.output")
             yield
+
+    def take_clip(self) -> float | None:
+        """The bound on q, k and v. The hooks clip in the model's place, so that the sites are what comes after it."""
+        holders = [self.model.config, *self.model.modules()]
+        holders = [holder for holder in holders if isinstance(getattr(holder, "clip_qkv", None), float)]
+        clip = holders[0].clip_qkv if holders else None
+        for holder in holders:
+            self.stack.enter_context(mock.patch.object(holder, "clip_qkv", None))
+        return clip
 
     def find(self, path: str) -> nn.Module:
         return self.model.get_submodule(path)
@@ -137,17 +110,45 @@ class Taps:
         self.on_input(block, f"{name}.input")
         self.on_input(attention, f"{name}.self_attn.input")
         self.hook_projections(attention, f"{name}.self_attn")
-        self.hook_eager(attention, f"{name}.self_attn")
+        if where.inner is None:
+            self.hook_eager(attention, f"{name}.self_attn")
+        else:
+            self.hook_inline(attention, f"{name}.self_attn")
         self.hook_heads(attention, f"{name}.self_attn.heads")
-        self.on_output(attention, f"{name}.self_attn.output", f"{name}.attn_add")
-        self.on_residual(block.get_submodule(where.mlp_norm), f"{name}.resid_mid")
-        self.on_input(mlp, f"{name}.mlp.input")
-        if where.gate:
-            self.on_output(mlp.get_submodule(where.gate), f"{name}.mlp.gate")
-        self.on_output(mlp.get_submodule(where.up), f"{name}.mlp.up")
+        output = attention.get_submodule(where.attention_output)
+        self.on_added(block, output, where.attn_post_norm, f"{name}.self_attn.output", f"{name}.attn_add")
+        if not where.parallel:
+            self.on_residual(block.get_submodule(where.mlp_norm), f"{name}.resid_mid")
+        self.on_input(mlp.get_submodule(where.mlp_input), f"{name}.mlp.input")
+        if where.gate == where.up:
+            self.on_halves(mlp.get_submodule(where.up), f"{name}.mlp.gate", f"{name}.mlp.up")
+        else:
+            if where.gate:
+                self.on_output(mlp.get_submodule(where.gate), f"{name}.mlp.gate")
+            self.on_output(mlp.get_submodule(where.up), f"{name}.mlp.up")
         self.on_input(mlp.get_submodule(where.down), f"{name}.mlp.neurons")
-        self.on_output(mlp, f"{name}.mlp.output", f"{name}.mlp_add")
+        output = mlp.get_submodule(where.mlp_output)
+        self.on_added(block, output, where.mlp_post_norm, f"{name}.mlp.output", f"{name}.mlp_add")
         self.on_output(block, f"{name}.output")
+
+    def on_added(self, block: nn.Module, module: nn.Module, norm: str | None, own: str, add: str):
+        """A module's own output, and what is added to the residual stream: after a norm and a multiplier."""
+        if norm:
+            self.on_output(module, own)
+            self.on_output(block.get_submodule(norm), add)
+        elif self.where.multiplier == 1:
+            self.on_output(module, own, add)
+        else:
+            self.on_output(module, own)
+            self.on_output(module, add, factor=self.where.multiplier)
+
+    def on_halves(self, module: nn.Module, *sites: str):
+        """The parts of a projection's output, side by side."""
+
+        def hook(_, args, output):
+            return torch.cat([self.visit(*pair) for pair in zip(sites, output.chunk(len(sites), -1))], -1)
+
+        self.hooks.append(module.register_forward_hook(hook))
 
     def on_input(self, module: nn.Module, site: str):
         """The module's first argument, given by place or as `hidden_states`."""
@@ -159,13 +160,18 @@ class Taps:
 
         self.hooks.append(module.register_forward_pre_hook(hook, with_kwargs=True))
 
-    def on_output(self, module: nn.Module, *sites: str):
-        """The module's output, or the first of several. More than one site means they coincide in this architecture."""
+    def on_output(self, module: nn.Module, *sites: str, factor: float = 1.0):
+        """The module's output, or the first of several. More than one site means they coincide in this architecture.
+
+        With a factor the sites' value is the output times it.
+        """
 
         def hook(_, args, output):
             value = output[0] if isinstance(output, tuple) else output
             for site in sites:
-                value = self.visit(site, value)
+                shown = value if factor == 1 else value * factor
+                after = self.visit(site, shown)
+                value = value if after is shown else after / factor
             return (value, *output[1:]) if isinstance(output, tuple) else value
 
         self.hooks.append(module.register_forward_hook(hook))
@@ -181,21 +187,48 @@ class Taps:
         self.hooks.append(norm.register_forward_pre_hook(hook))
 
     def hook_projections(self, attention: nn.Module, name: str):
-        """q, k and v as `[1, heads, S, head_dim]`, before rotation."""
-        sites = [f"{name}.{letter}" for letter in "qkv"]
-        size = head_dim(self.model)
+        """q, k and v as `[1, heads, S, head_dim]`, before rotation, after the norms that come before it."""
+        where, config = self.where, self.model.config
+        normed = "qk" if where.qk_norms else ""
 
-        def hook_for(own: list[str]):
+        def clipped(output: Tensor) -> Tensor:
+            return output.clamp(-self.clip, self.clip) if self.clip else output
+
+        def visit(letter: str, value: Tensor) -> Tensor:
+            if letter in normed:
+                return value
+            value = self.visit(f"{name}.{letter}", value)
+            unturned = where.inner == "" and letter in "qk"
+            return self.visit(f"{name}.{letter}_rot", value) if unturned else value
+
+        def joined(_, args, output):
+            parts = split_qkv(clipped(output), config, where.grouped)
+            return join_qkv([visit(*pair) for pair in zip("qkv", parts)], where.grouped)
+
+        def single(letter: str):
             def hook(_, args, output):
-                parts = [split_heads(part, size) for part in output.chunk(len(own), dim=-1)]
-                return torch.cat([join_heads(self.visit(*pair)) for pair in zip(own, parts)], dim=-1)
+                return join_heads(visit(letter, split_heads(clipped(output), head_dim(self.model))))
 
             return hook
 
-        share = len(sites) // len(self.where.qkv)
-        for index, path in enumerate(self.where.qkv):
-            own = sites[index * share : (index + 1) * share]
-            self.hooks.append(attention.get_submodule(path).register_forward_hook(hook_for(own)))
+        def norm(letter: str):
+            def hook(_, args, output):
+                site = f"{name}.{letter}"
+                if where.heads_first:
+                    return self.visit(site, output)
+                heads = split_heads(output.flatten(2), head_dim(self.model))
+                return join_heads(self.visit(site, heads)).view_as(output)
+
+            return hook
+
+        if len(where.qkv) == 1:
+            self.hooks.append(attention.get_submodule(where.qkv[0]).register_forward_hook(joined))
+        else:
+            for letter, path in zip("qkv", where.qkv):
+                if letter not in normed:
+                    self.hooks.append(attention.get_submodule(path).register_forward_hook(single(letter)))
+        for letter, path in zip("qk", where.qk_norms or ()):
+            self.hooks.append(attention.get_submodule(path).register_forward_hook(norm(letter)))
 
     def hook_eager(self, attention: nn.Module, name: str):
         """What happens inside of the eager attention function: rotated q and k, scores, probs, z.
@@ -204,25 +237,73 @@ class Taps:
         """
         home = sys.modules[type(attention).__module__]
         eager = home.eager_attention_forward
-        softmax = nn.functional.softmax
 
         def tapped(module, query, key, value, mask, **kwargs):
             if module is not attention:
                 return eager(module, query, key, value, mask, **kwargs)
 
-            def tapped_softmax(scores, *args, **options):
-                hidden = torch.zeros(()) if mask is None else mask
-                masked = scores.masked_fill(hidden < torch.finfo(hidden.dtype).min / 2, -torch.inf)
-                after = self.visit(f"{name}.scores", masked)
-                probs = softmax(scores if after is masked else after, *args, **options)
-                return self.visit(f"{name}.probs", probs)
-
-            query, key = self.visit(f"{name}.q_rot", query), self.visit(f"{name}.k_rot", key)
+            tapped_softmax = self.softmax(name, mask)
+            scale = module.scaling if self.where.scaled_query else 1
+            shown = query / scale if self.where.scaled_query else query
+            after = self.visit(f"{name}.q_rot", shown)
+            query, key = query if after is shown else after * scale, self.visit(f"{name}.k_rot", key)
             with mock.patch.object(nn.functional, "softmax", tapped_softmax):
                 output, weights = eager(module, query, key, value, mask, **kwargs)
             return self.visit(f"{name}.z", output.transpose(1, 2)).transpose(1, 2), weights
 
         self.stack.enter_context(mock.patch.object(home, "eager_attention_forward", tapped))
+
+    def softmax(self, name: str, mask: Tensor | None = None) -> Callable:
+        """torch's softmax with its two sides shown. What a mask has added to, or what it has put, is -inf."""
+        softmax = nn.functional.softmax
+
+        def tapped(scores, *args, **options):
+            hidden = scores if mask is None else mask
+            masked = scores.masked_fill(hidden < torch.finfo(hidden.dtype).min / 2, -torch.inf)
+            after = self.visit(f"{name}.scores", masked)
+            probs = softmax(scores if after is masked else after, *args, **options)
+            return self.visit(f"{name}.probs", probs)
+
+        return tapped
+
+    def hook_inline(self, attention: nn.Module, name: str):
+        """The same where attention calls softmax itself: torch's is replaced while the module runs."""
+        running = ExitStack()
+        size = head_dim(self.model)
+
+        home, inner = sys.modules[type(attention).__module__], self.where.inner
+        rotates = inner and hasattr(home, inner)
+        shared = kv_heads(self.model.config)
+
+        def rotated(query, key, *args):
+            query, key = rotate(query, key, *args)
+            each = key[:, :: key.shape[1] // shared]  # keys may be repeated by now
+            after = self.visit(f"{name}.k_rot", each)
+            key = key if after is each else after.repeat_interleave(key.shape[1] // shared, 1)
+            return self.visit(f"{name}.q_rot", query), key
+
+        def enter(*_):
+            running.enter_context(mock.patch.object(nn.functional, "softmax", self.softmax(name)))
+            if rotates:
+                running.enter_context(mock.patch.object(home, inner, rotated))
+
+        def show_z(_, args):
+            z = split_heads(args[0], size)
+            after = self.visit(f"{name}.z", z)
+            return args if after is z else (join_heads(after), *args[1:])
+
+        if rotates:
+            rotate = getattr(home, inner)
+        elif inner:
+            attend = getattr(attention, inner)
+
+            def turned(query, key, *args):
+                return attend(self.visit(f"{name}.q_rot", query), self.visit(f"{name}.k_rot", key), *args)
+
+            self.stack.enter_context(mock.patch.object(attention, inner, turned))
+        self.hooks.append(attention.register_forward_pre_hook(enter))
+        self.hooks.append(attention.register_forward_hook(lambda *_: running.close()))
+        self.hooks.append(attention.get_submodule(self.where.out).register_forward_pre_hook(show_z))
 
     def hook_heads(self, attention: nn.Module, site: str):
         """Each head's share of the output projection, `[1, heads, S, hidden]`: together with the bias, its output."""
@@ -238,6 +319,13 @@ class Taps:
         self.hooks.append(attention.get_submodule(self.where.out).register_forward_hook(hook))
 
 
+def unembedding(model: nn.Module) -> nn.Module:
+    """From the final norm's output to `lm_head.output`."""
+    where = architecture(model)
+    parts = [model.get_submodule(path) for path in (where.before_head, where.lm_head) if path]
+    return nn.Sequential(*parts)
+
+
 def unchanged(value: Tensor, _: Seen) -> Tensor:
     """The edit that leaves a site as it is."""
     return value
@@ -247,6 +335,24 @@ def head_dim(model: nn.Module) -> int:
     """Size of one head."""
     config = model.config
     return getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+
+
+def split_qkv(output: Tensor, config: Any, grouped: bool) -> list[Tensor]:
+    """`[B, S, (H + 2 K) * d]` as q, k and v, `[B, heads, S, d]` each."""
+    heads, shared = config.num_attention_heads, kv_heads(config)
+    size = output.shape[-1] // (heads + 2 * shared)
+    if not grouped:
+        return [split_heads(part, size) for part in output.split([heads * size, shared * size, shared * size], -1)]
+    parts = output.unflatten(-1, (shared, heads // shared + 2, size)).split([heads // shared, 1, 1], -2)
+    return [part.flatten(2, 3).transpose(1, 2) for part in parts]
+
+
+def join_qkv(parts: list[Tensor], grouped: bool) -> Tensor:
+    """The other way round."""
+    if not grouped:
+        return torch.cat([join_heads(part) for part in parts], dim=-1)
+    shared = parts[1].shape[1]
+    return torch.cat([part.transpose(1, 2).unflatten(2, (shared, -1)) for part in parts], -2).flatten(2)
 
 
 def split_heads(value: Tensor, size: int) -> Tensor:

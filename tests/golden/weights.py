@@ -5,9 +5,10 @@ import torch
 from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
+from architectures import architecture
 from golden import Golden, cut, op, put, save
 from slopes import live, slopes
-from taps import ARCHITECTURES, head_dim
+from taps import head_dim
 
 # Names of the views, the weight behind each, and what is done with it.
 VIEWS = {
@@ -38,7 +39,7 @@ def weight_cases(golden: Golden, thorough: bool):
 
 def weights(model: nn.Module) -> dict[str, Tensor]:
     """Every weight, matrices as `[out, in]`."""
-    where, found = ARCHITECTURES[model.config.model_type], {}
+    where, found = architecture(model), {}
 
     def take(name: str, module: nn.Module, share: slice = np.s_[:]):
         matrix = module.weight.T if isinstance(module, Conv1D) else module.weight

@@ -4,13 +4,35 @@
 //! how the weights are named), and give it a row in the table below. Nothing else in the crate has to change as long
 //! as the [`Spec`] can say what is special about it.
 
-mod gemma3;
+mod bloom;
+mod cohere;
+mod ernie4_5;
+mod exaone4;
+mod falcon;
+mod gemma;
+mod glm;
 mod gpt2;
+mod gpt_bigcode;
+mod gpt_neo;
+mod gpt_neox;
+mod gptj;
+mod granite;
+mod hunyuan;
 mod llama;
 mod mistral;
+mod mpt;
+mod nemotron;
+mod olmo;
+mod opt;
+mod phi;
+mod phi3;
 mod qwen;
 mod rotary;
+mod seed_oss;
 mod settings;
+mod smollm3;
+mod stablelm;
+mod starcoder2;
 
 use patchbay_checkpoint::{CheckpointError, Config};
 
@@ -21,13 +43,41 @@ use crate::spec::Spec;
 type Describe = fn(&Config) -> Result<Spec, CheckpointError>;
 
 /// Every architecture, by its `model_type`.
-const ARCHITECTURES: [(&str, Describe); 6] = [
-    ("gemma3_text", gemma3::gemma3_text),
+const ARCHITECTURES: &[(&str, Describe)] = &[
+    ("bloom", bloom::bloom),
+    ("cohere", cohere::cohere),
+    ("cohere2", cohere::cohere2),
+    ("ernie4_5", ernie4_5::ernie4_5),
+    ("exaone4", exaone4::exaone4),
+    ("falcon", falcon::falcon),
+    ("gemma", gemma::gemma),
+    ("gemma2", gemma::gemma2),
+    ("gemma3_text", gemma::gemma3_text),
+    ("glm", glm::glm),
+    ("glm4", glm::glm4),
     ("gpt2", gpt2::gpt2),
+    ("gpt_bigcode", gpt_bigcode::gpt_bigcode),
+    ("gpt_neo", gpt_neo::gpt_neo),
+    ("gpt_neox", gpt_neox::gpt_neox),
+    ("gptj", gptj::gptj),
+    ("granite", granite::granite),
+    ("hunyuan_v1_dense", hunyuan::hunyuan_v1_dense),
     ("llama", llama::llama),
     ("mistral", mistral::mistral),
+    ("mpt", mpt::mpt),
+    ("nemotron", nemotron::nemotron),
+    ("olmo", olmo::olmo),
+    ("olmo2", olmo::olmo2),
+    ("olmo3", olmo::olmo3),
+    ("opt", opt::opt),
+    ("phi", phi::phi),
+    ("phi3", phi3::phi3),
     ("qwen2", qwen::qwen2),
     ("qwen3", qwen::qwen3),
+    ("seed_oss", seed_oss::seed_oss),
+    ("smollm3", smollm3::smollm3),
+    ("stablelm", stablelm::stablelm),
+    ("starcoder2", starcoder2::starcoder2),
 ];
 
 /// The `model_type`s that can be loaded.

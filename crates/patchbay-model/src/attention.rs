@@ -21,8 +21,10 @@ pub(crate) struct Attention {
     pub(crate) k: Linear,
     pub(crate) v: Linear,
     pub(crate) o: Linear,
+    pub(crate) clip: Option<f64>,
     pub(crate) q_norm: Option<Norm>,
     pub(crate) k_norm: Option<Norm>,
+    pub(crate) norm_after_rotation: bool,
     pub(crate) rotary: Option<Arc<Rotary>>,
     pub(crate) scoring: Scoring,
 }
@@ -36,15 +38,14 @@ impl Attention {
         segments: &Segments,
         tap: &mut LayerTap<'_>,
     ) -> Result<Tensor> {
-        let tokens = segments.tokens();
         let projected = kernels.linear(x, &[&self.q, &self.k, &self.v])?;
-        let split = |index: usize, heads| projected[index].reshape((tokens, heads, self.head_dim));
-        let q = normed(kernels, split(0, self.heads)?, self.q_norm.as_ref())?;
-        let k = normed(kernels, split(1, self.kv_heads)?, self.k_norm.as_ref())?;
-        let q = tap.offer(LayerSite::Q, q)?;
-        let k = tap.offer(LayerSite::K, k)?;
-        let v = tap.offer(LayerSite::V, split(2, self.kv_heads)?)?;
+        let norms = [self.q_norm.as_ref(), self.k_norm.as_ref()];
+        let [before, after] = if self.norm_after_rotation { [[None; 2], norms] } else { [norms, [None; 2]] };
+        let q = tap.offer(LayerSite::Q, self.split(kernels, &projected[0], self.heads, before[0])?)?;
+        let k = tap.offer(LayerSite::K, self.split(kernels, &projected[1], self.kv_heads, before[1])?)?;
+        let v = tap.offer(LayerSite::V, self.split(kernels, &projected[2], self.kv_heads, None)?)?;
         let (q, k) = self.rotated(kernels, q, k, segments)?;
+        let (q, k) = (normed(kernels, q, after[0])?, normed(kernels, k, after[1])?);
         let q = tap.offer(LayerSite::QRot, q)?;
         let k = tap.offer(LayerSite::KRot, k)?;
         let z = if tap.wants(LayerSite::Scores) || tap.wants(LayerSite::Probs) {
@@ -57,6 +58,16 @@ impl Attention {
         let z = tap.offer(LayerSite::Z, z)?;
         let output = self.project(kernels, &z, tap)?;
         tap.offer(LayerSite::AttnOutput, output)
+    }
+
+    /// A projection as heads `[T, heads, d]`, clipped and normed: each head by itself, or all at once.
+    fn split(&self, kernels: &dyn Kernels, x: &Tensor, heads: usize, norm: Option<&Norm>) -> Result<Tensor> {
+        let x = self.clip.map_or(Ok(x.clone()), |clip| x.clamp(-clip, clip))?;
+        let shape = (x.dim(0)?, heads, self.head_dim);
+        match norm {
+            Some(norm) if norm.weight.dims() == [heads * self.head_dim] => kernels.norm(&x, norm)?.reshape(shape),
+            _ => normed(kernels, x.reshape(shape)?, norm),
+        }
     }
 
     fn rotated(&self, kernels: &dyn Kernels, q: Tensor, k: Tensor, segments: &Segments) -> Result<(Tensor, Tensor)> {

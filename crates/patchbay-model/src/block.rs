@@ -22,6 +22,7 @@ pub(crate) struct Block {
     pub(crate) mlp_norm: Option<Norm>,
     pub(crate) mlp: Mlp,
     pub(crate) mlp_post_norm: Option<Norm>,
+    pub(crate) multiplier: Option<f64>,
 }
 
 impl Block {
@@ -47,7 +48,7 @@ impl Block {
         let attn_normed = normed(kernels, x.clone(), self.attn_norm.as_ref())?;
         let attn_input = tap.offer(LayerSite::AttnInput, attn_normed.clone())?;
         let attn = self.attention.forward(kernels, &attn_input, segments, tap)?;
-        let attn = tap.offer(LayerSite::AttnAdd, normed(kernels, attn, self.attn_post_norm.as_ref())?)?;
+        let attn = tap.offer(LayerSite::AttnAdd, self.added(kernels, attn, self.attn_post_norm.as_ref())?)?;
 
         let with_attn = (&x + attn)?;
         let (stream, mlp_input) = match (self.residual, &self.mlp_norm) {
@@ -61,7 +62,13 @@ impl Block {
         };
         let mlp_input = tap.offer(LayerSite::MlpInput, mlp_input)?;
         let mlp = self.mlp.forward(kernels, &mlp_input, tap)?;
-        let mlp = tap.offer(LayerSite::MlpAdd, normed(kernels, mlp, self.mlp_post_norm.as_ref())?)?;
+        let mlp = tap.offer(LayerSite::MlpAdd, self.added(kernels, mlp, self.mlp_post_norm.as_ref())?)?;
         tap.offer(LayerSite::Output, (stream + mlp)?)
+    }
+
+    /// What a part's output adds to the stream.
+    fn added(&self, kernels: &dyn Kernels, output: Tensor, norm: Option<&Norm>) -> Result<Tensor> {
+        let output = normed(kernels, output, norm)?;
+        self.multiplier.map_or(Ok(output.clone()), |multiplier| output * multiplier)
     }
 }

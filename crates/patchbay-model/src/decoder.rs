@@ -8,7 +8,7 @@ use patchbay_graph::module::Module;
 use patchbay_graph::{Site, Tree};
 
 use crate::arch::describe;
-use crate::attention::linear;
+use crate::attention::{linear, normed};
 use crate::error::LoadError;
 use crate::kernels::{Kernels, fastest};
 use crate::load::{Loader, ModelWeights};
@@ -126,6 +126,7 @@ impl Decoder {
         let x = self.rows(&self.weights.embedding, ids.to_vec())?;
         let x = self.spec.embedding.scale.map_or(Ok(x.clone()), |scale| x * scale)?;
         let x = offer(tap, Site::EmbedTokens, x)?;
+        let x = normed(&*self.kernels, x, self.weights.embedding_norm.as_ref())?;
         let (Some(learned), Some(table)) = (&self.spec.embedding.positions, &self.weights.positions) else {
             return Ok(x);
         };
@@ -161,7 +162,7 @@ impl Decoder {
         if !wanted_from(tap, Site::LnFinalOutput) {
             return Ok(());
         }
-        let x = offer(tap, Site::LnFinalOutput, self.kernels.norm(&x, &self.weights.final_norm)?)?;
+        let x = offer(tap, Site::LnFinalOutput, normed(&*self.kernels, x, self.weights.final_norm.as_ref())?)?;
         if !wanted_from(tap, Site::LmHead) {
             return Ok(());
         }
@@ -182,7 +183,8 @@ impl Decoder {
             bail!("the last axis must be the hidden size, {}, but the shape is {:?}", self.spec.hidden, x.shape());
         };
         *width = self.spec.vocab;
-        let x = self.kernels.norm(&x.reshape(((), self.spec.hidden))?, &self.weights.final_norm)?;
+        let x = x.reshape(((), self.spec.hidden))?;
+        let x = normed(&*self.kernels, x, self.weights.final_norm.as_ref())?;
         let raw = linear(&*self.kernels, &x, &self.weights.head)?.reshape(shape)?;
         if transform { self.transform(raw) } else { Ok(raw) }
     }
@@ -210,7 +212,7 @@ impl Decoder {
                 Some(norm) => kernels.norm(x, norm),
                 None => bail!("layer {layer} has no {}", place.name()),
             },
-            Module::LnFinal => kernels.norm(x, &self.weights.final_norm),
+            Module::LnFinal => normed(kernels, x.clone(), self.weights.final_norm.as_ref()),
             Module::LmHead => linear(kernels, x, &self.weights.head),
         }
     }

@@ -16,16 +16,18 @@ pub use self::cpu::Cpu;
 pub use self::plain::Plain;
 use crate::parameters::{Linear, Norm};
 use crate::rope::RotaryRows;
-use crate::segments::Segments;
-use crate::spec::Activation;
+use crate::segments::{Segment, Segments};
+use crate::spec::{Activation, Alibi, AlibiOrigin};
 
 /// What attention does to the product of a query and a key before the softmax.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Scoring {
     /// Factor on the product.
     pub scale: f32,
     /// `cap · tanh(x / cap)`, after the factor.
     pub soft_cap: Option<f32>,
+    /// A bias on the scores, after the soft cap.
+    pub alibi: Option<Alibi>,
     /// How many tokens back a query sees, itself included; all where nothing stands here.
     pub window: Option<usize>,
 }
@@ -35,6 +37,24 @@ impl Scoring {
     pub fn first_key(&self, query: usize) -> usize {
         self.window.map_or(0, |window| (query + 1).saturating_sub(window))
     }
+
+    /// What a head adds to the score of the key at this place of a segment.
+    pub fn bias(&self, head: usize, key: usize, segment: &Segment) -> f32 {
+        let Some(Alibi { slopes, origin, rounded, factor }) = &self.alibi else { return 0.0 };
+        let position = match origin {
+            AlibiOrigin::First => (segment.position + key) as f32,
+            AlibiOrigin::Last => key as f32 - (segment.len as f32 - 1.0),
+        };
+        let Some(slope) = slopes.get(head) else { return 0.0 };
+        let product = if *rounded { bf16(bf16(*slope) * bf16(position)) } else { slope * position };
+        product * factor
+    }
+}
+
+/// The nearest number that bfloat16 has; of two equally near the even one.
+fn bf16(x: f32) -> f32 {
+    let bits = x.to_bits();
+    f32::from_bits(bits.wrapping_add(0x7FFF + (bits >> 16 & 1)) & 0xFFFF_0000)
 }
 
 /// The arithmetic of a block. T packed tokens; H query heads, K key/value heads, d the size of a head.
@@ -51,7 +71,7 @@ pub trait Kernels: Send + Sync + Debug {
     /// candle's, where shapes, types or devices do not fit, or memory runs out. The other kernels fail alike.
     fn linear(&self, x: &Tensor, projections: &[&Linear]) -> Result<Vec<Tensor>>;
 
-    /// The norm of `x` over its last axis.
+    /// The norm of `x` over its last axis; `[.., groups, width]` where each group has a weight of its own.
     ///
     /// # Errors
     /// As [`linear`](Self::linear).

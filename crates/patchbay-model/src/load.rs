@@ -23,7 +23,8 @@ pub(crate) struct ModelWeights {
     /// `[rows, hidden]`.
     pub(crate) positions: Option<Tensor>,
     pub(crate) blocks: Vec<Block>,
-    pub(crate) final_norm: Norm,
+    pub(crate) embedding_norm: Option<Norm>,
+    pub(crate) final_norm: Option<Norm>,
     pub(crate) head: Linear,
     /// Numbers in the tensors that were read.
     pub(crate) parameters: u64,
@@ -59,17 +60,29 @@ impl<'a> Loader<'a> {
 
     pub(crate) fn load(mut self) -> Result<ModelWeights> {
         let Spec { hidden, vocab, ref embedding, ref layers, ref final_norm, ref head, .. } = *self.spec;
-        let table = self.tensor(&embedding.weight, &[vocab, hidden])?;
+        let width = embedding.projection.as_ref().map_or(hidden, |projection| projection.input);
+        let stored = self.tensor(&embedding.weight, &[vocab, width])?;
         let positions = embedding.positions.as_ref();
         let positions = positions.map(|LearnedPositions { weight, rows, .. }| self.tensor(weight, &[*rows, hidden]));
         let positions = positions.transpose()?;
+        let embedding_norm = self.opt_norm(embedding.norm.as_ref())?;
         let blocks = layers.iter().map(|layer| self.block(layer)).collect::<Result<Vec<_>>>()?;
-        let final_norm = self.norm(final_norm)?;
+        let final_norm = self.opt_norm(final_norm.as_ref())?;
+        let width = head.projection.as_ref().map_or(hidden, LinearSpec::output);
         let tied = head.weight == embedding.weight;
-        let weight = if tied { table.clone() } else { self.tensor(&head.weight, &[vocab, hidden])? };
+        let weight = if tied { stored.clone() } else { self.tensor(&head.weight, &[vocab, width])? };
+        // Projections between the tables and the stream become part of the tables.
+        let weight = match &head.projection {
+            Some(projection) => weight.matmul(&self.linear(projection)?.weight)?,
+            None => weight,
+        };
+        let table = match &embedding.projection {
+            Some(projection) => stored.matmul(&self.linear(projection)?.weight.t()?)?,
+            None => stored,
+        };
         let bias = head.bias.as_ref().map(|name| self.tensor(name, &[vocab])).transpose()?;
-        let parameters = self.parameters;
-        Ok(ModelWeights { embedding: table, positions, blocks, final_norm, head: Linear { weight, bias }, parameters })
+        let (head, parameters) = (Linear { weight, bias }, self.parameters);
+        Ok(ModelWeights { embedding: table, embedding_norm, positions, blocks, final_norm, head, parameters })
     }
 
     fn block(&mut self, spec: &LayerSpec) -> Result<Block> {
@@ -81,6 +94,7 @@ impl<'a> Loader<'a> {
             mlp_norm: self.opt_norm(spec.mlp_norm.as_ref())?,
             mlp: self.mlp(&spec.mlp)?,
             mlp_post_norm: self.opt_norm(spec.mlp_post_norm.as_ref())?,
+            multiplier: spec.multiplier,
         };
         self.fused.clear();
         Ok(block)
@@ -95,12 +109,15 @@ impl<'a> Loader<'a> {
             k: self.linear(&spec.k)?,
             v: self.linear(&spec.v)?,
             o: self.linear(&spec.o)?,
+            clip: spec.clip,
             q_norm: self.opt_norm(spec.q_norm.as_ref())?,
             k_norm: self.opt_norm(spec.k_norm.as_ref())?,
+            norm_after_rotation: spec.norm_after_rotation,
             rotary: spec.rotary.as_ref().map(|rotary| self.rotary(rotary)),
             scoring: Scoring {
                 scale: spec.scale as f32,
                 soft_cap: spec.soft_cap.map(|cap| cap as f32),
+                alibi: spec.alibi.clone(),
                 window: spec.window,
             },
         })
@@ -129,7 +146,15 @@ impl<'a> Loader<'a> {
     }
 
     fn norm(&mut self, spec: &NormSpec) -> Result<Norm> {
-        let weight = self.tensor(&spec.weight, &[spec.width])?;
+        let shape = spec.stored_shape();
+        let weight = match spec.weights.as_slice() {
+            [] => Tensor::ones(shape, self.dtype, self.device)?,
+            [weight] => self.tensor(weight, &shape)?,
+            weights => {
+                let weights = weights.iter().map(|weight| self.tensor(weight, &shape)).collect::<Result<Vec<_>>>()?;
+                Tensor::stack(&weights, 0)?
+            }
+        };
         let weight = if spec.weight_offset == 0.0 { weight } else { (weight + spec.weight_offset)? };
         let bias = spec.bias.as_ref().map(|name| self.tensor(name, &[spec.width])).transpose()?;
         Ok(Norm { kind: spec.kind, eps: spec.eps as f32, weight, bias })

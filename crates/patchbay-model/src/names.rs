@@ -17,7 +17,8 @@ impl ModelWeights {
             let names = block_weights(block).into_iter();
             named.extend(names.map(|(name, weight)| (format!("layers.{layer}.{name}"), weight)));
         }
-        norm(&mut named, "ln_final", &self.final_norm);
+        self.embedding_norm.iter().for_each(|found| norm(&mut named, "embed_norm", found));
+        self.final_norm.iter().for_each(|found| norm(&mut named, "ln_final", found));
         linear(&mut named, "lm_head", &self.head);
         named
     }

@@ -20,7 +20,7 @@ pub struct Norm {
     pub kind: NormKind,
     /// What keeps the root away from zero.
     pub eps: f32,
-    /// `[width]`, with any offset already added.
+    /// `[width]`, or `[groups, width]` for values whose last two axes are these; with any offset already added.
     pub weight: Tensor,
     /// `[width]`.
     pub bias: Option<Tensor>,

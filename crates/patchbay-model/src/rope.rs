@@ -137,6 +137,14 @@ impl RotarySpec {
         }
     }
 
+    /// How long a sequence may be in a model of this context: dynamic scaling is there to go beyond it.
+    pub fn reach(&self, context: usize) -> usize {
+        match self.scaling {
+            RotaryScaling::Dynamic { factor, .. } => (context as f64 * factor.clamp(1.0, 1024.0)) as usize,
+            _ => context,
+        }
+    }
+
     fn theta_at(&self, length: usize) -> f64 {
         match self.scaling {
             RotaryScaling::Dynamic { factor, context } => {

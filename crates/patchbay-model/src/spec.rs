@@ -14,6 +14,8 @@ use patchbay_graph::{LayerTree, Tree};
 
 use crate::rope::RotarySpec;
 
+mod parts;
+
 /// A whole model.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Spec {
@@ -32,7 +34,7 @@ pub struct Spec {
     /// The blocks, in order.
     pub layers: Vec<LayerSpec>,
     /// The norm before the unembedding.
-    pub final_norm: NormSpec,
+    pub final_norm: Option<NormSpec>,
     /// From the residual stream to logits.
     pub head: HeadSpec,
 }
@@ -40,10 +42,15 @@ pub struct Spec {
 /// From token ids to the residual stream.
 #[derive(Clone, Debug, PartialEq)]
 pub struct EmbeddingSpec {
-    /// Name of the `[vocab, hidden]` table.
+    /// Name of the `[vocab, hidden]` table; `[vocab, input of the projection]` where there is one.
     pub weight: String,
+    /// From the table's width to the residual stream's, where they differ. Part of `embed_tokens.output`, and of the
+    /// weight `embed_tokens`.
+    pub projection: Option<LinearSpec>,
     /// Factor on every embedding, part of `embed_tokens.output` (Gemma: √hidden).
     pub scale: Option<f64>,
+    /// A norm on the embeddings, after `embed_tokens.output` (BLOOM).
+    pub norm: Option<NormSpec>,
     /// Learned positions, added to the embeddings.
     pub positions: Option<LearnedPositions>,
 }
@@ -76,6 +83,8 @@ pub struct LayerSpec {
     pub mlp: MlpSpec,
     /// Norm on the MLP's output, before it is added.
     pub mlp_post_norm: Option<NormSpec>,
+    /// Factor on what attention and MLP add to the stream, after their norms (Granite).
+    pub multiplier: Option<f64>,
 }
 
 /// How attention and MLP stand to one another.
@@ -96,17 +105,20 @@ pub enum NormKind {
     Layer,
 }
 
-/// A norm over the last axis.
+/// A norm over the last axis, or over each of its `groups`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct NormSpec {
     /// Its kind.
     pub kind: NormKind,
     /// What keeps the root away from zero.
     pub eps: f64,
-    /// Size of the axis.
+    /// How many numbers are normed together.
     pub width: usize,
-    /// Name of the `[width]` weight.
-    pub weight: String,
+    /// Heads that have a weight of their own each; 1 where all share one.
+    pub groups: usize,
+    /// Names of the stored weights: one of `[width]` (`[groups, width]` where there are several groups), or one of
+    /// `[width]` for each group. None where every weight is 1.
+    pub weights: Vec<String>,
     /// Added to the stored weight (1 in Gemma, whose files hold `w - 1`).
     pub weight_offset: f64,
     /// Name of the `[width]` bias.
@@ -130,18 +142,46 @@ pub struct AttentionSpec {
     pub v: LinearSpec,
     /// Output projection, `H·d → hidden`.
     pub o: LinearSpec,
-    /// Norm on each query head before rotation.
+    /// Bound on the absolute value of queries, keys and values, right after their projections (OLMo, MPT).
+    pub clip: Option<f64>,
+    /// Norm on each query head, or on all of them at once where it is that wide.
     pub q_norm: Option<NormSpec>,
-    /// Norm on each key head before rotation.
+    /// Norm on each key head, or on all of them at once where it is that wide.
     pub k_norm: Option<NormSpec>,
+    /// Whether these norms come after the rotation, and so are a part of `q_rot` and `k_rot` (HunYuan).
+    pub norm_after_rotation: bool,
     /// Rotation of queries and keys by their position.
     pub rotary: Option<RotarySpec>,
     /// Factor on the scores.
     pub scale: f64,
     /// `cap · tanh(score / cap)`, after the factor.
     pub soft_cap: Option<f64>,
+    /// A bias on the scores that grows with a key's position (ALiBi).
+    pub alibi: Option<Alibi>,
     /// How many tokens back a query sees, itself included; all where nothing stands here.
     pub window: Option<usize>,
+}
+
+/// Attention with linear biases (Press et al. 2021): each score gains its head's slope times its key's position.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Alibi {
+    /// A slope for each query head.
+    pub slopes: Vec<f32>,
+    /// Where positions are counted from; it moves a query's scores together and leaves its probabilities.
+    pub origin: AlibiOrigin,
+    /// Whether slopes, positions and their products are rounded to bfloat16 (Falcon).
+    pub rounded: bool,
+    /// Factor on the products (Falcon).
+    pub factor: f32,
+}
+
+/// Where the positions of [`Alibi`] are counted from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AlibiOrigin {
+    /// The first token is 0 (BLOOM).
+    First,
+    /// The last token is 0, those before it are negative (MPT).
+    Last,
 }
 
 /// The MLP.
@@ -201,6 +241,8 @@ impl Activation {
 pub struct HeadSpec {
     /// Name of the `[vocab, hidden]` weight; the embedding's own where the two are tied.
     pub weight: String,
+    /// From the residual stream's width to the weight's, where they differ. Part of `lm_head`.
+    pub projection: Option<LinearSpec>,
     /// Name of the `[vocab]` bias.
     pub bias: Option<String>,
     /// What makes `logits` of `lm_head.output`.
@@ -270,24 +312,6 @@ impl Rows {
     /// How many outputs are taken in all.
     pub const fn count(&self) -> usize {
         self.total / self.group * self.len
-    }
-}
-
-impl LinearSpec {
-    /// A projection stored as `name.weight` (and `name.bias`), alone and as `[out, in]`.
-    pub fn plain(name: &str, input: usize, output: usize, bias: bool) -> Self {
-        Self {
-            input,
-            weight: format!("{name}.weight"),
-            bias: bias.then(|| format!("{name}.bias")),
-            layout: Layout::OutIn,
-            rows: Rows::all(output),
-        }
-    }
-
-    /// Number of outputs.
-    pub fn output(&self) -> usize {
-        self.rows.count()
     }
 }
 

@@ -5,7 +5,7 @@
 
 use candle_core::{DType, Device, Tensor};
 use patchbay_model::kernels::{Cpu, Kernels, Plain, Scoring};
-use patchbay_model::spec::{Activation, NormKind};
+use patchbay_model::spec::{Activation, Alibi, AlibiOrigin, NormKind};
 use patchbay_model::{Linear, Norm, Pairing, RotaryRows, Segments};
 use proptest::prelude::*;
 
@@ -55,8 +55,11 @@ fn attention_input(lengths: &[usize], kv_heads: usize, group: usize, dim: usize,
 }
 
 fn scorings() -> impl Strategy<Value = Scoring> {
-    (prop::option::of(1usize..40), prop::option::of(1f32..30.0), 0.05f32..1.0)
-        .prop_map(|(window, soft_cap, scale)| Scoring { scale, soft_cap, window })
+    let origin = prop_oneof![Just(AlibiOrigin::First), Just(AlibiOrigin::Last)];
+    let alibi = (prop::collection::vec(0f32..1.0, 12), origin, any::<bool>(), 0.1f32..1.0)
+        .prop_map(|(slopes, origin, rounded, factor)| Alibi { slopes, origin, rounded, factor });
+    (prop::option::of(1usize..40), prop::option::of(1f32..30.0), 0.05f32..1.0, prop::option::of(alibi))
+        .prop_map(|(window, soft_cap, scale, alibi)| Scoring { scale, soft_cap, alibi, window })
 }
 
 proptest! {
@@ -171,7 +174,7 @@ fn fast_kernels_refuse_what_they_cannot_do() {
     let wide = random(&[2, 5], 2);
     assert!(Cpu::new().linear(&wide, &[&w]).unwrap_err().to_string().contains("3 inputs was given 5"));
     let (segments, [q, k, v]) = attention_input(&[3], 1, 1, 4, 1);
-    let scoring = Scoring { scale: 1.0, soft_cap: None, window: None };
+    let scoring = Scoring { scale: 1.0, soft_cap: None, alibi: None, window: None };
     let longer = Segments::from_lengths(&[4]);
     assert!(Cpu::new().attention(&q, &k, &v, &longer, &scoring).is_err());
     assert!(Cpu::new().attention(&q, &k, &v, &segments, &scoring).is_ok());

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use candle_core::{Device, Tensor};
 use patchbay_checkpoint::{HubSettings, Source, open};
 use patchbay_graph::{Packing, Site};
-use patchbay_model::{Decoder, LoadOptions, Segments, Tap, run_checks};
+use patchbay_model::{Decoder, LoadOptions, Segments, Tap, run_checks, supported_model_types};
 use serde_json::Value;
 
 /// Largest difference allowed, relative to the site's largest value.
@@ -61,6 +61,22 @@ fn every_check_passes_on_the_golden_models() {
         let report = run_checks(&load(&folder), None);
         assert_eq!(report.checks.len(), 6);
         assert!(report.checks.iter().all(|check| check.passed), "{folder:?}: {report:?}");
+    }
+}
+
+#[test]
+fn the_docs_name_every_architecture_and_its_recordings() {
+    let docs = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/architectures.md");
+    let docs = std::fs::read_to_string(docs).unwrap();
+    let row = |model_type: &str| docs.lines().find(|line| line.starts_with(&format!("| `{model_type}` |")));
+    for model_type in supported_model_types() {
+        assert!(row(model_type).is_some(), "{model_type} has no row");
+    }
+    for folder in models() {
+        let config: Value = serde_json::from_slice(&std::fs::read(folder.join("config.json")).unwrap()).unwrap();
+        let name = format!("`{}`", folder.file_name().unwrap().to_str().unwrap());
+        let row = row(config["model_type"].as_str().unwrap()).unwrap();
+        assert!(row.rsplit('|').nth(1).unwrap().contains(&name), "{name} is missing from: {row}");
     }
 }
 

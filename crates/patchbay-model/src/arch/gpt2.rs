@@ -5,8 +5,8 @@ use patchbay_checkpoint::{CheckpointError, Config};
 
 use super::settings::{activation, layer_count, size, size_or};
 use crate::spec::{
-    AttentionSpec, EmbeddingSpec, HeadSpec, LayerSpec, Layout, LearnedPositions, LinearSpec, LogitTransform, MlpSpec,
-    NormKind, NormSpec, Residual, Rows, Spec,
+    AttentionSpec, EmbeddingSpec, HeadSpec, LayerSpec, Layout, LearnedPositions, LinearSpec, MlpSpec, NormSpec, Rows,
+    Spec,
 };
 
 /// `model_type` "gpt2". `reorder_and_upcast_attn` changes nothing in float32.
@@ -27,14 +27,7 @@ pub(super) fn gpt2(config: &Config) -> Result<Spec, CheckpointError> {
     let activation = activation(config, "activation_function", "gelu_new")?;
     let scaled = config.flag("scale_attn_weights", true)?;
     let scaled_by_layer = config.flag("scale_attn_by_inverse_layer_idx", false)?;
-    let norm = |name: String| NormSpec {
-        kind: NormKind::Layer,
-        eps,
-        width: hidden,
-        weight: format!("{name}.weight"),
-        weight_offset: 0.0,
-        bias: Some(format!("{name}.bias")),
-    };
+    let norm = |name: String| NormSpec::layer(&name, hidden, eps, true);
 
     let layer = |index: usize| {
         let name = |part: &str| format!("transformer.h.{index}.{part}");
@@ -47,40 +40,23 @@ pub(super) fn gpt2(config: &Config) -> Result<Spec, CheckpointError> {
         };
         let third = |part: usize| conv1d("attn.c_attn", hidden, Rows::run(3 * hidden, part * hidden, hidden));
         let scale = if scaled { (head_dim as f64).powf(-0.5) } else { 1.0 };
-        LayerSpec {
-            residual: Residual::Sequential,
-            attn_norm: Some(norm(name("ln_1"))),
-            attention: AttentionSpec {
-                heads,
-                kv_heads: heads,
-                head_dim,
-                q: third(0),
-                k: third(1),
-                v: third(2),
-                o: conv1d("attn.c_proj", hidden, Rows::all(hidden)),
-                q_norm: None,
-                k_norm: None,
-                rotary: None,
-                scale: if scaled_by_layer { scale / (index + 1) as f64 } else { scale },
-                soft_cap: None,
-                window: None,
-            },
-            attn_post_norm: None,
-            mlp_norm: Some(norm(name("ln_2"))),
-            mlp: MlpSpec {
-                width,
-                activation,
-                gate: None,
-                up: conv1d("mlp.c_fc", hidden, Rows::all(width)),
-                down: conv1d("mlp.c_proj", width, Rows::all(hidden)),
-            },
-            mlp_post_norm: None,
-        }
+        let o = conv1d("attn.c_proj", hidden, Rows::all(hidden));
+        let attention = AttentionSpec {
+            scale: if scaled_by_layer { scale / (index + 1) as f64 } else { scale },
+            ..AttentionSpec::plain((heads, heads, head_dim), [third(0), third(1), third(2)], o)
+        };
+        let mlp = MlpSpec {
+            width,
+            activation,
+            gate: None,
+            up: conv1d("mlp.c_fc", hidden, Rows::all(width)),
+            down: conv1d("mlp.c_proj", width, Rows::all(hidden)),
+        };
+        LayerSpec::pre_norm(norm(name("ln_1")), attention, norm(name("ln_2")), mlp)
     };
 
-    let embedding = "transformer.wte.weight".to_owned();
     let positions = LearnedPositions { weight: "transformer.wpe.weight".to_owned(), rows: context, offset: 0 };
-    let tied = config.flag("tie_word_embeddings", true)?;
+    let embedding = EmbeddingSpec { positions: Some(positions), ..EmbeddingSpec::plain("transformer.wte.weight") };
     Ok(Spec {
         model_type: config.model_type()?.to_owned(),
         hidden,
@@ -88,12 +64,8 @@ pub(super) fn gpt2(config: &Config) -> Result<Spec, CheckpointError> {
         context,
         base_prefix: "transformer.",
         layers: (0..layer_count(config, "n_layer")?).map(layer).collect(),
-        final_norm: norm("transformer.ln_f".to_owned()),
-        head: HeadSpec {
-            weight: if tied { embedding.clone() } else { "lm_head.weight".to_owned() },
-            bias: None,
-            transform: LogitTransform::default(),
-        },
-        embedding: EmbeddingSpec { weight: embedding, scale: None, positions: Some(positions) },
+        final_norm: Some(norm("transformer.ln_f".to_owned())),
+        head: HeadSpec::plain(config.flag("tie_word_embeddings", true)?, &embedding, "lm_head.weight"),
+        embedding,
     })
 }

@@ -3,16 +3,11 @@
 use patchbay_checkpoint::{CheckpointError, Config};
 
 use super::llama::{Style, decoder};
-use super::settings::{layer_count, size};
+use super::settings::{layer_count, window};
 use crate::spec::Spec;
 
 /// `model_type` "mistral".
 pub(super) fn mistral(config: &Config) -> Result<Spec, CheckpointError> {
-    let window = match config.raw().get("sliding_window") {
-        None => Some(4096),
-        Some(value) if value.is_null() => None,
-        Some(_) => Some(size(config, "sliding_window")?),
-    };
-    let windows = vec![window; layer_count(config, "num_hidden_layers")?];
-    decoder(config, &Style { windows, ..Style::default() })
+    let windows = vec![window(config, Some(4096))?; layer_count(config, "num_hidden_layers")?];
+    decoder(config, &Style { windows, kv_heads: Some(8), context: 131_072, ..Style::default() })
 }

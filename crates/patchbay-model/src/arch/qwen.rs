@@ -3,19 +3,30 @@
 use patchbay_checkpoint::{CheckpointError, Config};
 
 use super::llama::{Style, decoder};
-use super::settings::{layer_count, size_or, sliding_layers};
+use super::settings::{layer_count, sliding_layers, window};
 use crate::spec::Spec;
 
 /// `model_type` "qwen2".
 pub(super) fn qwen2(config: &Config) -> Result<Spec, CheckpointError> {
-    decoder(config, &Style { qkv_bias: true, windows: windows(config)?, ..Style::default() })
+    let windows = windows(config)?;
+    decoder(config, &Style { qkv_bias: true, kv_heads: Some(32), context: 32_768, windows, ..Style::default() })
 }
 
 /// `model_type` "qwen3".
 pub(super) fn qwen3(config: &Config) -> Result<Spec, CheckpointError> {
     let bias = config.flag("attention_bias", false)?;
     let windows = windows(config)?;
-    decoder(config, &Style { qkv_bias: bias, o_bias: bias, mlp_bias: false, head_norms: true, windows })
+    let style = Style {
+        qkv_bias: bias,
+        o_bias: bias,
+        head_norms: true,
+        kv_heads: Some(32),
+        head_dim: Some(128),
+        context: 32_768,
+        windows,
+        ..Style::default()
+    };
+    decoder(config, &style)
 }
 
 /// The blocks from `max_window_layers` on have a window, if windows are used at all.
@@ -24,7 +35,7 @@ fn windows(config: &Config) -> Result<Vec<Option<usize>>, CheckpointError> {
     if !config.flag("use_sliding_window", false)? {
         return Ok(Vec::new());
     }
-    let window = size_or(config, "sliding_window", 4096)?;
+    let Some(window) = window(config, Some(4096))? else { return Ok(Vec::new()) };
     let first = config.usize_or("max_window_layers", 28)?;
     let sliding = sliding_layers(config, layers, |layer| layer >= first)?;
     Ok(sliding.into_iter().map(|sliding| sliding.then_some(window)).collect())

@@ -6,30 +6,52 @@ use crate::rope::{Pairing, RotaryScaling, RotarySpec};
 
 type Result<T> = std::result::Result<T, CheckpointError>;
 
-/// The rotation that a configuration asks for, with pairs made of halves.
-///
-/// What stands in `rope_parameters` (or `rope_scaling`) goes before the same key beside it, as in transformers.
-pub(super) fn rotary(config: &Config, head_dim: usize) -> Result<RotarySpec> {
-    let parameters = config.section("rope_parameters").or_else(|| config.section("rope_scaling"));
-    let theta = config.f64_or("rope_theta", 10_000.0)?;
-    rotary_of(config, parameters.as_ref(), theta, head_dim)
+/// What a type takes where its configuration does not say.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct RotaryDefaults {
+    /// Base of the frequencies.
+    pub(super) theta: f64,
+    /// The share of a head's channels that is rotated.
+    pub(super) part: f64,
 }
 
-/// The rotation that `parameters` describe, with `theta` where they name no other.
+impl Default for RotaryDefaults {
+    fn default() -> Self {
+        Self { theta: 10_000.0, part: 1.0 }
+    }
+}
+
+/// The rotation that a configuration asks for.
+///
+/// What stands in `rope_parameters` (or `rope_scaling`) goes before the same key beside it, as in transformers.
+pub(super) fn rotary(
+    config: &Config,
+    head_dim: usize,
+    defaults: RotaryDefaults,
+    pairing: Pairing,
+) -> Result<RotarySpec> {
+    let parameters = config.section("rope_scaling").or_else(|| config.section("rope_parameters"));
+    let theta = config.f64_or("rope_theta", defaults.theta)?;
+    let rotary = rotary_of(config, parameters.as_ref(), RotaryDefaults { theta, ..defaults }, head_dim)?;
+    Ok(RotarySpec { pairing, ..rotary })
+}
+
+/// The rotation that `parameters` describe, with pairs made of halves.
 pub(super) fn rotary_of(
     config: &Config,
     parameters: Option<&Config>,
-    theta: f64,
+    defaults: RotaryDefaults,
     head_dim: usize,
 ) -> Result<RotarySpec> {
     let source = parameters.unwrap_or(config);
-    let theta = source.f64_or("rope_theta", theta)?;
+    let theta = source.f64_or("rope_theta", defaults.theta)?;
     if theta <= 0.0 {
         return Err(source.wrong("rope_theta", "a number above 0"));
     }
-    let part = source.f64_or("partial_rotary_factor", config.f64_or("partial_rotary_factor", 1.0)?)?;
+    const PART: &str = "partial_rotary_factor";
+    let part = source.f64_or(PART, config.f64_or(PART, defaults.part)?)?;
     if !(part > 0.0 && part <= 1.0) {
-        return Err(source.wrong("partial_rotary_factor", "a number above 0 and up to 1"));
+        return Err(source.wrong(PART, "a number above 0 and up to 1"));
     }
     let dims = (head_dim as f64 * part) as usize;
     if dims == 0 || !dims.is_multiple_of(2) {
@@ -57,7 +79,7 @@ fn scaling(config: &Config, section: &Config, dims: usize) -> Result<RotaryScali
             original_context: original_context(config, section)?,
         }),
         "yarn" => yarn(config, section),
-        "longrope" => longrope(config, section, dims),
+        "longrope" | "su" => longrope(config, section, dims),
         _ => Err(section.wrong("rope_type", "one of default, linear, dynamic, llama3, yarn, longrope")),
     }
 }
@@ -135,7 +157,8 @@ mod tests {
     use super::*;
 
     fn read(value: Value) -> RotarySpec {
-        rotary(&Config::from_json("config.json", value).unwrap(), 8).unwrap()
+        let config = Config::from_json("config.json", value).unwrap();
+        rotary(&config, 8, RotaryDefaults::default(), Pairing::Halves).unwrap()
     }
 
     #[test]

@@ -32,19 +32,56 @@ fn in_range(config: &Config, key: &str, found: usize, most: usize) -> Result<usi
     if (1..=most).contains(&found) { Ok(found) } else { Err(config.wrong(key, &expected())) }
 }
 
-/// Query heads, key/value heads and the size of a head, as Llama and its kin write them.
-pub(super) fn heads(config: &Config, hidden: usize) -> Result<(usize, usize, usize)> {
+/// Query heads, key/value heads and the size of a head, as Llama and its kin write them, with what the type takes for
+/// the last two where the configuration does not name them.
+pub(super) fn heads(
+    config: &Config,
+    hidden: usize,
+    kv_default: Option<usize>,
+    dim_default: Option<usize>,
+) -> Result<(usize, usize, usize)> {
     let heads = size(config, "num_attention_heads")?;
-    let kv_heads = size_or(config, "num_key_value_heads", heads)?;
+    // A key that is there as null stands for the share, not for the type's own number.
+    let or = |key, default: Option<usize>, share| {
+        let named = config.raw().get(key).is_some();
+        size_or(config, key, default.filter(|_| !named).unwrap_or(share))
+    };
+    let kv_heads = or("num_key_value_heads", kv_default, heads)?;
     if heads % kv_heads != 0 {
         return Err(config.wrong("num_key_value_heads", &format!("a divisor of num_attention_heads, {heads}")));
     }
-    let head_dim = match config.opt_usize("head_dim")? {
-        Some(_) => size(config, "head_dim")?,
-        None if hidden.is_multiple_of(heads) => hidden / heads,
-        None => return Err(config.wrong("num_attention_heads", &format!("a divisor of hidden_size, {hidden}"))),
-    };
+    if config.get("head_dim").is_none() && dim_default.is_none() && !hidden.is_multiple_of(heads) {
+        return Err(config.wrong("num_attention_heads", &format!("a divisor of hidden_size, {hidden}")));
+    }
+    let head_dim = or("head_dim", dim_default, (hidden / heads).max(1))?;
     Ok((heads, kv_heads, head_dim))
+}
+
+/// The size of a head where each has its share of the hidden size.
+pub(super) fn head_share(config: &Config, key: &str, hidden: usize) -> Result<(usize, usize)> {
+    let heads = size(config, key)?;
+    if !hidden.is_multiple_of(heads) {
+        return Err(config.wrong(key, &format!("a divisor of the hidden size, {hidden}")));
+    }
+    Ok((heads, hidden / heads))
+}
+
+/// The setting at `key` where only one value is supported.
+pub(super) fn only(config: &Config, key: &str, value: bool, default: bool) -> Result<()> {
+    if config.flag(key, default)? == value {
+        Ok(())
+    } else {
+        Err(config.wrong(key, &format!("{value}: nothing else is supported")))
+    }
+}
+
+/// The sliding window: `default` where the key is absent, none where it is null.
+pub(super) fn window(config: &Config, default: Option<usize>) -> Result<Option<usize>> {
+    match config.raw().get("sliding_window") {
+        None => Ok(default),
+        Some(value) if value.is_null() => Ok(None),
+        Some(_) => size(config, "sliding_window").map(Some),
+    }
 }
 
 /// The activation that a key names.

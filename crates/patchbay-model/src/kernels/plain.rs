@@ -70,6 +70,10 @@ impl Kernels for Plain {
                 Some(cap) => ((scores / cap)?.tanh()? * cap)?,
                 None => scores,
             };
+            let scores = match &scoring.alibi {
+                Some(_) => scores.broadcast_add(&biases(segment, heads, scoring, &scores)?)?,
+                None => scores,
+            };
             let hidden = Tensor::new(f32::NEG_INFINITY, q.device())?.to_dtype(q.dtype())?;
             let seen = seen(segment.len, scoring, q.device())?.broadcast_as(scores.shape())?;
             seen.where_cond(&scores, &hidden.broadcast_as(scores.shape())?)?.flatten_all()
@@ -127,6 +131,13 @@ fn matrices(flat: &Tensor, segments: &Segments, heads: usize) -> impl Iterator<I
 fn seen(len: usize, scoring: &Scoring, device: &Device) -> Result<Tensor> {
     let row = |query| (0..len).map(move |key| u8::from((scoring.first_key(query)..=query).contains(&key)));
     Tensor::from_vec((0..len).flat_map(row).collect(), (len, len), device)
+}
+
+/// `[heads, 1, len]`: what each head adds to each key's scores.
+fn biases(segment: &Segment, heads: usize, scoring: &Scoring, like: &Tensor) -> Result<Tensor> {
+    let row = |head| (0..segment.len).map(move |key| scoring.bias(head, key, segment));
+    let biases: Vec<f32> = (0..heads).flat_map(row).collect();
+    Tensor::from_vec(biases, (heads, 1, segment.len), like.device())?.to_dtype(like.dtype())
 }
 
 /// The parts one after the other, or an empty tensor of `like`'s type where there are none.

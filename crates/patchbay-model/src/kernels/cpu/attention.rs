@@ -230,14 +230,14 @@ impl WithSimd for ScoreBlock<'_> {
             });
         }
         for (query, row) in (self.first..).zip(&mut self.rows) {
-            finish(row, query, scoring);
+            finish(row, query, head, segment, scoring);
         }
     }
 }
 
 /// Scales the products of a query's row and masks the keys that it does not see.
 #[inline(always)]
-fn finish(row: &mut [f32], query: usize, scoring: &Scoring) {
+fn finish(row: &mut [f32], query: usize, head: usize, segment: &Segment, scoring: &Scoring) {
     let first = scoring.first_key(query);
     row[..first].fill(f32::NEG_INFINITY);
     row[query + 1..].fill(f32::NEG_INFINITY);
@@ -247,6 +247,11 @@ fn finish(row: &mut [f32], query: usize, scoring: &Scoring) {
     if let Some(cap) = scoring.soft_cap {
         for score in &mut row[first..=query] {
             *score = (*score / cap).tanh() * cap;
+        }
+    }
+    if scoring.alibi.is_some() {
+        for (key, score) in (first..).zip(&mut row[first..=query]) {
+            *score += scoring.bias(head, key, segment);
         }
     }
 }
