@@ -1,4 +1,4 @@
-"""Cases of the ops that make tensors, and of `cast` and `detach`."""
+"""Cases of the ops that make tensors, and of `cast`, `detach` and `clone`."""
 
 from recorder import Recorder
 from values import DTYPES, INF, NAN, SPECIAL, ints, positive, t, x
@@ -96,6 +96,8 @@ def casts(rec: Recorder):
     for shape in ((), (2, 3), (2, 0), (1, 2, 1, 3, 2)):
         rec.case("cast", t(*shape), "f64")
         rec.case("detach", t(*shape))
+        rec.case("clone", t(*shape))
     for dtype in DTYPES:
         rec.case("detach", t(4, dtype=dtype))
+        rec.case("clone", t(4, dtype=dtype))
     rec.case("detach", positive(3))

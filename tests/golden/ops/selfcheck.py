@@ -14,7 +14,7 @@ add sub mul div neg abs pow sqrt rsqrt exp log sin cos tanh sigmoid relu gelu si
 maximum minimum sum mean var std norm max min argmax argmin prod cumsum softmax log_softmax logsumexp topk
 sort matmul einsum dot outer cosine_similarity cross_entropy kl_div eq ne lt le gt ge logical_and logical_or
 logical_not where reshape transpose permute squeeze unsqueeze expand repeat flip cat stack split index_select
-gather scatter_add masked_fill tril triu zeros ones full eye arange one_hot cast detach
+gather scatter_add masked_fill tril triu zeros ones full eye arange one_hot cast detach clone
 """.split()
 MADE = ("zeros", "ones", "full", "eye", "arange")
 REFUSALS = 60

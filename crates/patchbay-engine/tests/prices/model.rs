@@ -66,10 +66,10 @@ fn shapes(spec: &Spec) -> std::collections::BTreeMap<String, Vec<usize>> {
         shapes.insert(positions.weight.clone(), vec![positions.rows, spec.hidden]);
     }
     let mut norm = |norm: &NormSpec| {
-        shapes.insert(norm.weight.clone(), vec![norm.width]);
+        shapes.extend(norm.weights.iter().map(|weight| (weight.clone(), vec![norm.width])));
         shapes.extend(norm.bias.clone().map(|bias| (bias, vec![norm.width])));
     };
-    norm(&spec.final_norm);
+    spec.final_norm.iter().for_each(&mut norm);
     for layer in &spec.layers {
         let norms = [&layer.attn_norm, &layer.attn_post_norm, &layer.mlp_norm, &layer.mlp_post_norm];
         norms.into_iter().chain([&layer.attention.q_norm, &layer.attention.k_norm]).flatten().for_each(&mut norm);

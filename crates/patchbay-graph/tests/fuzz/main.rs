@@ -96,7 +96,7 @@ fn fuzz<T: Clone>(
         runs += 1;
         taken += usize::from(inputs.add(input, answer));
     }
-    println!("{runs} runs, {taken} taken, {} kinds of answers", inputs.seen.len());
+    eprintln!("{runs} runs, {taken} taken, {} kinds of answers", inputs.seen.len());
     (runs, taken, inputs.seen.len())
 }
 
