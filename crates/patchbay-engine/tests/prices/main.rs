@@ -7,7 +7,7 @@ mod model;
 mod operations;
 
 use measure::{measure, turn, warm_up};
-use model::{Shelf, gemma3, gpt2, job, llama, qwen3, rows};
+use model::{Shelf, bloom, gemma3, gpt_neox, gpt2, job, llama, qwen3, rows};
 use patchbay_graph::Tree;
 use patchbay_model::Decoder;
 use serde_json::{Value, json};
@@ -134,12 +134,12 @@ fn plain_kernels() {
     }
 }
 
-/// Blocks that differ from LLaMA's: windows, norms on heads and after modules.
+/// Blocks that differ from LLaMA's: windows, norms on heads and after modules, attention and MLP side by side.
 #[test]
 fn other_blocks() {
     let _turn = turn();
-    for config in [gemma3(), qwen3()] {
-        let mut prices = Prices::new(config);
+    for decoder in [gemma3(), qwen3(), gpt_neox(), bloom()] {
+        let mut prices = Prices::new(decoder);
         prices.trace("last logits", rows(&[400]), save("logits[:, -1]"));
         prices.trace("probs", rows(&[400]), save("layers.1.self_attn.probs"));
         let grad = json!({"op": "grad", "of": {"op": "sum", "args": ["logits[:, -1, 5]"]}, "wrt": "layers.*.output"});

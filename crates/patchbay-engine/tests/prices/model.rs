@@ -39,6 +39,18 @@ pub(crate) fn qwen3() -> Decoder {
         "max_position_embeddings": 2048}))
 }
 
+/// GPT-NeoX's: attention and MLP side by side, a part of each head rotated.
+pub(crate) fn gpt_neox() -> Decoder {
+    load(&json!({"model_type": "gpt_neox", "hidden_size": 256, "intermediate_size": 1024, "num_hidden_layers": 4,
+        "num_attention_heads": 4, "vocab_size": 2048, "max_position_embeddings": 2048, "rotary_pct": 0.25,
+        "use_parallel_residual": true}))
+}
+
+/// BLOOM's: no positions but a slope in the scores.
+pub(crate) fn bloom() -> Decoder {
+    load(&json!({"model_type": "bloom", "hidden_size": 256, "n_layer": 4, "n_head": 4, "vocab_size": 2048}))
+}
+
 /// A model of these settings, written to a folder with random weights and loaded from there.
 fn load(config: &Value) -> Decoder {
     let folder = tempfile::tempdir().unwrap();
@@ -69,7 +81,7 @@ fn shapes(spec: &Spec) -> std::collections::BTreeMap<String, Vec<usize>> {
         shapes.extend(norm.weights.iter().map(|weight| (weight.clone(), vec![norm.width])));
         shapes.extend(norm.bias.clone().map(|bias| (bias, vec![norm.width])));
     };
-    spec.final_norm.iter().for_each(&mut norm);
+    spec.final_norm.iter().chain(&spec.embedding.norm).for_each(&mut norm);
     for layer in &spec.layers {
         let norms = [&layer.attn_norm, &layer.attn_post_norm, &layer.mlp_norm, &layer.mlp_post_norm];
         norms.into_iter().chain([&layer.attention.q_norm, &layer.attention.k_norm]).flatten().for_each(&mut norm);
