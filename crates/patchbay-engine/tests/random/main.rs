@@ -4,6 +4,7 @@
 mod breaking;
 #[path = "../common/mod.rs"]
 mod common;
+mod found;
 mod generate;
 mod operations;
 

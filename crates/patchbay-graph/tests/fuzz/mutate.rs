@@ -240,7 +240,7 @@ fn shape(here: &mut Value, random: &mut Random) {
             let keys: Vec<String> = fields.keys().cloned().collect();
             match (keys.is_empty(), random.below(3)) {
                 (false, 0) => drop(fields.remove(random.of(&keys))),
-                (false, 1) => rename(fields, random.of(&keys).as_str(), *random.of(&KEYS)),
+                (false, 1) => rename(fields, random.of(&keys).as_str(), random.of::<&str>(&KEYS)),
                 _ => drop(fields.insert((*random.of(&KEYS)).into(), odd(random))),
             }
         }
