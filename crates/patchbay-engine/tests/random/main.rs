@@ -7,6 +7,7 @@ mod common;
 mod found;
 mod generate;
 mod operations;
+mod writes;
 
 use std::collections::BTreeMap;
 
