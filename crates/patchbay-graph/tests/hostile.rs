@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use common::{plan, plan_body};
 use patchbay_graph::index::Index;
+use patchbay_graph::ops::{self, Kind, Param};
 use patchbay_graph::path::SitePath;
 use patchbay_graph::{Code, Problem, Request};
 use proptest::prelude::*;
@@ -248,90 +249,74 @@ fn giant_names_and_lists() {
     refused_soon(json!([steer, save(json!("logits"))]));
 }
 
+/// Every number of every operation is one that programs forget about.
 #[test]
-fn many_rows_and_many_writes() {
-    let row = vec![1; 60];
-    let mut graph: Vec<Value> = (0..2000)
-        .map(|i| json!({"op": "set", "target": format!("layers[{}].output[:, [0, -1, 3]]", i % 4), "value": 0}))
-        .collect();
-    graph.extend((0..2000).map(|i| json!({"op": "save", "value": "logits[:, :, 0]", "as": format!("x{i}")})));
-    let start = Instant::now();
-    let plan = plan_body(&json!({"input": vec![row; 1000], "graph": graph})).unwrap();
-    assert_eq!(plan.writes.len(), 2000);
-    assert!(start.elapsed() < LONG, "{:?}", start.elapsed());
-}
-
-/// Many of anything at one place.
-#[test]
-fn gradients_by_the_thousand() {
-    let sites = vec!["logits[0, 0, 0]"; 60_000];
-    let grad = json!({"op": "grad", "of": "logits[0, 0, 1]", "wrt": sites});
-    taken_soon(json!([save(json!({"op": "sum", "args": [grad]}))]));
-    let grad = json!({"op": "grad", "of": "logits[0, 0, 1]", "wrt": vec!["logits[0, 0, 0]"; 28]});
-    let node = |i: usize| json!({"op": "save", "value": {"op": "sum", "args": [grad]}, "as": format!("x{i}")});
-    taken_soon((0..1365).map(node).collect());
-}
-
-#[test]
-fn outputs_by_the_thousand() {
-    let pieces = |sections: Value| {
-        let split = json!({"op": "split", "args": [{"op": "zeros", "args": [60_000]}, sections], "id": "s"});
-        let all: Vec<String> = (0..60_000).map(|i| format!("$s.{i}")).collect();
-        json!([split, save(json!({"op": "cat", "args": [all]}))])
-    };
-    taken_soon(pieces(json!(1)));
-    taken_soon(pieces(json!(vec![1; 60_000])));
-}
-
-#[test]
-fn many_reads_of_many_rows() {
-    let taken = |value: Value, rows: usize| {
-        let start = Instant::now();
-        plan_body(&json!({"input": vec![vec![1; 60]; rows], "graph": [save(value)]})).unwrap();
-        assert!(start.elapsed() < LONG, "{:?}", start.elapsed());
-    };
-    let sum = |value: Value| json!({"op": "sum", "args": [value]});
-    taken(sum(json!({"op": "cat", "args": [vec!["logits[:, 0, 0]"; 60_000]]})), 1000);
-    taken(sum(json!({"op": "cat", "args": [vec!["logits[:, :, 0]"; 10_000]]})), 1000);
-    let places = vec!["59"; 60_000].join(",");
-    taken(sum(json!({"op": "cat", "args": [vec![format!("logits[0, [{places}], 0]"); 20]]})), 2);
-}
-
-#[test]
-fn values_that_flow_back_and_forth() {
-    let (mut graph, last) = (Vec::new(), 600);
-    for _ in 0..last {
-        let there = json!({"op": "sum", "args": ["b/embed_tokens.output[0, 0, 0]"]});
-        let back = json!({"op": "sum", "args": ["a/logits[0, 0, 0]"]});
-        graph.push(json!({"op": "set", "target": "a/logits[:, :, 0]", "value": there}));
-        graph.push(json!({"op": "set", "target": "b/embed_tokens.output[:, :, 0]", "value": back}));
+fn odd_numbers_for_every_operation() {
+    let odd = [
+        json!("NaN"),
+        json!("Infinity"),
+        json!("-Infinity"),
+        json!(1e308),
+        json!(5e-324),
+        json!(i64::MIN),
+        json!(u64::MAX),
+    ];
+    let mut answered = 0;
+    for spec in ops::all() {
+        let value = |param: &Param, odd: &Value| match param.kind {
+            Kind::Tensor => json!("@joy"),
+            Kind::Tensors => json!(["@joy", odd]),
+            Kind::Ints | Kind::Axes | Kind::Sections => json!([odd, odd]),
+            Kind::Text => json!("i,i->i"),
+            Kind::Word(words) => json!(words[0]),
+            Kind::Type => json!("i64"),
+            Kind::Flag => json!(true),
+            Kind::Axis | Kind::Int | Kind::Number | Kind::Order | Kind::Scalar => odd.clone(),
+        };
+        for odd in &odd {
+            let mut node = json!({"op": spec.name});
+            spec.params.iter().for_each(|param| node[param.name] = value(param, odd));
+            // as values, and as every other argument
+            let values = json!({"op": spec.name, "args": [odd, odd]});
+            for node in [node, values] {
+                let start = Instant::now();
+                let problem = plan(json!([save(node.clone())])).err();
+                assert!(start.elapsed() < LONG, "{node}: {:?}", start.elapsed());
+                assert!(problem.is_none_or(|problem| problem.pointer.starts_with("/graph/0")), "{node}");
+                answered += 1;
+            }
+        }
     }
-    graph.push(json!({"op": "save", "value": "a/logits[:, :, 0]", "as": "a"}));
-    graph.push(json!({"op": "save", "value": "b/logits[:, :, 0]", "as": "b"}));
-    let rows = vec![vec![1; 60]; 500];
-    let start = Instant::now();
-    let plan = plan_body(&json!({"inputs": {"a": rows, "b": rows}, "graph": graph})).unwrap();
-    assert!(plan.passes.len() >= last && start.elapsed() < LONG, "{:?}", start.elapsed());
+    assert!(answered > 1000);
+    // what no whole number can be
+    for dtype in ["i64", "u8", "bool"] {
+        refused_soon(json!([save(json!({"dtype": dtype, "data": ["NaN"]}))]));
+        refused_soon(json!([save(json!({"dtype": dtype, "data": ["-Infinity"]}))]));
+    }
 }
 
-/// Texts are looked for in every row.
 #[test]
-fn texts_by_the_thousand() {
-    let rows = vec![format!("the {}", "word ".repeat(60)); 1000];
-    let graph = |nodes: usize| -> Value {
-        let index = format!("[:, [{}], 0]", vec!["'the'"; 64].join(","));
-        let read = |i: usize| json!({"op": "save", "value": format!("layers.0.output{index}"), "as": format!("x{i}")});
-        (0..nodes).map(read).collect()
-    };
-    let start = Instant::now();
-    plan_body(&json!({"input": rows, "graph": graph(10)})).unwrap();
-    let problem = plan_body(&json!({"input": rows, "graph": graph(4000)})).unwrap_err();
-    assert_eq!(problem.code, Code::TooLarge);
-    assert!(problem.pointer.ends_with("/value"), "{problem}");
-    let steer = json!({"op": "steer", "layers": 0, "vector": "@joy", "tokens": vec!["the"; 64]});
-    let steers: Vec<Value> = vec![steer; 4000];
-    assert_eq!(plan_body(&json!({"input": rows, "graph": steers})).unwrap_err().code, Code::TooLarge);
-    assert!(start.elapsed() < LONG, "{:?}", start.elapsed());
+fn wildcards_in_each_other() {
+    for text in [
+        "layers.*.*.output",
+        "layers.*.layers.*.output",
+        "layers.*",
+        "layers.*.self_attn.*",
+        "*",
+        "layers.[0,*].output",
+        "clean/*/logits",
+        "weights.layers.*.*",
+        "weights.*.W_O",
+    ] {
+        assert_eq!(refused_soon(json!([save(json!(text))])).pointer, "/graph/0/value", "{text}");
+    }
+    // each is four reads, and four times four values stacked
+    let many = json!({"op": "stack", "args": vec!["layers.*.output[:, 0, 0]"; 10_000]});
+    taken_soon(json!([save(many)]));
+    let more = json!({"op": "stack", "args": vec!["layers.*.output[:, 0, 0]"; 20_000]});
+    assert_eq!(refused_soon(json!([save(more)])).code, Code::TooLarge);
+    let repeated = format!("layers.[{}].output[:, 0, 0]", vec!["-1"; 1024].join(","));
+    taken_soon(json!([save(json!(repeated))]));
 }
 
 #[test]

@@ -272,3 +272,13 @@ fn every_code_is_met() {
     names.dedup();
     assert_eq!(names.len(), Code::ALL.len());
 }
+
+/// A field that is not there cannot be pointed to.
+#[test]
+fn an_input_that_is_not_named_is_missed_where_it_would_stand() {
+    for node in [json!({"op": "steer", "layers": 0, "vector": "@joy"}), json!({"op": "skip", "layers": 0})] {
+        let problem = plan_pair(json!([node, {"op": "save", "value": "clean/logits", "as": "x"}])).unwrap_err();
+        assert_eq!((problem.code, problem.pointer.as_str()), (Code::UnknownInput, "/graph/0"));
+        assert_eq!(problem.hint.as_deref(), Some("add \"input\": \"clean\""));
+    }
+}

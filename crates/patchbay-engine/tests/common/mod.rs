@@ -1,5 +1,10 @@
 //! A golden model behind an engine, asked as the server would ask.
-#![allow(dead_code, clippy::unwrap_used, reason = "no test file needs all of it; a test stops where something fails")]
+#![allow(
+    dead_code,
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "no test file needs all of it; a test stops where something fails"
+)]
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};

@@ -4,8 +4,10 @@
 mod breaking;
 #[path = "../common/mod.rs"]
 mod common;
+mod found;
 mod generate;
 mod operations;
+mod writes;
 
 use std::collections::BTreeMap;
 

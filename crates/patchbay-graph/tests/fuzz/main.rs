@@ -1,7 +1,12 @@
 //! A fuzzer that runs with the tests, for a few seconds and always the same way; `PATCHBAY_FUZZ_SECONDS` gives it more, and
 //! `PATCHBAY_FUZZ_SEED` another way. Whatever is answered as nothing before it was is kept and changed further. The same
 //! targets can be driven by coverage: see `fuzz/README.md`.
-#![allow(clippy::unwrap_used, clippy::print_stderr, reason = "a test stops where something fails, and says where")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stderr,
+    clippy::print_stdout,
+    reason = "a test stops where something fails, and says where"
+)]
 
 #[path = "../common/mod.rs"]
 mod common;
@@ -66,7 +71,7 @@ impl<T> Inputs<T> {
 
     /// Most changes of what is refused are refused for the same reason.
     fn choose(&self, random: &mut Random) -> &T {
-        random.of(if !random.0.is_multiple_of(8) { &self.taken } else { &self.refused })
+        random.of(if random.0.is_multiple_of(8) { &self.refused } else { &self.taken })
     }
 }
 
@@ -96,7 +101,7 @@ fn fuzz<T: Clone>(
         runs += 1;
         taken += usize::from(inputs.add(input, answer));
     }
-    eprintln!("{runs} runs, {taken} taken, {} kinds of answers", inputs.seen.len());
+    println!("{runs} runs, {taken} taken, {} kinds of answers", inputs.seen.len());
     (runs, taken, inputs.seen.len())
 }
 

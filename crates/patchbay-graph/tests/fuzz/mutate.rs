@@ -238,11 +238,10 @@ fn shape(here: &mut Value, random: &mut Random) {
         }
         Value::Object(fields) => {
             let keys: Vec<String> = fields.keys().cloned().collect();
-            let name: &&str = random.of(&KEYS);
             match (keys.is_empty(), random.below(3)) {
                 (false, 0) => drop(fields.remove(random.of(&keys))),
-                (false, 1) => rename(fields, random.of(&keys).as_str(), name),
-                _ => drop(fields.insert((*name).into(), odd(random))),
+                (false, 1) => rename(fields, random.of(&keys).as_str(), random.of::<&str>(&KEYS)),
+                _ => drop(fields.insert((*random.of(&KEYS)).into(), odd(random))),
             }
         }
         Value::Number(number) => {
