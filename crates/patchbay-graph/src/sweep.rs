@@ -201,15 +201,19 @@ impl Sweep {
         Ok((nodes, MAX_CELL - room))
     }
 
-    /// Says in which cell a problem was found.
+    /// Says in which cell a problem was found. What is wrong within an axis's value is pointed to by the string that it fills.
     pub(crate) fn in_cell(&self, problem: Problem, cell: usize) -> Problem {
+        let ends = problem.pointer.match_indices('/').map(|(end, _)| &problem.pointer[..end]);
+        let filled =
+            ends.filter(|at| self.mentions.binary_search_by(|(other, _)| other.as_str().cmp(at)).is_ok()).last();
+        let pointer = filled.unwrap_or(&problem.pointer).to_owned();
         let places = self.places(cell);
         let values = self.axes.iter().zip(places).map(|(axis, place)| {
             let value = axis.value(place);
             format!("{} = {}", axis.name, crate::fields::brief(&value))
         });
         let detail = format!("{} (where {})", problem.detail, values.collect::<Vec<_>>().join(", "));
-        Problem { detail, ..problem }
+        Problem { detail, pointer, ..problem }
     }
 
     /// What a node comes to with these values, as long as there is room.

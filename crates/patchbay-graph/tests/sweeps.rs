@@ -84,6 +84,12 @@ fn what_cannot_run_in_some_cell_is_refused_with_the_cell() {
     assert_eq!((problem.code, problem.pointer.as_str()), (Code::UnknownSite, "/graph/0/value"));
     assert!(problem.detail.contains("layer = 4"), "{problem}");
     assert_eq!(problem.hint.as_deref(), Some("this model has layers 0 to 3"));
+    // what is wrong within a value of an axis is not in the graph as it was sent
+    let inside = json!([{"op": "save", "value": {"op": "neg", "args": ["{n}"]}, "as": "x"}]);
+    let sum = json!({"op": "sum", "args": [{"op": "nobody"}]});
+    for values in [json!([1, sum]), json!([sum]), json!([1, {"op": "sum", "args": ["@nobody"]}])] {
+        assert_eq!(sweep_of(json!({"n": values}), inside.clone()).unwrap_err().pointer, "/graph/0/value/args/0");
+    }
     let shapes = json!([{"op": "save", "value": "clean/layers.0.output[:, :{n}]", "as": "x"}]);
     assert_eq!(sweep_of(json!({"n": [1, 2]}), shapes).unwrap_err().code, Code::ShapeMismatch);
     let names = json!([{"op": "save", "value": "clean/layers.{n}.output", "as": "x{n}"}]);
