@@ -203,9 +203,8 @@ impl Sweep {
 
     /// Says in which cell a problem was found. What is wrong within an axis's value is pointed to by the string that it fills.
     pub(crate) fn in_cell(&self, problem: Problem, cell: usize) -> Problem {
-        let ends = problem.pointer.match_indices('/').map(|(end, _)| &problem.pointer[..end]);
-        let filled =
-            ends.filter(|at| self.mentions.binary_search_by(|(other, _)| other.as_str().cmp(at)).is_ok()).last();
+        let mut ends = problem.pointer.match_indices('/').map(|(end, _)| &problem.pointer[..end]);
+        let filled = ends.rfind(|at| self.mentions.binary_search_by(|(other, _)| other.as_str().cmp(at)).is_ok());
         let pointer = filled.unwrap_or(&problem.pointer).to_owned();
         let places = self.places(cell);
         let values = self.axes.iter().zip(places).map(|(axis, place)| {

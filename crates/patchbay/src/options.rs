@@ -107,7 +107,7 @@ pub(crate) struct ServeOptions {
     #[arg(long, env = "PATCHBAY_PORT")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) port: Option<u16>,
-    /// A model to load: a folder in the Hugging Face layout, a .gguf file, or a Hub id org/name[@revision]
+    /// A model to load: a folder in the Hugging Face layout, a .gguf file, or a Hub id `org/name[@revision]`
     #[arg(long, env = "PATCHBAY_MODEL", value_name = "[NAME=]SOURCE", value_delimiter = ',')]
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(crate) model: Vec<String>,
