@@ -3,7 +3,7 @@
 use std::cell::Cell;
 
 use proptest::prelude::*;
-use proptest::test_runner::{Config, TestRunner};
+use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 use reqwest::Method;
 use serde_json::{Value, json};
 use tokio::runtime::Runtime;
@@ -15,7 +15,9 @@ const CASES: u32 = 400;
 
 fn runner() -> TestRunner {
     let asked = std::env::var("PROPTEST_CASES").ok().and_then(|cases| cases.parse().ok());
-    TestRunner::new(Config { cases: asked.unwrap_or(CASES), failure_persistence: None, ..Config::default() })
+    let config = Config { cases: asked.unwrap_or(CASES), failure_persistence: None, ..Config::default() };
+    // the same garbage every time, so that a count of what ran is one too
+    TestRunner::new_with_rng(config, TestRng::deterministic_rng(RngAlgorithm::ChaCha))
 }
 
 /// Sends a body, and fails where the answer is none that a client can cause.
