@@ -51,6 +51,12 @@ impl Calm {
         line.and_then(|line| line.trim().strip_suffix(" kB")?.parse::<u64>().ok()).unwrap_or(0) << 10
     }
 
+    /// What the process holds now is where it starts from.
+    fn settled(mut self) -> Self {
+        self.resident = self.resident();
+        self
+    }
+
     /// The server answers to the bit as it did, and holds about as much memory.
     async fn still(self) {
         assert!(self.answers().await == self.before, "the answers are others than before");

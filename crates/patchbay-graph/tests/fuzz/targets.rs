@@ -4,8 +4,9 @@
 //! is wrong.
 
 use std::collections::BTreeSet;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+use cpu_time::ThreadTime;
 use patchbay_graph::node::Node;
 use patchbay_graph::plan::Source;
 use patchbay_graph::text::{TextGraph, print};
@@ -60,7 +61,7 @@ pub(crate) enum Answer {
 
 /// The body of a trace, from its bytes to its plan.
 pub(crate) fn request(bytes: &[u8]) -> Answer {
-    let start = Instant::now();
+    let start = ThreadTime::now();
     let Ok(body) = serde_json::from_slice::<Value>(bytes.get(..LONGEST).unwrap_or(bytes)) else {
         return Answer::Unread;
     };
@@ -74,7 +75,7 @@ pub(crate) fn request(bytes: &[u8]) -> Answer {
 
 /// The text form: what is read is written and read again as the same nodes.
 pub(crate) fn text(bytes: &[u8]) -> Answer {
-    let start = Instant::now();
+    let start = ThreadTime::now();
     let Ok(source) = std::str::from_utf8(bytes.get(..LONGEST).unwrap_or(bytes)) else { return Answer::Unread };
     let problem = match TextGraph::parse(source) {
         Ok(read) => {
