@@ -86,3 +86,60 @@ async fn sweeps_beyond_the_limit_are_refused() {
     assert_eq!((&problem["pointer"], &problem["code"]), (&json!("/sweep"), &json!("too_large")));
     assert!(problem["hint"].as_str().unwrap().contains("max_cells"), "{problem}");
 }
+
+/// Hundreds of megabytes of results, in no more memory than one cell and the pieces under way take.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn results_stream_in_bounded_memory() {
+    const CELLS: usize = 160;
+    let server = Server::with("llama-rope3").await;
+    let graph = |factor: &Value| {
+        json!([{"op": "steer", "layers": [1], "vector": vec![1.0; 24], "factor": factor},
+               {"op": "save", "value": "logits", "as": "x"}])
+    };
+    let rows: Vec<Vec<u32>> = (0..8).map(|row| (0..120).map(|token| 2 + row + token).collect()).collect();
+    let factor = |cell: usize| cell as f64 / 8.0;
+    let mut body = json!({"input": rows, "graph": graph(&json!(factor(7)))});
+    let alone = streamed(&server, &body).await;
+    body["graph"] = graph(&json!("{factor}"));
+    body["sweep"] = json!({"factor": (0..CELLS).map(factor).collect::<Vec<_>>()});
+
+    let before = peak_bytes(&server);
+    let whole = streamed(&server, &body).await;
+    let grown = peak_bytes(&server).saturating_sub(before);
+    let cell = alone.len();
+    assert_eq!((cell, whole.len()), (8 * 120 * 320 * 4, CELLS * cell));
+    assert!(whole[7 * cell..8 * cell] == alone, "a cell of the stream is not the cell alone");
+    assert!(grown < 48 << 20, "{} MiB for {} MiB of results", grown >> 20, whole.len() >> 20);
+
+    // those who go away in the middle of it leave nothing behind
+    for read in [1, 3] {
+        let mut response = server.request(reqwest::Method::POST, "/v1/trace").json(&body).send().await.unwrap();
+        for _ in 0..read {
+            response.chunk().await.unwrap().unwrap();
+        }
+    }
+    assert!(streamed(&server, &body).await == whole);
+    assert!(peak_bytes(&server).saturating_sub(before) < 64 << 20);
+}
+
+/// The bytes of the only tensor of an answer, which came as a safetensors file.
+async fn streamed(server: &Server, body: &Value) -> Vec<u8> {
+    let mut body = body.clone();
+    body["output"] = json!({"encoding": "safetensors"});
+    let response = server.post("/v1/trace", &body).await;
+    assert_eq!(response.status(), 200);
+    let mut bytes = response.bytes().await.unwrap().to_vec();
+    // each run has an id and times of its own
+    let header = 8 + u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
+    let parsed: Value = serde_json::from_slice(&bytes[8..header]).unwrap();
+    assert!(parsed["x"].is_object(), "{parsed}");
+    bytes.drain(..header);
+    bytes
+}
+
+/// The most memory that the server has held; 0 where the system does not say.
+fn peak_bytes(server: &Server) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{}/status", server.id())).unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    line.and_then(|line| line.trim().strip_suffix(" kB")?.parse::<u64>().ok()).unwrap_or(0) << 10
+}

@@ -1,13 +1,13 @@
 //! What the server does, whatever carries the requests: HTTP and the command line both stand on this.
 //!
 //! The way of a trace: the body is parsed, its model found, its inputs tokenized, its graph checked against all of these,
-//! and only then queued; the outcome is written in the form that was asked for. Everything but the wait for the model
+//! and only then queued; the outcome is what the answer is written from, in the form that was asked for. Everything but the wait for the model
 //! runs on blocking threads, so that a large body holds up nobody else. Dropping the future of a trace stops its job.
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use patchbay_engine::{EngineError, Job, Outcome};
+use patchbay_engine::{EngineError, Job};
 use patchbay_graph::{Context, Encoding, Input, Request};
 use serde_json::{Value, json};
 use uuid::Uuid;
@@ -22,12 +22,11 @@ use crate::registry::{Placed, Registry};
 use crate::settings::Settings;
 use crate::store::{StoredTensor, TensorStore};
 use crate::sweep::Collector;
-use crate::trace::{Checked, Frame, Planned, Running, job};
-use crate::wire::Encoded;
+use crate::trace::{Checked, Finished, Frame, Planned, Running, job};
 use crate::wire::json::read;
 use crate::wire::model::LoadRequest;
 use crate::wire::tokens::{DetokenizeRequest, DetokenizeResponse, TokenizeRequest, TokenizeResponse};
-use crate::wire::trace::{NamedResults, ReceiptBody, ResultBody, TraceResponse};
+use crate::wire::trace::{ReceiptBody, Style, TraceAnswer, TraceResponse};
 use crate::wire::validation::ValidateResponse;
 
 /// How long a sweep waits where the queue is full.
@@ -104,7 +103,7 @@ impl Service {
         model.ready()
     }
 
-    /// Runs a graph, and writes the answer as the body says, or else as `accept` does.
+    /// Runs a graph. The answer will be written as the body says, or else as `accept` does.
     ///
     /// # Errors
     /// Everything that a request can get wrong, before anything runs; the executor's failures.
@@ -113,7 +112,7 @@ impl Service {
         body: Value,
         accept: Option<Encoding>,
         caller: &Caller,
-    ) -> Result<Encoded, Failure> {
+    ) -> Result<TraceAnswer, Failure> {
         let (service, owner) = (Arc::clone(self), caller.clone());
         let (checked, frame) = blocking(move || {
             let checked = service.check(&body, &owner)?;
@@ -121,23 +120,31 @@ impl Service {
             Ok((checked, frame))
         })
         .await?;
-        let outcome = match checked.planned {
+        let (service, owner) = (Arc::clone(self), caller.clone());
+        match checked.planned {
             Planned::Once(plan) => {
                 let job = job(plan, checked.tokenized.ids, &checked.shelf)?;
-                Running::submit(&checked.model, job)?.outcome().await?
+                let outcome = Running::submit(&checked.model, job)?.outcome().await?;
+                blocking(move || {
+                    let finished = Finished::new(outcome, &frame.style)?;
+                    service.finish(frame, finished, &owner)
+                })
+                .await
             }
-            Planned::Sweep(_) => self.sweep(checked).await?,
-        };
-        let (service, owner) = (Arc::clone(self), caller.clone());
-        blocking(move || service.finish(frame, outcome, &owner)).await
+            Planned::Sweep(_) => {
+                let collector = self.sweep(checked, frame.style.clone()).await?;
+                blocking(move || service.finish(frame, collector.finish()?, &owner)).await
+            }
+        }
     }
 
-    async fn sweep(self: &Arc<Self>, checked: Checked) -> Result<Outcome, Failure> {
+    /// Runs one cell after the other.
+    async fn sweep(self: &Arc<Self>, checked: Checked, style: Style) -> Result<Collector, Failure> {
         let checked = Arc::new(checked);
         let (Planned::Sweep(plan), Some(sweep)) = (&checked.planned, &checked.request.sweep) else {
             return Err(Failure::internal("a sweep without axes"));
         };
-        let mut collector = Collector::new(plan);
+        let mut collector = Collector::new(plan, style);
         for cell in 0..plan.cells {
             let (service, owner) = (Arc::clone(self), Arc::clone(&checked));
             let job = blocking(move || service.cell(&owner, cell)).await?;
@@ -148,9 +155,10 @@ impl Service {
                     submitted => break submitted?,
                 }
             };
-            collector.add(&sweep.places(cell), running.outcome().await?);
+            let (places, outcome) = (sweep.places(cell), running.outcome().await?);
+            collector = blocking(move || collector.add(&places, outcome).map(|()| collector)).await?;
         }
-        blocking(move || collector.finish()).await
+        Ok(collector)
     }
 
     /// The job of one cell.
@@ -268,18 +276,17 @@ impl Service {
         if wanted.is_empty() { Ok(()) } else { self.store.fits(&checked.shelf, &wanted) }
     }
 
-    fn finish(&self, frame: Frame, outcome: Outcome, caller: &Caller) -> Result<Encoded, Failure> {
-        let Frame { model, encoding, convert, tokenizer, inputs, kept } = frame;
-        let Outcome { results, kept: tensors, receipts, usage } = outcome;
+    /// Keeps what is to be kept, and has the rest ready to be written.
+    fn finish(&self, frame: Frame, finished: Finished, caller: &Caller) -> Result<TraceAnswer, Failure> {
+        let Frame { model, style, inputs, kept } = frame;
+        let Finished { results, kept: tensors, receipts, usage } = finished;
         for (name, tensor) in tensors {
             let dtype = kept.get(&name).copied().ok_or_else(|| Failure::internal("a kept tensor was not planned"))?;
             self.store.put(caller, &name, [(name.clone(), StoredTensor { dtype, tensor })].into())?;
         }
-        let body =
-            |(name, answer)| ResultBody::new(&answer, tokenizer.as_deref(), encoding, convert).map(|body| (name, body));
-        let results = NamedResults(results.into_iter().map(body).collect::<Result<_, _>>()?);
         let id = format!("trace-{}", Uuid::new_v4().simple());
         let receipts = receipts.into_iter().map(ReceiptBody::from).collect();
-        TraceResponse { id, model, results, inputs, receipts, usage }.encode(encoding)
+        let response = TraceResponse { id, model, results, inputs, receipts, usage };
+        Ok(TraceAnswer { response, encoding: style.encoding })
     }
 }

@@ -5,31 +5,37 @@ use patchbay_engine::{Answer, Outcome, Receipt, TokenScore, Usage};
 use patchbay_graph::{SweepPlan, Swept};
 
 use crate::Failure;
+use crate::trace::Finished;
+use crate::wire::spool::Spool;
+use crate::wire::tensor::{WireTensor, bytes_of, converted, lengths};
+use crate::wire::trace::{NamedResults, ResultBody, Style};
 
-/// What came of the cells so far. They come in order, the last axis changing fastest.
+/// What came of the cells so far. They come in order, the last axis changing fastest. Tensors of the answer leave memory as they
+/// come; those that are kept in the caller's store stay.
 pub(crate) struct Collector {
-    results: Vec<Collected>,
-    kept: Vec<Collected>,
+    style: Style,
+    results: Vec<Collected<Spool>>,
+    kept: Vec<Collected<Vec<Tensor>>>,
     receipts: Vec<Receipt>,
     usage: Usage,
     cells: usize,
 }
 
 /// One result, of the cells that differ in it.
-struct Collected {
+struct Collected<T> {
     swept: Swept,
-    tensors: Vec<Tensor>,
+    tensors: T,
     tokens: Vec<Vec<TokenScore>>,
     /// Axes of the places of tokens, in one cell.
     dims: Vec<usize>,
 }
 
 impl Collector {
-    pub(crate) fn new(plan: &SweepPlan) -> Self {
-        let collect = |swept: &Vec<Swept>| swept.iter().cloned().map(Collected::new).collect();
+    pub(crate) fn new(plan: &SweepPlan, style: Style) -> Self {
         Self {
-            results: collect(&plan.results),
-            kept: collect(&plan.kept),
+            style,
+            results: plan.results.iter().map(Collected::new).collect(),
+            kept: plan.kept.iter().map(Collected::new).collect(),
             receipts: Vec::new(),
             usage: Usage::default(),
             cells: plan.cells,
@@ -37,10 +43,10 @@ impl Collector {
     }
 
     /// Takes in the next cell, which has these places on the axes.
-    pub(crate) fn add(&mut self, places: &[usize], outcome: Outcome) {
+    pub(crate) fn add(&mut self, places: &[usize], outcome: Outcome) -> Result<(), Failure> {
         for (collected, (_, answer)) in self.results.iter_mut().zip(outcome.results) {
             if collected.takes(places) {
-                collected.add(answer);
+                collected.add(answer, &self.style)?;
             }
         }
         for (collected, (_, tensor)) in self.kept.iter_mut().zip(outcome.kept) {
@@ -60,14 +66,16 @@ impl Collector {
             compute_ms: sum.compute_ms + new.compute_ms,
             ..new
         };
+        Ok(())
     }
 
-    /// One outcome of all cells.
-    pub(crate) fn finish(self) -> Result<Outcome, Failure> {
-        let results = self.results.into_iter().map(|found| Ok((found.swept.name.clone(), found.answer()?)));
+    /// What came of all cells.
+    pub(crate) fn finish(self) -> Result<Finished, Failure> {
+        let style = &self.style;
+        let results = self.results.into_iter().map(|found| (found.swept.name.clone(), found.body(style)));
         let kept = self.kept.into_iter().map(|found| Ok((found.swept.name.clone(), found.tensor()?)));
-        Ok(Outcome {
-            results: results.collect::<Result<_, Failure>>()?,
+        Ok(Finished {
+            results: NamedResults(results.collect()),
             kept: kept.collect::<Result<_, Failure>>()?,
             receipts: self.receipts,
             usage: self.usage,
@@ -75,36 +83,46 @@ impl Collector {
     }
 }
 
-impl Collected {
-    fn new(swept: Swept) -> Self {
-        Self { swept, tensors: Vec::new(), tokens: Vec::new(), dims: Vec::new() }
+impl<T: Default> Collected<T> {
+    fn new(swept: &Swept) -> Self {
+        Self { swept: swept.clone(), tensors: T::default(), tokens: Vec::new(), dims: Vec::new() }
     }
+}
 
+impl<T> Collected<T> {
     /// Whether a cell is the first one that has these places on the axes that matter.
     fn takes(&self, places: &[usize]) -> bool {
         places.iter().enumerate().all(|(axis, place)| *place == 0 || self.swept.axes.contains(&axis))
     }
+}
 
-    fn add(&mut self, answer: Answer) {
+impl Collected<Spool> {
+    fn add(&mut self, answer: Answer, style: &Style) -> Result<(), Failure> {
         match answer {
-            Answer::Tensor { tensor, .. } => self.tensors.push(tensor),
+            Answer::Tensor { tensor, dtype, .. } => {
+                self.tensors.append(&bytes_of(&tensor, converted(dtype, style.convert))?)?;
+            }
             Answer::Tokens { dims, tokens } => {
                 self.tokens.extend(tokens);
                 self.dims = dims;
             }
         }
+        Ok(())
     }
 
+    fn body(self, style: &Style) -> ResultBody {
+        let Self { swept, tensors, tokens, dims } = self;
+        if swept.top_tokens.is_some() {
+            let axes = &swept.shape.dims[..swept.axes.len()];
+            return style.tokens([axes, &dims].concat(), tokens);
+        }
+        let lengths = lengths(&swept.shape);
+        style.tensor(WireTensor::spooled(tensors, converted(swept.dtype, style.convert), swept.shape.dims, lengths))
+    }
+}
+
+impl Collected<Vec<Tensor>> {
     fn tensor(&self) -> Result<Tensor, Failure> {
         Ok(Tensor::stack(&self.tensors, 0)?.reshape(self.swept.shape.dims.as_slice())?)
-    }
-
-    fn answer(self) -> Result<Answer, Failure> {
-        if self.swept.top_tokens.is_none() {
-            let tensor = self.tensor()?;
-            return Ok(Answer::Tensor { tensor, shape: self.swept.shape, dtype: self.swept.dtype });
-        }
-        let axes = &self.swept.shape.dims[..self.swept.axes.len()];
-        Ok(Answer::Tokens { dims: [axes, &self.dims].concat(), tokens: self.tokens })
     }
 }

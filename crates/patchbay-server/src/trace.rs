@@ -3,8 +3,8 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use patchbay_checkpoint::Tokenizer;
-use patchbay_engine::{Cancel, EngineError, Job, Outcome};
+use candle_core::Tensor;
+use patchbay_engine::{Cancel, EngineError, Job, Outcome, Receipt, Usage};
 use patchbay_graph::plan::Source;
 use patchbay_graph::{DType, Encoding, Plan, Request, SweepPlan};
 use tokio::sync::oneshot::Receiver;
@@ -15,6 +15,7 @@ use crate::model::Loaded;
 use crate::store::Shelf;
 use crate::wire::safetensors;
 use crate::wire::tokens::InputTokens;
+use crate::wire::trace::{NamedResults, Style};
 
 /// A trace that was understood: it can run.
 pub(crate) struct Checked {
@@ -35,12 +36,28 @@ pub(crate) enum Planned {
 /// What an answer has besides its results.
 pub(crate) struct Frame {
     pub(crate) model: String,
-    pub(crate) encoding: Encoding,
-    pub(crate) convert: Option<DType>,
-    pub(crate) tokenizer: Option<Arc<Tokenizer>>,
+    pub(crate) style: Style,
     pub(crate) inputs: Vec<(String, InputTokens)>,
     /// Types of the tensors to keep.
     pub(crate) kept: HashMap<String, DType>,
+}
+
+/// What came of a trace.
+pub(crate) struct Finished {
+    pub(crate) results: NamedResults,
+    pub(crate) kept: Vec<(String, Tensor)>,
+    pub(crate) receipts: Vec<Receipt>,
+    pub(crate) usage: Usage,
+}
+
+impl Finished {
+    /// Of a trace that ran once.
+    pub(crate) fn new(outcome: Outcome, style: &Style) -> Result<Self, Failure> {
+        let Outcome { results, kept, receipts, usage } = outcome;
+        let results = results.into_iter().map(|(name, answer)| Ok((name, style.result(answer)?)));
+        let results = NamedResults(results.collect::<Result<_, Failure>>()?);
+        Ok(Self { results, kept, receipts, usage })
+    }
 }
 
 /// A job on its way through a model.
@@ -80,9 +97,7 @@ impl Checked {
         let kept = self.planned.kept().into_iter().map(|kept| (kept.name.to_owned(), kept.dtype)).collect();
         Ok(Frame {
             model: self.name.clone(),
-            encoding,
-            convert: self.request.output.dtype,
-            tokenizer: self.model.tokenizer.clone(),
+            style: Style { encoding, convert: self.request.output.dtype, tokenizer: self.model.tokenizer.clone() },
             inputs: self.tokenized.shown.clone(),
             kept,
         })
@@ -141,10 +156,7 @@ pub(crate) fn job(plan: Plan, ids: Vec<Vec<Vec<u32>>>, shelf: &Shelf) -> Result<
 }
 
 /// The caller's tensors that a plan names.
-fn stored_tensors(
-    plan: &Plan,
-    shelf: &Shelf,
-) -> Result<HashMap<(String, Option<String>), candle_core::Tensor>, Failure> {
+fn stored_tensors(plan: &Plan, shelf: &Shelf) -> Result<HashMap<(String, Option<String>), Tensor>, Failure> {
     let named = plan.values.iter().filter_map(|value| match &value.source {
         Source::Stored { name, key } => Some((name, key)),
         _ => None,

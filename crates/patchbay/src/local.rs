@@ -37,7 +37,7 @@ impl Local {
     }
 
     pub(crate) async fn trace(&self, body: Value, accept: Encoding) -> anyhow::Result<Vec<u8>> {
-        Ok(self.0.trace(body, Some(accept), &Caller::local()).await?.bytes)
+        Ok(self.0.trace(body, Some(accept), &Caller::local()).await?.bytes()?)
     }
 
     pub(crate) async fn validate(&self, body: Value) -> anyhow::Result<Value> {

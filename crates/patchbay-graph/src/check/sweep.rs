@@ -20,6 +20,9 @@ const NODES_A_CELL: usize = 32;
 /// How much may be looked at to check all cells: what is written in each, its values and steps, and the rows of each access.
 const MAX_WORK: usize = 1 << 26;
 
+/// Bytes that a receipt takes until the answer is sent: itself, its names, and the cell's places.
+const RECEIPT_BYTES: u64 = 512;
+
 /// What it took to check one cell, what was written there left out.
 fn work_of(plan: &Plan, context: &Context<'_>) -> usize {
     let steps: usize = plan.passes.iter().map(|pass| 1 + pass.steps.len()).sum();
@@ -44,7 +47,7 @@ pub struct SweepPlan {
     pub kept: Vec<Swept>,
     /// Walks through the layers, over all cells.
     pub passes: usize,
-    /// What it costs: operations of all cells, bytes at the worst moment with every result, bytes of all results.
+    /// What it costs: operations of all cells, bytes at the worst moment, bytes of all results.
     pub cost: Cost,
 }
 
@@ -140,13 +143,14 @@ struct Found {
     first: Plan,
     axes: Vec<AxisSet>,
     passes: usize,
+    receipts: u64,
     cost: Cost,
 }
 
 impl Found {
     fn new(plan: Plan, axes: &[AxisSet]) -> Self {
         let axes = saved(&plan).map(|value| axes[value]).collect();
-        Self { passes: plan.passes.len(), cost: plan.cost, first: plan, axes }
+        Self { passes: plan.passes.len(), receipts: writes(&plan), cost: plan.cost, first: plan, axes }
     }
 
     /// Holds another cell against the first.
@@ -174,6 +178,7 @@ impl Found {
             }
         }
         self.passes += plan.passes.len();
+        self.receipts += writes(plan);
         self.cost.flops += plan.cost.flops;
         self.cost.layers_run += plan.cost.layers_run;
         self.cost.peak_bytes = self.cost.peak_bytes.max(plan.cost.peak_bytes);
@@ -181,7 +186,7 @@ impl Found {
     }
 
     fn finish(self, sweep: &Sweep, cells: usize, context: &Context<'_>) -> Result<SweepPlan> {
-        let Self { first, axes, passes, mut cost } = self;
+        let Self { first, axes, passes, receipts, mut cost } = self;
         let mut sets = axes.into_iter();
         let mut swept = |name: &str, value: usize, top_tokens: Option<usize>| {
             let set = sets.next().unwrap_or_default();
@@ -200,12 +205,20 @@ impl Found {
         let kept: Vec<Swept> = first.kept.iter().map(|(name, value)| swept(name, *value, None)).collect();
         let bytes = |swept: &[Swept]| swept.iter().map(Swept::bytes).fold(0, u64::saturating_add);
         cost.result_bytes = bytes(&results);
-        // the cells' values are there once as they came, and once put together
-        let held = cost.result_bytes.saturating_add(bytes(&kept)).saturating_mul(2);
+        // results leave memory cell by cell, tokens aside; what is kept is there once as it came, and once put together
+        let tokens: Vec<Swept> = results.iter().filter(|result| result.top_tokens.is_some()).cloned().collect();
+        let held = bytes(&kept).saturating_mul(2).saturating_add(bytes(&tokens));
+        let held = held.saturating_add(receipts.saturating_mul(RECEIPT_BYTES));
         cost.peak_bytes = cost.peak_bytes.saturating_add(held);
         super::check_cost(&cost, context)?;
         Ok(SweepPlan { cells, results, kept, passes, cost })
     }
+}
+
+/// How many receipts a cell gives.
+fn writes(plan: &Plan) -> u64 {
+    let steps = plan.passes.iter().flat_map(|pass| &pass.steps);
+    steps.filter(|step| matches!(step.event, Event::Write(_))).count() as u64
 }
 
 /// The values that are returned and kept.

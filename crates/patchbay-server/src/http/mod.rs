@@ -12,6 +12,7 @@ mod path;
 mod reply;
 mod routes;
 mod serve;
+mod stream;
 
 pub use contract::openapi;
 pub use serve::serve;

@@ -8,6 +8,7 @@ pub mod model;
 pub mod nested;
 pub mod planned;
 pub mod safetensors;
+pub mod spool;
 pub mod stored;
 pub mod tensor;
 pub mod tokens;
@@ -17,6 +18,8 @@ pub mod validation;
 
 use serde::Serialize;
 
+use std::io;
+
 use crate::Failure;
 
 /// Media type of JSON.
@@ -25,6 +28,13 @@ pub const JSON: &str = "application/json";
 pub const SAFETENSORS: &str = "application/vnd.safetensors";
 /// Media type of problem details (RFC 9457).
 pub const PROBLEM: &str = "application/problem+json";
+
+/// What may happen while an answer is written: its elements cannot be read, or it cannot be sent.
+impl From<io::Error> for Failure {
+    fn from(error: io::Error) -> Self {
+        Self::internal(error)
+    }
+}
 
 /// The body of an answer, ready to be sent.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -1,32 +1,46 @@
 //! safetensors files, out and in.
 
-use std::borrow::Cow;
+use std::cmp::Reverse;
 use std::collections::HashMap;
+use std::io::{self, Write};
 
 use candle_core::{Device, Tensor};
 use patchbay_graph::DType;
 use patchbay_graph::problem::{Code, Problem};
 use patchbay_graph::shape::{MAX_RANK, Shape};
-use safetensors::tensor::{Dtype, SafeTensors, View};
+use safetensors::tensor::{Dtype, Metadata, SafeTensors, TensorInfo};
 
 use super::tensor::{WireTensor, storage};
-use super::{Encoded, SAFETENSORS};
 use crate::Failure;
 
 /// The key that the format keeps for itself.
 pub const RESERVED: &str = "__metadata__";
 
-/// Tensors by name, and text by name, as one file.
+/// Writes tensors by name, and text by name, as one file.
 ///
 /// # Errors
-/// When the format cannot hold them, which is a fault of the server.
+/// When the tensors cannot be read, or the file not written.
 pub fn write<'a>(
     tensors: impl IntoIterator<Item = (&'a str, &'a WireTensor)>,
     metadata: HashMap<String, String>,
-) -> Result<Encoded, Failure> {
-    let views = tensors.into_iter().map(|(name, tensor)| (name, ByteView { tensor, bytes: tensor.bytes() }));
-    let bytes = safetensors::serialize(views, Some(metadata)).map_err(Failure::internal)?;
-    Ok(Encoded { media_type: SAFETENSORS, bytes })
+    out: &mut impl Write,
+) -> io::Result<()> {
+    let mut tensors: Vec<_> = tensors.into_iter().collect();
+    // the format wants elements at multiples of their size: wider ones first
+    tensors.sort_by_key(|(name, tensor)| (Reverse(tensor.dtype().size()), *name));
+    let mut end = 0;
+    let place = |(name, tensor): &(&str, &WireTensor)| {
+        let start = end;
+        end += tensor.byte_len();
+        let shape = tensor.dims().to_vec();
+        ((*name).to_owned(), TensorInfo { dtype: theirs(tensor.dtype()), shape, data_offsets: (start, end) })
+    };
+    let infos = tensors.iter().map(place).collect();
+    let mut header = serde_json::to_vec(&Metadata::new(Some(metadata), infos).map_err(io::Error::other)?)?;
+    header.resize(header.len().next_multiple_of(8), b' ');
+    out.write_all(&(header.len() as u64).to_le_bytes())?;
+    out.write_all(&header)?;
+    tensors.into_iter().try_for_each(|(_, tensor)| tensor.write_to(out))
 }
 
 /// The tensors of a file, by name.
@@ -87,29 +101,6 @@ fn theirs(dtype: DType) -> Dtype {
     }
 }
 
-struct ByteView<'a> {
-    tensor: &'a WireTensor,
-    bytes: Vec<u8>,
-}
-
-impl View for ByteView<'_> {
-    fn dtype(&self) -> Dtype {
-        theirs(self.tensor.dtype())
-    }
-
-    fn shape(&self) -> &[usize] {
-        self.tensor.dims()
-    }
-
-    fn data(&self) -> Cow<'_, [u8]> {
-        self.bytes.as_slice().into()
-    }
-
-    fn data_len(&self) -> usize {
-        self.bytes.len()
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -117,12 +108,23 @@ mod tests {
     #[test]
     fn what_is_written_reads_back() {
         let tensor = Tensor::new(&[[1.5f32, -0.0], [f32::INFINITY, 3.0]], &Device::Cpu).unwrap();
+        let flags = Tensor::new(&[1u8, 0, 1], &Device::Cpu).unwrap();
+        let flags = WireTensor::new(&flags, DType::Bool, None, None).unwrap();
         for dtype in [DType::F16, DType::Bf16, DType::F32, DType::F64] {
             let wire = WireTensor::new(&tensor, DType::F32, None, Some(dtype)).unwrap();
-            let file = write([("x", &wire)], HashMap::from([("response".into(), "{}".into())])).unwrap();
-            let read = read(&file.bytes).unwrap();
+            let mut file = Vec::new();
+            let metadata = HashMap::from([("response".into(), "{}".into())]);
+            write([("a", &flags), ("x", &wire), ("b", &flags)], metadata, &mut file).unwrap();
+            let mut read = read(&file).unwrap();
+            assert!(read.iter().take(2).all(|(_, dtype, tensor)| *dtype == DType::Bool && tensor.dims() == [3]));
+            read.drain(..2);
             assert_eq!((read[0].0.as_str(), read[0].1, read[0].2.dims()), ("x", dtype, [2, 2].as_slice()));
-            assert_eq!(WireTensor::new(&read[0].2, dtype, None, None).unwrap().bytes(), wire.bytes());
+            let again = WireTensor::new(&read[0].2, dtype, None, None).unwrap();
+            let [found, sent] = [&again, &wire].map(|tensor| {
+                let mut bytes = Vec::new();
+                tensor.write_to(&mut bytes).map(|()| bytes).unwrap()
+            });
+            assert_eq!(found, sent);
         }
     }
 

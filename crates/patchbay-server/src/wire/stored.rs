@@ -12,7 +12,7 @@ use utoipa::ToSchema;
 
 use super::tensor::{Form, TensorBody, WireTensor, storage};
 use super::trace::as_map;
-use super::{Encoded, safetensors};
+use super::{Encoded, SAFETENSORS, safetensors};
 use crate::Failure;
 use crate::store::{Shelf, StoredTensor, Tensors};
 
@@ -149,7 +149,10 @@ pub fn encode(name: &str, tensors: &Tensors, encoding: Encoding) -> Result<Encod
         .collect::<Result<Vec<_>, Failure>>()?;
     let form = match encoding {
         Encoding::Safetensors => {
-            return safetensors::write(wire.iter().map(|(key, tensor)| (key.as_str(), tensor)), HashMap::new());
+            let mut bytes = Vec::new();
+            let wire = wire.iter().map(|(key, tensor)| (key.as_str(), tensor));
+            safetensors::write(wire, HashMap::new(), &mut bytes)?;
+            return Ok(Encoded { media_type: SAFETENSORS, bytes });
         }
         Encoding::Json => Form::Lists,
         Encoding::Base64 => Form::Base64,

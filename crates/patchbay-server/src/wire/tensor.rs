@@ -9,15 +9,19 @@
 //! because a slice can leave the two token axes of an attention matrix with different lengths.
 
 use std::collections::BTreeMap;
+use std::fmt;
+use std::io::{self, Write};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use candle_core::Tensor;
 use patchbay_graph::{DType, Shape};
-use serde::ser::{Serialize, SerializeStruct, Serializer};
+use serde::ser::{Error as _, Serialize, SerializeStruct, Serializer};
 use utoipa::ToSchema;
 
 use super::nested::Nested;
+use super::spool::{Gathered, Spool};
 use crate::Failure;
 
 /// How the elements of a tensor are written in JSON.
@@ -44,18 +48,15 @@ pub fn lengths(shape: &Shape) -> Option<Lengths> {
 pub struct WireTensor {
     dtype: DType,
     dims: Vec<usize>,
-    elements: Elements,
+    elements: Arc<Elements>,
     lengths: Option<Lengths>,
 }
 
-/// Elements in row-major order. f16 and bf16 are kept as f32, which holds them exactly.
-#[derive(Clone, Debug)]
+/// Little-endian bytes of the elements in row-major order.
+#[derive(Debug)]
 enum Elements {
-    U8(Vec<u8>),
-    U32(Vec<u32>),
-    I64(Vec<i64>),
-    F32(Vec<f32>),
-    F64(Vec<f64>),
+    Held(Vec<u8>),
+    Spooled(Mutex<Gathered>),
 }
 
 impl WireTensor {
@@ -69,16 +70,15 @@ impl WireTensor {
         lengths: Option<Lengths>,
         convert: Option<DType>,
     ) -> candle_core::Result<Self> {
-        let dtype = convert.filter(|_| dtype.is_float()).unwrap_or(dtype);
-        let flat = tensor.flatten_all()?.to_dtype(storage(dtype))?;
-        let elements = match dtype {
-            DType::Bool | DType::U8 => Elements::U8(flat.to_vec1()?),
-            DType::U32 => Elements::U32(flat.to_vec1()?),
-            DType::I64 => Elements::I64(flat.to_vec1()?),
-            DType::F16 | DType::Bf16 | DType::F32 => Elements::F32(flat.to_dtype(candle_core::DType::F32)?.to_vec1()?),
-            DType::F64 => Elements::F64(flat.to_vec1()?),
-        };
-        Ok(Self { dtype, dims: tensor.dims().to_vec(), elements, lengths })
+        let dtype = converted(dtype, convert);
+        let elements = Elements::Held(bytes_of(tensor, dtype)?);
+        Ok(Self { dtype, dims: tensor.dims().to_vec(), elements: Arc::new(elements), lengths })
+    }
+
+    /// A tensor of the elements that were gathered, which are of the type `dtype`.
+    pub fn spooled(spool: Spool, dtype: DType, dims: Vec<usize>, lengths: Option<Lengths>) -> Self {
+        let elements = Elements::Spooled(Mutex::new(spool.gathered()));
+        Self { dtype, dims, elements: Arc::new(elements), lengths }
     }
 
     /// Type of the elements.
@@ -91,32 +91,102 @@ impl WireTensor {
         &self.dims
     }
 
-    /// The little-endian bytes.
-    pub fn bytes(&self) -> Vec<u8> {
-        match (&self.elements, self.dtype) {
-            (Elements::U8(data), _) => data.clone(),
-            (Elements::U32(data), _) => data.iter().flat_map(|x| x.to_le_bytes()).collect(),
-            (Elements::I64(data), _) => data.iter().flat_map(|x| x.to_le_bytes()).collect(),
-            (Elements::F32(data), DType::F16) => {
-                data.iter().flat_map(|x| half::f16::from_f32(*x).to_le_bytes()).collect()
-            }
-            (Elements::F32(data), DType::Bf16) => {
-                data.iter().flat_map(|x| half::bf16::from_f32(*x).to_le_bytes()).collect()
-            }
-            (Elements::F32(data), _) => data.iter().flat_map(|x| x.to_le_bytes()).collect(),
-            (Elements::F64(data), _) => data.iter().flat_map(|x| x.to_le_bytes()).collect(),
+    /// How many bytes the elements are.
+    pub fn byte_len(&self) -> usize {
+        self.dims.iter().product::<usize>() * self.dtype.size()
+    }
+
+    /// Writes the little-endian bytes.
+    ///
+    /// # Errors
+    /// When they cannot be read or written.
+    pub fn write_to(&self, out: &mut impl Write) -> io::Result<()> {
+        self.pieces(|piece| out.write_all(piece))
+    }
+
+    /// Hands over the bytes in pieces, all but the last of which have a multiple of 24 bytes.
+    fn pieces(&self, mut take: impl FnMut(&[u8]) -> io::Result<()>) -> io::Result<()> {
+        let mut piece = vec![0; PIECE.min(self.byte_len())];
+        for start in (0..self.byte_len()).step_by(PIECE) {
+            let piece = &mut piece[..PIECE.min(self.byte_len() - start)];
+            self.read_at(start, piece)?;
+            take(piece)?;
         }
+        Ok(())
+    }
+
+    fn read_at(&self, start: usize, into: &mut [u8]) -> io::Result<()> {
+        match &*self.elements {
+            Elements::Held(bytes) => into.copy_from_slice(&bytes[start..start + into.len()]),
+            Elements::Spooled(gathered) => {
+                gathered.lock().unwrap_or_else(PoisonError::into_inner).read_at(start as u64, into)?;
+            }
+        }
+        Ok(())
     }
 
     fn number(&self, i: usize) -> Number {
-        match &self.elements {
-            Elements::U8(data) if self.dtype == DType::Bool => Number::Bool(data[i] != 0),
-            Elements::U8(data) => Number::Int(data[i].into()),
-            Elements::U32(data) => Number::Int(data[i].into()),
-            Elements::I64(data) => Number::Int(data[i]),
-            Elements::F32(data) => Number::F32(data[i]),
-            Elements::F64(data) => Number::F64(data[i]),
+        let size = self.dtype.size();
+        let mut bytes = [0; 8];
+        if let Err(error) = self.read_at(i * size, &mut bytes[..size]) {
+            return Number::Lost(error);
         }
+        let [b0, b1, b2, b3, ..] = bytes;
+        match self.dtype {
+            DType::Bool => Number::Bool(b0 != 0),
+            DType::U8 => Number::Int(b0.into()),
+            DType::U32 => Number::Int(u32::from_le_bytes([b0, b1, b2, b3]).into()),
+            DType::I64 => Number::Int(i64::from_le_bytes(bytes)),
+            DType::F16 => Number::F32(half::f16::from_le_bytes([b0, b1]).into()),
+            DType::Bf16 => Number::F32(half::bf16::from_le_bytes([b0, b1]).into()),
+            DType::F32 => Number::F32(f32::from_le_bytes([b0, b1, b2, b3])),
+            DType::F64 => Number::F64(f64::from_le_bytes(bytes)),
+        }
+    }
+}
+
+/// How many bytes are read at once: a multiple of an element's size, and of what base64 takes together.
+const PIECE: usize = 24 << 11;
+
+/// The type that a value is written in.
+pub fn converted(dtype: DType, convert: Option<DType>) -> DType {
+    convert.filter(|_| dtype.is_float()).unwrap_or(dtype)
+}
+
+/// The elements of a tensor as little-endian bytes of a type.
+///
+/// # Errors
+/// When the tensor cannot be read, which is a fault of the server.
+pub fn bytes_of(tensor: &Tensor, dtype: DType) -> candle_core::Result<Vec<u8>> {
+    let flat = tensor.flatten_all()?.to_dtype(storage(dtype))?;
+    Ok(match dtype {
+        DType::Bool | DType::U8 => flat.to_vec1()?,
+        DType::U32 => little(&flat.to_vec1()?, u32::to_le_bytes),
+        DType::I64 => little(&flat.to_vec1()?, i64::to_le_bytes),
+        DType::F16 => little(&flat.to_vec1()?, half::f16::to_le_bytes),
+        DType::Bf16 => little(&flat.to_vec1()?, half::bf16::to_le_bytes),
+        DType::F32 => little(&flat.to_vec1()?, f32::to_le_bytes),
+        DType::F64 => little(&flat.to_vec1()?, f64::to_le_bytes),
+    })
+}
+
+fn little<T: Copy, const N: usize>(numbers: &[T], bytes: impl Fn(T) -> [u8; N]) -> Vec<u8> {
+    numbers.iter().flat_map(|number| bytes(*number)).collect()
+}
+
+/// The bytes of a tensor in base64, written piece by piece.
+struct Base64<'a>(&'a WireTensor);
+
+impl fmt::Display for Base64<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let write = |piece: &[u8]| f.write_str(&STANDARD.encode(piece)).map_err(io::Error::other);
+        self.0.pieces(write).map_err(|_| fmt::Error)
+    }
+}
+
+impl Serialize for Base64<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
     }
 }
 
@@ -139,6 +209,8 @@ pub(super) enum Number {
     Int(i64),
     F32(f32),
     F64(f64),
+    /// It could not be read.
+    Lost(io::Error),
 }
 
 impl From<f32> for Number {
@@ -155,13 +227,14 @@ impl From<f64> for Number {
 
 impl Serialize for Number {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        match *self {
-            Self::Bool(x) => serializer.serialize_bool(x),
-            Self::Int(x) => serializer.serialize_i64(x),
-            Self::F32(x) if x.is_finite() => serializer.serialize_f32(x),
-            Self::F64(x) if x.is_finite() => serializer.serialize_f64(x),
-            Self::F32(x) => serializer.serialize_str(not_finite(x.into())),
-            Self::F64(x) => serializer.serialize_str(not_finite(x)),
+        match self {
+            Self::Lost(error) => Err(S::Error::custom(error)),
+            &Self::Bool(x) => serializer.serialize_bool(x),
+            &Self::Int(x) => serializer.serialize_i64(x),
+            &Self::F32(x) if x.is_finite() => serializer.serialize_f32(x),
+            &Self::F64(x) if x.is_finite() => serializer.serialize_f64(x),
+            &Self::F32(x) => serializer.serialize_str(not_finite(x.into())),
+            &Self::F64(x) => serializer.serialize_str(not_finite(x)),
         }
     }
 }
@@ -209,7 +282,7 @@ impl Serialize for TensorBody {
         body.serialize_field("shape", &tensor.dims)?;
         match self.form {
             Form::Lists => body.serialize_field("data", &Nested::new(&tensor.dims, &|i| tensor.number(i)))?,
-            Form::Base64 => body.serialize_field("b64", &STANDARD.encode(tensor.bytes()))?,
+            Form::Base64 => body.serialize_field("b64", &Base64(tensor))?,
             Form::Elsewhere => {}
         }
         if let Some(lengths) = &tensor.lengths {
@@ -230,6 +303,12 @@ mod tests {
     use super::*;
     use candle_core::Device;
     use serde_json::json;
+
+    fn bytes(tensor: &WireTensor) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        tensor.write_to(&mut bytes).unwrap();
+        bytes
+    }
 
     fn wire(tensor: &Tensor, dtype: DType, convert: Option<DType>) -> WireTensor {
         WireTensor::new(tensor, dtype, None, convert).unwrap()
@@ -273,10 +352,10 @@ mod tests {
     fn types_convert_and_bytes_follow() {
         let tensor = Tensor::new(&[1.5f32, -0.1], &Device::Cpu).unwrap();
         let half = wire(&tensor, DType::F32, Some(DType::F16));
-        assert_eq!(half.bytes(), [0x00, 0x3e, 0x66, 0xae]);
+        assert_eq!(bytes(&half), [0x00, 0x3e, 0x66, 0xae]);
         assert_eq!(body(half, Form::Lists)["data"], json!([1.5, -0.099_975_586_f32]));
         let bf16 = wire(&tensor, DType::F32, Some(DType::Bf16));
-        assert_eq!(bf16.bytes(), [0xc0, 0x3f, 0xcd, 0xbd]);
+        assert_eq!(bytes(&bf16), [0xc0, 0x3f, 0xcd, 0xbd]);
         assert_eq!(body(bf16, Form::Base64)["b64"], json!("wD/NvQ=="));
         let ids = Tensor::new(&[7i64, -1], &Device::Cpu).unwrap();
         assert_eq!(
@@ -294,5 +373,28 @@ mod tests {
             body(wire(&tensor, DType::F64, None), Form::Lists),
             json!({"dtype": "f64", "shape": [], "data": 2.5})
         );
+    }
+
+    /// More elements than a piece and than stay in memory, in every form.
+    #[test]
+    fn gathered_elements_are_written_as_held_ones() {
+        let floats: Vec<f32> = (0..1_100_003).map(|i| i as f32 * 0.37 - 9.0).collect();
+        let tensor = Tensor::from_slice(&floats, floats.len(), &Device::Cpu).unwrap();
+        for dtype in [DType::F32, DType::F16] {
+            let held = wire(&tensor, DType::F32, Some(dtype));
+            let mut spool = Spool::new();
+            for part in [0..7, 7..900_000, 900_000..floats.len()] {
+                let part = tensor.narrow(0, part.start, part.len()).unwrap();
+                spool.append(&bytes_of(&part, dtype).unwrap()).unwrap();
+            }
+            let spooled = WireTensor::spooled(spool, dtype, vec![floats.len()], None);
+            assert!(bytes(&held) == bytes(&spooled));
+            for form in [Form::Base64, Form::Lists] {
+                let text =
+                    |tensor: &WireTensor| serde_json::to_vec(&TensorBody { tensor: tensor.clone(), form }).unwrap();
+                assert!(text(&held) == text(&spooled), "{form:?}");
+            }
+            assert_eq!(body(held.clone(), Form::Base64)["b64"], json!(STANDARD.encode(bytes(&held))));
+        }
     }
 }

@@ -1,6 +1,9 @@
 //! The answer to a trace, and the contract's picture of its request.
 
 use std::collections::{BTreeMap, HashMap};
+use std::fmt;
+use std::io::{self, Write};
+use std::sync::Arc;
 
 use patchbay_checkpoint::Tokenizer;
 use patchbay_engine::{Answer, Receipt, TokenScore, Usage};
@@ -12,7 +15,7 @@ use utoipa::ToSchema;
 use super::nested::Nested;
 use super::tensor::{Form, Number, TensorBody, TensorSchema, WireTensor, lengths};
 use super::tokens::InputTokens;
-use super::{Encoded, safetensors};
+use super::{JSON, SAFETENSORS, safetensors};
 use crate::Failure;
 
 /// The body of a trace. It is parsed by `patchbay_graph::Request`, whose errors point into it; this is its picture in
@@ -238,10 +241,17 @@ pub enum ResultBody {
 }
 
 /// The likeliest tokens at each place; written as lists nested as the places are.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct TopTokens {
     dims: Vec<usize>,
-    places: Vec<Vec<TokenBody>>,
+    places: Vec<Vec<TokenScore>>,
+    tokenizer: Option<Arc<Tokenizer>>,
+}
+
+impl fmt::Debug for TopTokens {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TopTokens").field("dims", &self.dims).field("places", &self.places).finish_non_exhaustive()
+    }
 }
 
 /// A token and how likely it is.
@@ -263,61 +273,101 @@ fn number<S: Serializer, T: Copy + Into<Number>>(x: &T, serializer: S) -> Result
 
 impl Serialize for TopTokens {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        Nested::new(&self.dims, &|place| &self.places[place]).serialize(serializer)
+        let token = |score: &TokenScore| TokenBody {
+            id: score.id,
+            text: self.tokenizer.as_ref().map(|tokenizer| tokenizer.token_text(score.id)),
+            prob: score.prob,
+            logit: score.logit,
+        };
+        let place = |place: usize| self.places[place].iter().map(token).collect::<Vec<_>>();
+        Nested::new(&self.dims, &place).serialize(serializer)
     }
 }
 
-impl ResultBody {
-    /// A result as it will be written.
-    ///
-    /// # Errors
-    /// When a tensor cannot be read, which is a fault of the server.
-    pub fn new(
-        answer: &Answer,
-        tokenizer: Option<&Tokenizer>,
-        encoding: Encoding,
-        convert: Option<DType>,
-    ) -> Result<Self, Failure> {
-        let form = match encoding {
+/// How results are written, and what their tokens are called.
+#[derive(Clone)]
+pub struct Style {
+    /// The form of the answer.
+    pub encoding: Encoding,
+    /// The type that floats are converted to.
+    pub convert: Option<DType>,
+    /// Of the model, if it came with one.
+    pub tokenizer: Option<Arc<Tokenizer>>,
+}
+
+impl Style {
+    /// A tensor as it will be written.
+    pub fn tensor(&self, tensor: WireTensor) -> ResultBody {
+        let form = match self.encoding {
             Encoding::Json => Form::Lists,
             Encoding::Base64 => Form::Base64,
             Encoding::Safetensors => Form::Elsewhere,
         };
-        match answer {
+        ResultBody::Tensor(TensorBody { tensor, form })
+    }
+
+    /// Tokens as they will be written.
+    pub fn tokens(&self, dims: Vec<usize>, places: Vec<Vec<TokenScore>>) -> ResultBody {
+        ResultBody::Tokens { tokens: TopTokens { dims, places, tokenizer: self.tokenizer.clone() } }
+    }
+
+    /// A result as it will be written.
+    ///
+    /// # Errors
+    /// When a tensor cannot be read, which is a fault of the server.
+    pub fn result(&self, answer: Answer) -> Result<ResultBody, Failure> {
+        Ok(match answer {
             Answer::Tensor { tensor, shape, dtype } => {
-                let tensor = WireTensor::new(tensor, *dtype, lengths(shape), convert)?;
-                Ok(Self::Tensor(TensorBody { tensor, form }))
+                self.tensor(WireTensor::new(&tensor, dtype, lengths(&shape), self.convert)?)
             }
-            Answer::Tokens { dims, tokens } => {
-                let token = |score: &TokenScore| TokenBody {
-                    id: score.id,
-                    text: tokenizer.map(|tokenizer| tokenizer.token_text(score.id)),
-                    prob: score.prob,
-                    logit: score.logit,
-                };
-                let places = tokens.iter().map(|place| place.iter().map(token).collect()).collect();
-                Ok(Self::Tokens { tokens: TopTokens { dims: dims.clone(), places } })
-            }
-        }
+            Answer::Tokens { dims, tokens } => self.tokens(dims, tokens),
+        })
     }
 }
 
-impl TraceResponse {
-    /// The body: JSON, or one safetensors file of the tensors with this response, less their elements, as JSON in the
-    /// metadata key `response`.
+/// An answer, and the form that was asked for.
+#[derive(Debug)]
+pub struct TraceAnswer {
+    /// What it says.
+    pub response: TraceResponse,
+    /// Its form.
+    pub encoding: Encoding,
+}
+
+impl TraceAnswer {
+    /// Its media type.
+    pub fn media_type(&self) -> &'static str {
+        match self.encoding {
+            Encoding::Json | Encoding::Base64 => JSON,
+            Encoding::Safetensors => SAFETENSORS,
+        }
+    }
+
+    /// Writes the body: JSON, or one safetensors file of the tensors with the response, less their elements, as JSON in the
+    /// metadata key `response`. Elements are read while they are written, so that it takes no memory of its own.
     ///
     /// # Errors
-    /// When it cannot be written, which is a fault of the server.
-    pub fn encode(&self, encoding: Encoding) -> Result<Encoded, Failure> {
-        if encoding != Encoding::Safetensors {
-            return Encoded::json(self);
+    /// When the elements cannot be read, or the body not be written.
+    pub fn write(&self, out: &mut impl Write) -> io::Result<()> {
+        if self.encoding != Encoding::Safetensors {
+            return Ok(serde_json::to_writer(out, &self.response)?);
         }
-        let response = serde_json::to_string(self).map_err(Failure::internal)?;
-        let tensors = self.results.0.iter().filter_map(|(name, result)| match result {
+        let response = serde_json::to_string(&self.response)?;
+        let tensors = self.response.results.0.iter().filter_map(|(name, result)| match result {
             ResultBody::Tensor(body) => Some((name.as_str(), &body.tensor)),
             ResultBody::Tokens { .. } => None,
         });
-        safetensors::write(tensors, HashMap::from([("response".to_owned(), response)]))
+        safetensors::write(tensors, HashMap::from([("response".to_owned(), response)]), out)
+    }
+
+    /// The whole body.
+    ///
+    /// # Errors
+    /// When the elements cannot be read.
+    pub fn bytes(&self) -> io::Result<Vec<u8>> {
+        let mut bytes = Vec::new();
+        self.write(&mut bytes)?;
+        Ok(bytes)
     }
 }
 
@@ -326,26 +376,27 @@ mod tests {
     use super::*;
     use serde_json::json;
 
-    fn response(encoding: Encoding) -> TraceResponse {
+    fn response(encoding: Encoding) -> TraceAnswer {
         let tensor = candle_core::Tensor::new(&[[0.1f32, 2.0]], &candle_core::Device::Cpu).unwrap();
         let shape = patchbay_graph::Shape::dense([1, 2]);
         let score = TokenScore { id: 7, prob: 0.71, logit: 18.2 };
         let tensor = Answer::Tensor { tensor, shape, dtype: DType::F32 };
         let tokens = Answer::Tokens { dims: vec![1], tokens: vec![vec![score]] };
-        let result = |answer| ResultBody::new(&answer, None, encoding, None).unwrap();
-        TraceResponse {
+        let result = |answer| Style { encoding, convert: None, tokenizer: None }.result(answer).unwrap();
+        let response = TraceResponse {
             id: "t".into(),
             model: "m".into(),
             results: NamedResults(vec![("h".into(), result(tensor)), ("next".into(), result(tokens))]),
             inputs: vec![("input".into(), InputTokens { ids: vec![vec![1]], tokens: None, lengths: vec![1] })],
             receipts: Vec::new(),
             usage: Usage::default(),
-        }
+        };
+        TraceAnswer { response, encoding }
     }
 
     #[test]
     fn json_is_as_the_protocol_shows_it() {
-        let text = String::from_utf8(response(Encoding::Json).encode(Encoding::Json).unwrap().bytes).unwrap();
+        let text = String::from_utf8(response(Encoding::Json).bytes().unwrap()).unwrap();
         assert!(
             text.starts_with(concat!(
                 r#"{"id":"t","model":"m","results":{"h":{"dtype":"f32","shape":[1,2],"data":[[0.1,2.0]]},"#,
@@ -358,11 +409,11 @@ mod tests {
 
     #[test]
     fn safetensors_carry_the_rest_of_the_response() {
-        let file = response(Encoding::Safetensors).encode(Encoding::Safetensors).unwrap();
-        let (_, header) = ::safetensors::SafeTensors::read_metadata(&file.bytes).unwrap();
+        let file = response(Encoding::Safetensors).bytes().unwrap();
+        let (_, header) = ::safetensors::SafeTensors::read_metadata(&file).unwrap();
         let rest: Value = serde_json::from_str(&header.metadata().as_ref().unwrap()["response"]).unwrap();
         assert_eq!(rest["results"]["h"], json!({"dtype": "f32", "shape": [1, 2]}));
         assert_eq!(rest["results"]["next"]["tokens"][0][0]["id"], 7);
-        assert_eq!(safetensors::read(&file.bytes).unwrap()[0].0, "h");
+        assert_eq!(safetensors::read(&file).unwrap()[0].0, "h");
     }
 }

@@ -3,12 +3,14 @@
 use std::sync::Arc;
 
 use axum::Json;
+use axum::body::Body;
 use axum::extract::State;
+use axum::http::Response;
 
 use crate::http::accept::Accept;
 use crate::http::body::JsonBody;
 use crate::http::reply::Refused;
-use crate::wire::Encoded;
+use crate::http::stream::send;
 use crate::wire::trace::{TraceRequest, TraceResponse};
 use crate::wire::validation::ValidateResponse;
 use crate::{Caller, Failure, Service};
@@ -32,8 +34,8 @@ pub(in crate::http) async fn trace(
     State(service): State<Arc<Service>>,
     Accept(accept): Accept,
     JsonBody(body): JsonBody,
-) -> Result<Encoded, Failure> {
-    service.trace(body, accept, &Caller::local()).await
+) -> Result<Response<Body>, Failure> {
+    send(service.trace(body, accept, &Caller::local()).await?).await
 }
 
 /// Ask what a graph would return, how it would run and what it would cost.
