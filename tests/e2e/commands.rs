@@ -324,3 +324,45 @@ async fn told_to_end_it_answers_what_is_under_way() {
     assert!(answer.starts_with("HTTP/1.1 200") && answer.contains("\"data\":2.5"), "{answer}");
     assert_eq!(server.wait().code(), Some(0));
 }
+
+/// Hugging Face's own activations of a golden model, and the same with one number changed.
+#[test]
+fn a_model_is_held_against_recorded_activations() {
+    let folder = golden("mistral");
+    let recorded =
+        candle_core::safetensors::load(folder.join("golden.safetensors"), &candle_core::Device::Cpu).unwrap();
+    let about: Value = serde_json::from_slice(&std::fs::read(folder.join("golden.json")).unwrap()).unwrap();
+    let case = &about["cases"][0];
+    let ids: Vec<i64> = serde_json::from_value(case["request"]["input"][1].clone()).unwrap();
+    let mut file = std::collections::HashMap::new();
+    file.insert("input_ids".to_owned(), candle_core::Tensor::new(vec![ids], &candle_core::Device::Cpu).unwrap());
+    for (site, key) in case["expect"].as_object().unwrap() {
+        // the second row, which is the longer one and not padded
+        file.insert(site.clone(), recorded[key.as_str().unwrap()].narrow(0, 1, 1).unwrap());
+    }
+    let place = tempfile::tempdir().unwrap();
+    let path = place.path().join("reference.safetensors");
+    let check = |file: &std::collections::HashMap<String, candle_core::Tensor>, more: &[&str]| {
+        candle_core::safetensors::save(file, &path).unwrap();
+        let (model, path) = (folder.display().to_string(), path.display().to_string());
+        run(&[&["check", model.as_str(), "--against", &path], more].concat())
+    };
+    let output = check(&file, &["--tolerance", "1e-4"]);
+    assert!(output.status.success(), "{}", said(&output));
+    let table = String::from_utf8(output.stdout).unwrap();
+    assert!(table.contains("layers.2.self_attn.scores") && table.contains("architecture mistral: proven"), "{table}");
+
+    let moved = (&file["layers.1.mlp.output"] * 1.01).unwrap();
+    file.insert("layers.1.mlp.output".to_owned(), moved);
+    let output = check(&file, &["--json"]);
+    assert!(!output.status.success());
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let failed: Vec<&Value> = report["against"].as_array().unwrap().iter().filter(|s| s["passed"] == false).collect();
+    assert_eq!(failed.len(), 1, "{failed:?}");
+    assert_eq!(failed[0]["site"], "layers.1.mlp.output");
+
+    file.insert("layers.9.output".to_owned(), file["logits"].clone());
+    assert!(said(&check(&file, &[])).contains("layers 0 to 2"), "the site is refused as in a trace");
+    file.remove("input_ids");
+    assert!(said(&check(&file, &[])).contains("input_ids"));
+}

@@ -107,6 +107,10 @@ async fn trees_and_checks() {
     let checks: Value = server.get("/v1/models/llama-rope3/checks").await.json().await.unwrap();
     assert_eq!((&checks["model"], &checks["passed"]), (&json!("llama-rope3"), &json!(true)));
     assert!(checks["checks"].as_array().unwrap().iter().all(|check| check["passed"] == true));
+    let proof = &checks["proof"];
+    assert_eq!((&proof["architecture"], &proof["status"]), (&json!("llama"), &json!("proven")));
+    assert!(proof["proven"].as_array().unwrap().contains(&json!("layers.i.self_attn.z")), "{proof}");
+    assert_eq!((&proof["unproven"], &checks["warnings"]), (&json!([]), &json!([])));
 }
 
 /// Models that cannot be loaded, and what has to be said of each: the file, and what in it is wrong.

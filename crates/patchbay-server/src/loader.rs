@@ -5,13 +5,15 @@ use std::time::Instant;
 
 use patchbay_checkpoint::{CheckpointError, HubSettings, ProgressEvent, Source};
 use patchbay_engine::{Engine, EngineSettings};
-use patchbay_model::{Decoder, LoadOptions, run_checks};
+use patchbay_model::{Check, Decoder, LoadOptions, run_checks};
 
 use crate::Failure;
 use crate::device::{DeviceChoice, DtypeChoice};
 use crate::model::{Loaded, Model, State};
 use crate::settings::Settings;
 use crate::wire::model::{LoadProgress, LoadRequest, ModelFacts};
+use crate::wire::proof::ProofView;
+use crate::wire::tree::TreeResponse;
 
 /// The target under which it is logged that a load failed, for those who say so in another way.
 pub const FAILED_LOAD: &str = "patchbay_server::failed_load";
@@ -92,6 +94,11 @@ fn load(model: &Model, hub: &HubSettings, queue: Option<usize>) -> Result<Loaded
         tracing::warn!(model = %model.name, check = %check.name, detail = %check.detail, "a check failed");
     }
     let tree = decoder.tree();
+    let sites = TreeResponse::new(model.name.clone(), tree);
+    let proof = ProofView::new(&architecture, patchbay_model::proofs().get(&architecture), &sites);
+    let failed = |check: &Check| format!("the load-time check `{}` failed: {}", check.name, check.detail);
+    let failed = checks.checks.iter().filter(|check| !check.passed).map(failed);
+    let warnings = proof.warning().into_iter().chain(failed).collect();
     let first = tree.layers.first();
     let facts = ModelFacts {
         architecture,
@@ -112,7 +119,7 @@ fn load(model: &Model, hub: &HubSettings, queue: Option<usize>) -> Result<Loaded
     };
     let settings = queue.map_or_else(EngineSettings::default, |queue| EngineSettings { queue });
     let engine = Engine::start(Arc::new(decoder), settings);
-    Ok(Loaded { engine, tokenizer: checkpoint.tokenizer.map(Arc::new), checks, facts })
+    Ok(Loaded { engine, tokenizer: checkpoint.tokenizer.map(Arc::new), checks, proof, warnings, facts })
 }
 
 fn device_name(device: &candle_core::Device) -> String {

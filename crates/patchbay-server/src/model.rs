@@ -12,6 +12,7 @@ use tokio::sync::watch;
 use crate::Failure;
 use crate::loader::LoadPlan;
 use crate::wire::model::{CheckView, ChecksResponse, LoadProgress, ModelFacts, ModelView, Status};
+use crate::wire::proof::ProofView;
 use crate::wire::tree::TreeResponse;
 
 /// A model by its name. What is asked of it goes by its [`State`], which changes from `Loading` to one of the others once.
@@ -44,6 +45,10 @@ pub struct Loaded {
     pub tokenizer: Option<Arc<Tokenizer>>,
     /// What the checks at the load found.
     pub checks: CheckReport,
+    /// What is proven of its architecture.
+    pub proof: ProofView,
+    /// What every answer warns of.
+    pub warnings: Vec<String>,
     /// What the list of models shows.
     pub facts: ModelFacts,
 }
@@ -144,6 +149,8 @@ impl Model {
             .iter()
             .map(|check| CheckView { name: check.name.clone(), passed: check.passed, detail: check.detail.clone() })
             .collect();
-        Ok(ChecksResponse { model: self.name.clone(), passed: checks.iter().all(|check| check.passed), checks })
+        let passed = checks.iter().all(|check| check.passed);
+        let (proof, warnings) = (loaded.proof.clone(), loaded.warnings.clone());
+        Ok(ChecksResponse { model: self.name.clone(), passed, checks, proof, warnings })
     }
 }

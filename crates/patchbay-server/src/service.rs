@@ -278,7 +278,7 @@ impl Service {
 
     /// Keeps what is to be kept, and has the rest ready to be written.
     fn finish(&self, frame: Frame, finished: Finished, caller: &Caller) -> Result<TraceAnswer, Failure> {
-        let Frame { model, style, inputs, kept } = frame;
+        let Frame { model, warnings, style, inputs, kept } = frame;
         let Finished { results, kept: tensors, receipts, usage } = finished;
         for (name, tensor) in tensors {
             let dtype = kept.get(&name).copied().ok_or_else(|| Failure::internal("a kept tensor was not planned"))?;
@@ -286,7 +286,7 @@ impl Service {
         }
         let id = format!("trace-{}", Uuid::new_v4().simple());
         let receipts = receipts.into_iter().map(ReceiptBody::from).collect();
-        let response = TraceResponse { id, model, results, inputs, receipts, usage };
+        let response = TraceResponse { id, model, results, inputs, receipts, usage, warnings };
         Ok(TraceAnswer { response, encoding: style.encoding })
     }
 }

@@ -36,6 +36,7 @@ pub(crate) enum Planned {
 /// What an answer has besides its results.
 pub(crate) struct Frame {
     pub(crate) model: String,
+    pub(crate) warnings: Vec<String>,
     pub(crate) style: Style,
     pub(crate) inputs: Vec<(String, InputTokens)>,
     /// Types of the tensors to keep.
@@ -97,6 +98,7 @@ impl Checked {
         let kept = self.planned.kept().into_iter().map(|kept| (kept.name.to_owned(), kept.dtype)).collect();
         Ok(Frame {
             model: self.name.clone(),
+            warnings: self.model.warnings.clone(),
             style: Style { encoding, convert: self.request.output.dtype, tokenizer: self.model.tokenizer.clone() },
             inputs: self.tokenized.shown.clone(),
             kept,

@@ -4,7 +4,8 @@ use patchbay_graph::Encoding;
 use patchbay_server::loader::FAILED_LOAD;
 use serde_json::{Value, json};
 
-use crate::cli::{LookCommand, ModelsCommand, Place, TraceCommand};
+use crate::against::Reference;
+use crate::cli::{CheckCommand, LookCommand, ModelsCommand, Place, TraceCommand};
 use crate::local::Local;
 use crate::remote::Remote;
 use crate::source::NamedSource;
@@ -151,13 +152,23 @@ impl LookCommand {
         let tree = backend.tree(&name).await?;
         if self.json { print::json(&tree) } else { print::tree(&tree) }
     }
+}
 
-    /// Shows what its checks found.
+impl CheckCommand {
+    /// Shows what its checks found, and how far it is from what was recorded.
     pub(crate) async fn check(&self) -> anyhow::Result<()> {
-        let (backend, name) = self.open().await?;
-        let checks = backend.checks(&name).await?;
-        if self.json { print::json(&checks) } else { print::checks(&checks) }?;
-        anyhow::ensure!(checks["passed"] == true, "a check failed");
+        let reference = self.against.as_deref().map(Reference::read).transpose()?;
+        let (backend, name) = self.look.open().await?;
+        let mut checks = backend.checks(&name).await?;
+        let mut passed = checks["passed"] == true;
+        if let Some(reference) = reference {
+            let answer = backend.trace(reference.request(&name), Encoding::Safetensors).await?;
+            let compared = reference.compare(&answer, self.tolerance)?;
+            passed &= compared.iter().all(|site| site.passed);
+            checks["against"] = serde_json::to_value(compared)?;
+        }
+        if self.look.json { print::json(&checks) } else { print::checks(&checks) }?;
+        anyhow::ensure!(passed, "a check failed");
         Ok(())
     }
 }

@@ -27,8 +27,8 @@ pub(crate) enum Command {
     Models(Box<ModelsCommand>),
     /// List every site of a model, with its shape
     Tree(Box<LookCommand>),
-    /// Run the load-time checks on a model; fails where one of them does
-    Check(Box<LookCommand>),
+    /// Run the load-time checks on a model, and hold it against recorded activations; fails where one of them does
+    Check(Box<CheckCommand>),
     /// Print the HTTP contract as OpenAPI
     Openapi,
 }
@@ -78,6 +78,19 @@ pub(crate) struct LookCommand {
     pub(crate) json: bool,
     #[command(flatten)]
     pub(crate) place: Place,
+}
+
+/// A model put to the test.
+#[derive(Debug, Args)]
+pub(crate) struct CheckCommand {
+    #[command(flatten)]
+    pub(crate) look: LookCommand,
+    /// A safetensors file of `input_ids` and of what another program computed at sites of the tree, under the sites' names
+    #[arg(long, value_name = "FILE")]
+    pub(crate) against: Option<PathBuf>,
+    /// How far a site may be from the recorded one, as a share of its largest value
+    #[arg(long, value_name = "SHARE", default_value_t = 2e-3)]
+    pub(crate) tolerance: f32,
 }
 
 /// Where the work is done.

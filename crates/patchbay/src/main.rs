@@ -1,5 +1,6 @@
 //! The patchbay command: serves models over HTTP, and does the same work without a server.
 
+mod against;
 mod backend;
 mod cli;
 mod listen;

@@ -67,7 +67,24 @@ pub(crate) fn tree(tree: &Value) -> anyhow::Result<()> {
 pub(crate) fn checks(checks: &Value) -> anyhow::Result<()> {
     let verdict = |check: &Value| if check["passed"] == true { "passed" } else { "FAILED" }.to_owned();
     let row = |check: &Value| vec![cell(&check["name"]), verdict(check), cell(&check["detail"])];
-    table(&["check", "", "found"], rows(&checks["checks"], row))
+    table(&["check", "", "found"], rows(&checks["checks"], row))?;
+    let proof = &checks["proof"];
+    let proven = proof["proven"].as_array().map_or(0, Vec::len);
+    let goldens = rows(&proof["goldens"], cell).join(", ");
+    text(&format!(
+        "\narchitecture {}: {}, {proven} kinds of sites held against Hugging Face transformers ({goldens})\n",
+        cell(&proof["architecture"]),
+        cell(&proof["status"]),
+    ))?;
+    for warning in rows(&checks["warnings"], cell) {
+        text(&format!("warning: {warning}\n"))?;
+    }
+    if !checks["against"].is_array() {
+        return Ok(());
+    }
+    text("\n")?;
+    let row = |site: &Value| vec![cell(&site["site"]), verdict(site), cell(&site["detail"])];
+    table(&["site", "", "difference"], rows(&checks["against"], row))
 }
 
 fn rows<T>(list: &Value, row: impl Fn(&Value) -> T) -> Vec<T> {

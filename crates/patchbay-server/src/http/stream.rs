@@ -136,6 +136,7 @@ mod tests {
             inputs: Vec::new(),
             receipts: Vec::new(),
             usage: Usage::default(),
+            warnings: Vec::new(),
         };
         TraceAnswer { response, encoding }
     }

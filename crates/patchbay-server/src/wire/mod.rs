@@ -7,6 +7,7 @@ pub mod json;
 pub mod model;
 pub mod nested;
 pub mod planned;
+pub mod proof;
 pub mod safetensors;
 pub mod spool;
 pub mod stored;

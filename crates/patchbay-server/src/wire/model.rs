@@ -3,6 +3,8 @@
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use super::proof::ProofView;
+
 /// Every model of the server.
 #[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct ModelList {
@@ -133,6 +135,10 @@ pub struct ChecksResponse {
     pub passed: bool,
     /// The checks.
     pub checks: Vec<CheckView>,
+    /// What is proven of the architecture.
+    pub proof: ProofView,
+    /// What every answer of this model warns of.
+    pub warnings: Vec<String>,
 }
 
 /// One check.

@@ -118,6 +118,9 @@ pub struct TraceResponse {
     /// What it took.
     #[schema(value_type = UsageSchema)]
     pub usage: Usage,
+    /// Doubts about the model: its architecture is not proven, or one of its load-time checks failed.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<String>,
 }
 
 /// A result: a tensor, or tokens.
@@ -390,6 +393,7 @@ mod tests {
             inputs: vec![("input".into(), InputTokens { ids: vec![vec![1]], tokens: None, lengths: vec![1] })],
             receipts: Vec::new(),
             usage: Usage::default(),
+            warnings: Vec::new(),
         };
         TraceAnswer { response, encoding }
     }
