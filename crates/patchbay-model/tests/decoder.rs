@@ -118,8 +118,7 @@ fn shapes(spec: &Spec) -> HashMap<String, Vec<usize>> {
     for layer in &spec.layers {
         let attention = &layer.attention;
         let attention = [&attention.q, &attention.k, &attention.v, &attention.o];
-        attention.into_iter().chain([&layer.mlp.up, &layer.mlp.down]).for_each(&mut linear);
-        layer.mlp.gate.iter().for_each(&mut linear);
+        attention.into_iter().chain(layer.mlp.projections()).for_each(&mut linear);
     }
     shapes
 }

@@ -1,0 +1,70 @@
+//! A mixture of experts, priced.
+
+use super::decoder::{Decoder, NoTap, Tap, offer};
+use super::meter::{F32, Tensor, Way};
+use crate::site::{LayerSite, Site};
+use crate::tree::Experts;
+
+impl Decoder<'_> {
+    /// The experts, from the router's logits to their output. Which ones tokens choose is not known before: they are taken to
+    /// spread over all of them.
+    pub(super) fn experts(&self, layer: usize, sizes: Experts, x: &Tensor, tap: &mut dyn Tap) -> Tensor {
+        let (kernels, meter, at) = (&self.kernels, self.meter(), |site| Site::Layer(layer, site));
+        let biased = self.has(&format!("layers.{layer}.mlp.router.bias"));
+        let logits = kernels.linear(x, [self.hidden(), sizes.count as u64], biased);
+        let logits = offer(tap, at(LayerSite::RouterLogits), logits);
+        let weights = self.router(&logits);
+        let written = offer(tap, at(LayerSite::RouterProbs), weights.clone());
+        // a write may send every token through every expert
+        let each = if written.is(&weights) { sizes.chosen.min(sizes.count) } else { sizes.count };
+        drop(weights);
+        let mixed = self.mix(layer, sizes, x, &written, each as u64);
+        let output = match sizes.shared {
+            Some(width) => {
+                let shared = self.shared(layer, width, x);
+                meter.make(x.elements, &[&mixed, &shared])
+            }
+            None => mixed,
+        };
+        offer(tap, at(LayerSite::MlpOutput), output)
+    }
+
+    /// The weights of the experts.
+    fn router(&self, logits: &Tensor) -> Tensor {
+        let (n, meter) = (logits.elements, self.meter());
+        let scores = meter.made(n, &[logits], Way::Function(2));
+        let chosen = meter.made(n, &[&scores, &meter.fresh(n, F32)], Way::Product);
+        meter.made(n, &[&chosen, &chosen], Way::Quotient)
+    }
+
+    /// The outputs of the experts, of which every token goes through `each`, added up.
+    fn mix(&self, layer: usize, sizes: Experts, x: &Tensor, weights: &Tensor, each: u64) -> Tensor {
+        let (meter, hidden) = (self.meter(), self.hidden());
+        let rows = (x.elements / hidden.max(1)).saturating_mul(each);
+        let running = rows.min(sizes.count as u64).max(1);
+        // what the experts make is held together where it is recorded, else one after the other
+        let part = if x.varies() || weights.varies() { rows } else { rows.div_ceil(running) };
+        let others = meter.fresh((rows - part).saturating_mul(hidden), F32);
+        let projections = if self.tree.layers[layer].gate { 3.0 } else { 2.0 };
+        meter.work(2.0 * projections * (rows - part) as f64 * hidden as f64 * sizes.width as f64);
+        let taken = meter.make(part.saturating_mul(hidden), &[x]);
+        let output = self.mlp(layer, "mlp.experts.0", sizes.width, &taken, &mut NoTap);
+        drop(taken);
+        let share = meter.made(output.elements, &[&output, &meter.make(part, &[weights])], Way::Product);
+        drop(output);
+        let all = meter.make(rows.saturating_mul(hidden), &[&others, &share]);
+        meter.make(x.elements, &[&meter.fresh(x.elements, F32), &all])
+    }
+
+    /// The expert that every token goes through.
+    fn shared(&self, layer: usize, width: usize, x: &Tensor) -> Tensor {
+        let (meter, hidden) = (self.meter(), self.hidden());
+        let output = self.mlp(layer, "mlp.shared_expert", width, x, &mut NoTap);
+        if !self.has(&format!("layers.{layer}.mlp.shared_expert_gate")) {
+            return output;
+        }
+        let gate = self.kernels.linear(x, [hidden, 1], false);
+        let gate = meter.made(gate.elements, &[&gate], Way::Function(1));
+        meter.made(output.elements, &[&output, &gate], Way::Product)
+    }
+}
