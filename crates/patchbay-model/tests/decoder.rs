@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use candle_core::{Device, Tensor};
 use patchbay_checkpoint::{Checkpoint, Config, HubSettings, Source, open};
 use patchbay_graph::{LayerSite, Site};
-use patchbay_model::spec::{LinearSpec, NormSpec, Spec};
+use patchbay_model::spec::{FeedForward, LinearSpec, NormSpec, Spec};
 use patchbay_model::{Decoder, LoadOptions, Segments, Tap, describe, run_checks, supported_model_types};
 use serde_json::{Value, json};
 
@@ -111,14 +111,20 @@ fn shapes(spec: &Spec) -> HashMap<String, Vec<usize>> {
             patchbay_model::spec::Layout::OutIn => vec![total, input],
             patchbay_model::spec::Layout::InOut => vec![input, total],
         };
-        shapes.insert(linear.weight.clone(), shape);
-        shapes.extend(linear.bias.clone().map(|bias| (bias, vec![total])));
+        let stacked = |shape: Vec<usize>| linear.stack.map(|stack| stack.count).into_iter().chain(shape).collect();
+        shapes.insert(linear.weight.clone(), stacked(shape));
+        shapes.extend(linear.bias.clone().map(|bias| (bias, stacked(vec![total]))));
     };
     spec.embedding.projection.iter().chain(&spec.head.projection).for_each(&mut linear);
     for layer in &spec.layers {
         let attention = &layer.attention;
         let attention = [&attention.q, &attention.k, &attention.v, &attention.o];
         attention.into_iter().chain(layer.mlp.projections()).for_each(&mut linear);
+    }
+    for layer in &spec.layers {
+        if let FeedForward::Experts(moe) = &layer.mlp {
+            shapes.extend(moe.router.correction.iter().map(|found| (found.weight.clone(), found.shape.clone())));
+        }
     }
     shapes
 }

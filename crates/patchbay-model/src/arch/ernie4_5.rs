@@ -36,7 +36,9 @@ pub(super) fn ernie4_5_moe(config: &Config) -> Result<Spec, CheckpointError> {
         MoeSpec { router, shared, ..experts }
     };
     let style = Style { kv_heads: Some(4), ..style(config)? };
-    Ok(with_experts(decoder(config, &style)?, has_experts, make))
+    let mut spec = with_experts(decoder(config, &style)?, has_experts, make);
+    spec.head.bias = bias.then(|| "lm_head.bias".to_owned());
+    Ok(spec)
 }
 
 fn style(config: &Config) -> Result<Style, CheckpointError> {

@@ -42,17 +42,20 @@ impl Decoder<'_> {
         let (meter, hidden) = (self.meter(), self.hidden());
         let rows = (x.elements / hidden.max(1)).saturating_mul(each);
         let running = rows.min(sizes.count as u64).max(1);
-        // what the experts make is held together where it is recorded, else one after the other
-        let part = if x.varies() || weights.varies() { rows } else { rows.div_ceil(running) };
-        let others = meter.fresh((rows - part).saturating_mul(hidden), F32);
+        let part = rows.div_ceil(running);
+        // where nothing is recorded, what one expert makes on its way is gone before the next one runs
+        let recorded = if x.varies() || weights.varies() { running } else { 1 };
+        let others = rows.saturating_sub(part.saturating_mul(recorded));
         let projections = if self.tree.layers[layer].gate { 3.0 } else { 2.0 };
-        meter.work(2.0 * projections * (rows - part) as f64 * hidden as f64 * sizes.width as f64);
-        let taken = meter.make(part.saturating_mul(hidden), &[x]);
-        let output = self.mlp(layer, "mlp.experts.0", sizes.width, &taken, &mut NoTap);
-        drop(taken);
-        let share = meter.made(output.elements, &[&output, &meter.make(part, &[weights])], Way::Product);
-        drop(output);
-        let all = meter.make(rows.saturating_mul(hidden), &[&others, &share]);
+        meter.work(2.0 * projections * others as f64 * hidden as f64 * sizes.width as f64);
+        let others = meter.fresh(others.saturating_mul(hidden), F32);
+        let share = |_| {
+            let taken = meter.make(part.saturating_mul(hidden), &[x]);
+            let output = self.mlp(layer, "mlp.experts.0", sizes.width, &taken, &mut NoTap);
+            meter.made(output.elements, &[&output, &meter.make(part, &[weights])], Way::Product)
+        };
+        let shares: Vec<Tensor> = (0..recorded).map(share).collect();
+        let all = meter.make(rows.saturating_mul(hidden), &shares.iter().chain([&others]).collect::<Vec<_>>());
         meter.make(x.elements, &[&meter.fresh(x.elements, F32), &all])
     }
 
