@@ -98,9 +98,7 @@ ARCHITECTURES: dict[str, Architecture | Callable[[Any], Architecture]] = {
     "granitemoe": lambda config: replace(
         LLAMA, scaled_embed=True, mlp="block_sparse_moe", router="router", multiplier=config.residual_multiplier
     ),
-    "glm4_moe": lambda config: replace(
-        LLAMA, qk_norms=("q_norm", "k_norm") if config.use_qk_norm else None
-    ),
+    "glm4_moe": HEAD_NORMS,
     "ernie4_5_moe": LLAMA,
     "qwen2": LLAMA,
     "qwen3": HEAD_NORMS,

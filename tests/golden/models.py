@@ -254,7 +254,15 @@ BRIEF = [
         rope_parameters=rope(),
     ),
     brief("ernie4_5", "ernie4_5", HEADS, use_bias=True, rope_parameters=rope()),
-    brief("mixtral", "mixtral", GQA, num_local_experts=5, num_experts_per_tok=2, sliding_window=3, rope_parameters=rope()),
+    brief(
+        "mixtral",
+        "mixtral",
+        GQA,
+        num_local_experts=5,
+        num_experts_per_tok=2,
+        sliding_window=3,
+        rope_parameters=rope(),
+    ),
     brief(
         "qwen3_moe",
         "qwen3_moe",
@@ -461,9 +469,7 @@ def seed_weights(model: nn.Module, seed: int):
     generator = torch.Generator().manual_seed(seed)
     for name, weight in sorted(model.named_parameters()):
         noise = torch.randn(weight.shape, generator=generator)
-        if "experts." in name and weight.dim() == 3 or "Router" in type(model.get_submodule(name.rpartition(".")[0])).__name__:
-            weight.copy_(1.4 * noise / weight.shape[-1] ** 0.5)
-        elif name.endswith("bias"):
+        if name.endswith("bias"):
             weight.copy_(0.3 * noise)
         elif weight.dim() == 1 or "norm" in name:
             weight.copy_(1 + 0.3 * noise)
@@ -484,7 +490,9 @@ def seed_corrections(model: nn.Module, seed: int):
 
 def weight_inputs(model: nn.Module, name: str, weight: torch.Tensor) -> int:
     """How many inputs a projection has: GPT-2 keeps its matrices the other way round."""
-    return weight.shape[1] if isinstance(model.get_submodule(name.rpartition(".")[0]), nn.Linear) else weight.shape[0]
+    module = model.get_submodule(name.rpartition(".")[0])
+    stacked = weight.dim() == 3 or type(module).__name__.endswith("Router")  # experts, and what chooses them
+    return weight.shape[-1] if stacked or isinstance(module, nn.Linear) else weight.shape[0]
 
 
 def edit_config(path: Path, tiny: Tiny):

@@ -325,3 +325,40 @@ fn a_checkpoint_of_the_bare_model_loads_without_the_prefix() {
     let checkpoint = open(&source, &HubSettings::default(), &|_| ()).unwrap();
     assert!(Decoder::load(&checkpoint, &LoadOptions::default(), &|_| ()).is_ok());
 }
+
+/// The experts' weights have names, also those that are parts of one stored tensor, and a mix of nothing is nothing.
+#[test]
+fn experts_have_names_and_the_mix_decides() {
+    for config in golden().into_iter().filter(|config| config["model_type"] == "granitemoe") {
+        let decoder = model(&config);
+        let shape = |name: &str| decoder.weight(name).unwrap().dims().to_vec();
+        assert_eq!(shape("layers.1.mlp.router"), [5, 32]);
+        assert_eq!(shape("layers.1.mlp.experts.4.gate_proj"), [40, 32]);
+        assert_eq!(shape("layers.1.mlp.experts.4.down_proj"), [32, 40]);
+        let numbers = |name: &str| decoder.weight(name).unwrap().flatten_all().unwrap().to_vec1::<f32>().unwrap();
+        let stored = noise("model.layers.1.block_sparse_moe.output_linear.weight", &[5, 32, 40]);
+        let stored = stored.get(3).unwrap().flatten_all().unwrap().to_vec1::<f32>().unwrap();
+        assert_eq!(numbers("layers.1.mlp.experts.3.down_proj"), stored);
+
+        let mut nothing = Nothing(None);
+        decoder.forward(&IDS, &Segments::from_lengths(&[IDS.len()]), &mut nothing).unwrap();
+        assert!(nothing.0.unwrap().iter().all(|number| *number == 0.0));
+    }
+}
+
+/// Gives no expert any weight in block 1, and keeps what comes out.
+struct Nothing(Option<Vec<f32>>);
+
+impl Tap for Nothing {
+    fn wants(&self, site: Site) -> bool {
+        matches!(site, Site::Layer(1, LayerSite::RouterProbs | LayerSite::MlpOutput))
+    }
+
+    fn visit(&mut self, site: Site, value: Tensor) -> candle_core::Result<Tensor> {
+        if site == Site::Layer(1, LayerSite::RouterProbs) {
+            return value.zeros_like();
+        }
+        self.0 = Some(value.flatten_all()?.to_vec1()?);
+        Ok(value)
+    }
+}

@@ -141,7 +141,7 @@ fn experts() {
     for plain in [false, true] {
         let mut prices = Prices { plain, ..Prices::new(qwen2_moe()) };
         prices.trace("last logits", rows(&[400]), save("logits[:, -1]"));
-        prices.trace("a few", rows(&[200, 90]), save("layers.2.mlp.router.probs"));
+        prices.trace("probs", rows(&[300]), save("layers.2.mlp.router.probs"));
         prices.trace("one token", rows(&[1]), save("logits"));
         let all = json!([
             {"op": "set", "target": "layers.2.mlp.router.probs", "value": 0.0625},

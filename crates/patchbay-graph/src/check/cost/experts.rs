@@ -40,11 +40,12 @@ impl Decoder<'_> {
     /// The outputs of the experts, of which every token goes through `each`, added up.
     fn mix(&self, layer: usize, sizes: Experts, x: &Tensor, weights: &Tensor, each: u64) -> Tensor {
         let (meter, hidden) = (self.meter(), self.hidden());
-        let rows = (x.elements / hidden.max(1)).saturating_mul(each);
+        let tokens = x.elements / hidden.max(1);
+        let rows = tokens.saturating_mul(each);
         let running = rows.min(sizes.count as u64).max(1);
-        let part = rows.div_ceil(running);
-        // where nothing is recorded, what one expert makes on its way is gone before the next one runs
-        let recorded = if x.varies() || weights.varies() { running } else { 1 };
+        // where nothing is recorded, what one expert makes is gone before the next one runs, and one may have every token
+        let recorded = x.varies() || weights.varies();
+        let (recorded, part) = if recorded { (running, rows.div_ceil(running)) } else { (1, tokens.min(rows)) };
         let others = rows.saturating_sub(part.saturating_mul(recorded));
         let projections = if self.tree.layers[layer].gate { 3.0 } else { 2.0 };
         meter.work(2.0 * projections * others as f64 * hidden as f64 * sizes.width as f64);
