@@ -36,6 +36,7 @@ class Architecture:
     gate: str | None = "gate_proj"
     up: str = "up_proj"  # with the gate before it in the same projection, where that has the same name
     down: str = "down_proj"
+    router: str = "gate"  # of a mixture of experts, beside its `experts`
     mlp_post_norm: str | None = None
     multiplier: float = 1.0  # on what is added to the residual stream
     lm_head: str = "lm_head"
@@ -90,6 +91,15 @@ ARCHITECTURES: dict[str, Architecture | Callable[[Any], Architecture]] = {
     "gpt2": GPT2,
     "llama": LLAMA,
     "mistral": LLAMA,
+    "mixtral": LLAMA,
+    "qwen2_moe": LLAMA,
+    "qwen3_moe": HEAD_NORMS,
+    "olmoe": HEAD_NORMS,
+    "granitemoe": lambda config: replace(
+        LLAMA, scaled_embed=True, mlp="block_sparse_moe", router="router", multiplier=config.residual_multiplier
+    ),
+    "glm4_moe": HEAD_NORMS,
+    "ernie4_5_moe": LLAMA,
     "qwen2": LLAMA,
     "qwen3": HEAD_NORMS,
     "gemma": replace(LLAMA, scaled_embed=True),

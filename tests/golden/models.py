@@ -254,6 +254,77 @@ BRIEF = [
         rope_parameters=rope(),
     ),
     brief("ernie4_5", "ernie4_5", HEADS, use_bias=True, rope_parameters=rope()),
+    brief(
+        "mixtral",
+        "mixtral",
+        GQA,
+        num_local_experts=5,
+        num_experts_per_tok=2,
+        sliding_window=3,
+        rope_parameters=rope(),
+    ),
+    brief(
+        "qwen3_moe",
+        "qwen3_moe",
+        GQA,
+        num_experts=6,
+        num_experts_per_tok=3,
+        moe_intermediate_size=20,
+        mlp_only_layers=[0],
+        norm_topk_prob=True,
+        attention_bias=True,
+    ),
+    brief(
+        "qwen2_moe",
+        "qwen2_moe",
+        GQA,
+        num_experts=6,
+        num_experts_per_tok=3,
+        moe_intermediate_size=20,
+        shared_expert_intermediate_size=24,
+        decoder_sparse_step=2,
+        use_sliding_window=True,
+        sliding_window=2,
+    ),
+    brief("olmoe", "olmoe", GQA, num_experts=6, num_experts_per_tok=3, clip_qkv=1.5, attention_bias=True),
+    brief(
+        "granitemoe",
+        "granitemoe",
+        GQA,
+        num_local_experts=5,
+        num_experts_per_tok=3,
+        embedding_multiplier=3.0,
+        logits_scaling=0.5,
+        residual_multiplier=0.5,
+        attention_multiplier=0.2,
+    ),
+    brief(
+        "glm4_moe",
+        "glm4_moe",
+        HEADS,
+        pad_token_id=0,
+        head_dim=12,
+        use_qk_norm=True,
+        attention_bias=True,
+        n_routed_experts=8,
+        num_experts_per_tok=3,
+        moe_intermediate_size=20,
+        n_shared_experts=2,
+        n_group=4,
+        topk_group=2,
+        routed_scaling_factor=1.5,
+    ),
+    brief(
+        "ernie4_5_moe",
+        "ernie4_5_moe",
+        GQA,
+        use_bias=True,
+        moe_num_experts=6,
+        moe_k=3,
+        moe_intermediate_size=20,
+        moe_num_shared_experts=2,
+        rope_parameters=rope(),
+    ),
     brief("gptj", "gptj", GPT2, n_embd=32, n_head=4, rotary_dim=4, n_inner=40),
     brief("gpt_bigcode", "gpt_bigcode", GPT2, n_embd=32, n_head=4, n_inner=40),
     brief(
@@ -353,6 +424,7 @@ def write(tiny: Tiny, folder: Path, seed: int) -> nn.Module:
     config = AutoConfig.for_model(tiny.model_type, **tiny.config, attn_implementation="eager")
     model = alibi_once(AutoModelForCausalLM.from_config(config, dtype=torch.float32))
     seed_weights(model, seed)
+    seed_corrections(model, seed)
     model.save_pretrained(folder, **({"max_shard_size": tiny.shard} if tiny.shard else {}))
     (folder / "generation_config.json").unlink(missing_ok=True)
     edit_config(folder / "config.json", tiny)
@@ -407,9 +479,20 @@ def seed_weights(model: nn.Module, seed: int):
             weight.copy_(1.4 * noise / weight_inputs(model, name, weight) ** 0.5)
 
 
+@torch.no_grad()
+def seed_corrections(model: nn.Module, seed: int):
+    """What moves a router's choice, where that is no parameter."""
+    generator = torch.Generator().manual_seed(seed)
+    for name, buffer in sorted(model.named_buffers()):
+        if name.endswith("e_score_correction_bias"):
+            buffer.copy_(0.3 * torch.randn(buffer.shape, generator=generator))
+
+
 def weight_inputs(model: nn.Module, name: str, weight: torch.Tensor) -> int:
     """How many inputs a projection has: GPT-2 keeps its matrices the other way round."""
-    return weight.shape[1] if isinstance(model.get_submodule(name.rpartition(".")[0]), nn.Linear) else weight.shape[0]
+    module = model.get_submodule(name.rpartition(".")[0])
+    stacked = weight.dim() == 3 or type(module).__name__.endswith("Router")  # experts, and what chooses them
+    return weight.shape[-1] if stacked or isinstance(module, nn.Linear) else weight.shape[0]
 
 
 def edit_config(path: Path, tiny: Tiny):

@@ -120,13 +120,16 @@ class Taps:
         if not where.parallel:
             self.on_residual(block.get_submodule(where.mlp_norm), f"{name}.resid_mid")
         self.on_input(mlp.get_submodule(where.mlp_input), f"{name}.mlp.input")
-        if where.gate == where.up:
+        if hasattr(mlp, "experts"):
+            self.hook_router(mlp, f"{name}.mlp.router")
+        elif where.gate == where.up:
             self.on_halves(mlp.get_submodule(where.up), f"{name}.mlp.gate", f"{name}.mlp.up")
         else:
             if where.gate:
                 self.on_output(mlp.get_submodule(where.gate), f"{name}.mlp.gate")
             self.on_output(mlp.get_submodule(where.up), f"{name}.mlp.up")
-        self.on_input(mlp.get_submodule(where.down), f"{name}.mlp.neurons")
+        if not hasattr(mlp, "experts"):
+            self.on_input(mlp.get_submodule(where.down), f"{name}.mlp.neurons")
         output = mlp.get_submodule(where.mlp_output)
         self.on_added(block, output, where.mlp_post_norm, f"{name}.mlp.output", f"{name}.mlp_add")
         self.on_output(block, f"{name}.output")
@@ -141,6 +144,30 @@ class Taps:
         else:
             self.on_output(module, own)
             self.on_output(module, add, factor=self.where.multiplier)
+
+    def hook_router(self, mlp: nn.Module, name: str):
+        """The router's projection, and the weights of all experts, which is what the experts are given then."""
+        router = mlp.get_submodule(self.where.router)
+        forward, linear = router.forward, nn.functional.linear
+
+        def shown(*args):
+            return self.visit(f"{name}.logits", linear(*args))
+
+        def routed(*args):
+            with mock.patch.object(nn.functional, "linear", shown):
+                return forward(*args)
+
+        self.stack.enter_context(mock.patch.object(router, "forward", routed))
+
+        def given(_, args):
+            states, index, chosen = args
+            flat = torch.zeros(len(index), mlp.experts.num_experts, dtype=chosen.dtype).scatter(1, index, chosen)
+            after = self.visit(f"{name}.probs", flat)
+            if after is flat:
+                return args
+            return states, torch.arange(flat.shape[1]).expand(len(index), -1), after
+
+        self.hooks.append(mlp.experts.register_forward_pre_hook(given))
 
     def on_halves(self, module: nn.Module, *sites: str):
         """The parts of a projection's output, side by side."""
@@ -213,7 +240,7 @@ class Taps:
 
         def norm(letter: str):
             def hook(_, args, output):
-                site = f"{name}.{letter}"
+                site, output = f"{name}.{letter}", clipped(output)
                 if where.heads_first:
                     return self.visit(site, output)
                 heads = split_heads(output.flatten(2), head_dim(self.model))
@@ -374,7 +401,7 @@ def head_shares(projection: nn.Module, z: Tensor) -> Tensor:
 def token_axes(site: str) -> tuple[int, ...]:
     """The axes of a site's value that count tokens."""
     last = site.rsplit(".", 1)[-1]
-    if last in ("scores", "probs"):
+    if last in ("scores", "probs") and ".router." not in site:
         return (2, 3)
     return (2,) if last in ("q", "k", "v", "q_rot", "k_rot", "z", "heads") else (1,)
 

@@ -88,4 +88,4 @@ pub use request::{Encoding, Input, InputRow, Output, Request};
 pub use shape::Shape;
 pub use site::{Axis, LayerSite, Packing, Site};
 pub use sweep::Sweep;
-pub use tree::{LayerTree, Tree};
+pub use tree::{Experts, LayerTree, Tree};

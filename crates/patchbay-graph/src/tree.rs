@@ -38,16 +38,29 @@ pub struct LayerTree {
     pub value_dim: usize,
     /// Width of the MLP (F), absent where the MLP is a mixture of experts.
     pub mlp: Option<usize>,
-    /// Whether the MLP has a gate projection beside the up projection.
+    /// Whether the MLP, or each expert, has a gate projection beside the up projection.
     pub gate: bool,
-    /// Number of experts (E), where the MLP is a mixture of experts.
-    pub experts: Option<usize>,
+    /// The experts, where the MLP is a mixture of them.
+    pub experts: Option<Experts>,
     /// How many tokens back a query sees, itself included; all where nothing stands here.
     pub window: Option<usize>,
     /// Whether the MLP follows attention (true) or runs beside it (false).
     pub sequential: bool,
     /// The norms it has, in the order of the forward pass.
     pub norms: Vec<NormPlace>,
+}
+
+/// Sizes of a mixture of experts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Experts {
+    /// How many experts there are (E).
+    pub count: usize,
+    /// How many of them a token goes through, unless a write decides otherwise.
+    pub chosen: usize,
+    /// Width of each.
+    pub width: usize,
+    /// Width of the one that every token goes through besides, if there is one.
+    pub shared: Option<usize>,
 }
 
 impl Tree {
@@ -84,7 +97,7 @@ impl LayerTree {
             S::Z => Some(Packing::Heads { heads, dim: value_dim }),
             S::Heads => Some(Packing::Heads { heads, dim: hidden }),
             S::ResidMid => self.sequential.then_some(Packing::Channels { width: hidden }),
-            S::RouterLogits | S::RouterProbs => self.experts.map(|width| Packing::Channels { width }),
+            S::RouterLogits | S::RouterProbs => self.experts.map(|experts| Packing::Channels { width: experts.count }),
             S::Gate => self.mlp.filter(|_| self.gate).map(|width| Packing::Channels { width }),
             S::Up | S::Neurons => self.mlp.map(|width| Packing::Channels { width }),
             S::Input

@@ -143,12 +143,17 @@ fn find_inner(name: &str, layer: usize, tree: &Tree) -> Result<Weight> {
     let names: Vec<String> = tree
         .weights
         .keys()
-        .filter(|name| name.starts_with(&prefix))
+        .filter(|name| name.starts_with(&prefix) && !is_another_experts(name))
         .cloned()
         .chain(views.map(|(view, ..)| stored(view)))
         .map(|name| format!("weights.{name}"))
         .collect();
     Err(unknown(&format!("weights.layers.{layer}.{name}"), &names))
+}
+
+/// Whether a weight is that of an expert other than the first. There may be hundreds, all with the same weights.
+fn is_another_experts(name: &str) -> bool {
+    name.split_once(".mlp.experts.").is_some_and(|(_, expert)| !expert.starts_with("0."))
 }
 
 fn unknown(name: &str, names: &[String]) -> Problem {

@@ -8,25 +8,31 @@ mod bloom;
 mod cohere;
 mod ernie4_5;
 mod exaone4;
+mod experts;
 mod falcon;
 mod gemma;
 mod glm;
+mod glm4_moe;
 mod gpt2;
 mod gpt_bigcode;
 mod gpt_neo;
 mod gpt_neox;
 mod gptj;
 mod granite;
+mod granitemoe;
 mod hunyuan;
 mod llama;
 mod mistral;
+mod mixtral;
 mod mpt;
 mod nemotron;
 mod olmo;
+mod olmoe;
 mod opt;
 mod phi;
 mod phi3;
 mod qwen;
+mod qwen_moe;
 mod rotary;
 mod seed_oss;
 mod settings;
@@ -48,6 +54,7 @@ const ARCHITECTURES: &[(&str, Describe)] = &[
     ("cohere", cohere::cohere),
     ("cohere2", cohere::cohere2),
     ("ernie4_5", ernie4_5::ernie4_5),
+    ("ernie4_5_moe", ernie4_5::ernie4_5_moe),
     ("exaone4", exaone4::exaone4),
     ("falcon", falcon::falcon),
     ("gemma", gemma::gemma),
@@ -55,25 +62,31 @@ const ARCHITECTURES: &[(&str, Describe)] = &[
     ("gemma3_text", gemma::gemma3_text),
     ("glm", glm::glm),
     ("glm4", glm::glm4),
+    ("glm4_moe", glm4_moe::glm4_moe),
     ("gpt2", gpt2::gpt2),
     ("gpt_bigcode", gpt_bigcode::gpt_bigcode),
     ("gpt_neo", gpt_neo::gpt_neo),
     ("gpt_neox", gpt_neox::gpt_neox),
     ("gptj", gptj::gptj),
     ("granite", granite::granite),
+    ("granitemoe", granitemoe::granitemoe),
     ("hunyuan_v1_dense", hunyuan::hunyuan_v1_dense),
     ("llama", llama::llama),
     ("mistral", mistral::mistral),
+    ("mixtral", mixtral::mixtral),
     ("mpt", mpt::mpt),
     ("nemotron", nemotron::nemotron),
     ("olmo", olmo::olmo),
     ("olmo2", olmo::olmo2),
     ("olmo3", olmo::olmo3),
+    ("olmoe", olmoe::olmoe),
     ("opt", opt::opt),
     ("phi", phi::phi),
     ("phi3", phi3::phi3),
     ("qwen2", qwen::qwen2),
+    ("qwen2_moe", qwen_moe::qwen2_moe),
     ("qwen3", qwen::qwen3),
+    ("qwen3_moe", qwen_moe::qwen3_moe),
     ("seed_oss", seed_oss::seed_oss),
     ("smollm3", smollm3::smollm3),
     ("stablelm", stablelm::stablelm),

@@ -60,14 +60,14 @@ impl Attention {
         tap.offer(LayerSite::AttnOutput, output)
     }
 
-    /// A projection as heads `[T, heads, d]`, clipped and normed: each head by itself, or all at once.
+    /// A projection as heads `[T, heads, d]`, normed and clipped: each head by itself, or all at once.
     fn split(&self, kernels: &dyn Kernels, x: &Tensor, heads: usize, norm: Option<&Norm>) -> Result<Tensor> {
-        let x = self.clip.map_or(Ok(x.clone()), |clip| x.clamp(-clip, clip))?;
         let shape = (x.dim(0)?, heads, self.head_dim);
-        match norm {
-            Some(norm) if norm.weight.dims() == [heads * self.head_dim] => kernels.norm(&x, norm)?.reshape(shape),
-            _ => normed(kernels, x.reshape(shape)?, norm),
-        }
+        let x = match norm {
+            Some(norm) if norm.weight.dims() == [heads * self.head_dim] => kernels.norm(x, norm)?.reshape(shape)?,
+            _ => normed(kernels, x.reshape(shape)?, norm)?,
+        };
+        self.clip.map_or(Ok(x.clone()), |clip| x.clamp(-clip, clip))
     }
 
     fn rotated(&self, kernels: &dyn Kernels, q: Tensor, k: Tensor, segments: &Segments) -> Result<(Tensor, Tensor)> {

@@ -6,7 +6,7 @@ use patchbay_graph::module::NormPlace;
 
 use crate::attention::{Attention, normed};
 use crate::kernels::Kernels;
-use crate::mlp::Mlp;
+use crate::mlp::FeedForward;
 use crate::parameters::Norm;
 use crate::segments::Segments;
 use crate::spec::Residual;
@@ -20,7 +20,7 @@ pub(crate) struct Block {
     pub(crate) attention: Attention,
     pub(crate) attn_post_norm: Option<Norm>,
     pub(crate) mlp_norm: Option<Norm>,
-    pub(crate) mlp: Mlp,
+    pub(crate) mlp: FeedForward,
     pub(crate) mlp_post_norm: Option<Norm>,
     pub(crate) multiplier: Option<f64>,
 }

@@ -9,11 +9,16 @@ use patchbay_checkpoint::{Progress, ProgressEvent, Weights};
 use crate::attention::Attention;
 use crate::block::Block;
 use crate::error::LoadError;
+use crate::experts::{Experts, Shared};
 use crate::kernels::Scoring;
-use crate::mlp::Mlp;
+use crate::mlp::{FeedForward, Mlp};
 use crate::parameters::{Linear, Norm};
 use crate::rope::{Rotary, RotarySpec};
-use crate::spec::{AttentionSpec, LayerSpec, Layout, LearnedPositions, LinearSpec, MlpSpec, NormSpec, Rows, Spec};
+use crate::router::Router;
+use crate::spec::{
+    AttentionSpec, CorrectionSpec, FeedForward as FeedForwardSpec, LayerSpec, Layout, LearnedPositions, LinearSpec,
+    MlpSpec, MoeSpec, NormSpec, RouterSpec, Rows, SharedSpec, Spec, Stack,
+};
 
 /// Every weight of a model.
 #[derive(Debug)]
@@ -92,7 +97,7 @@ impl<'a> Loader<'a> {
             attention: self.attention(&spec.attention)?,
             attn_post_norm: self.opt_norm(spec.attn_post_norm.as_ref())?,
             mlp_norm: self.opt_norm(spec.mlp_norm.as_ref())?,
-            mlp: self.mlp(&spec.mlp)?,
+            mlp: self.feed_forward(&spec.mlp)?,
             mlp_post_norm: self.opt_norm(spec.mlp_post_norm.as_ref())?,
             multiplier: spec.multiplier,
         };
@@ -120,6 +125,42 @@ impl<'a> Loader<'a> {
                 alibi: spec.alibi.clone(),
                 window: spec.window,
             },
+        })
+    }
+
+    fn feed_forward(&mut self, spec: &FeedForwardSpec) -> Result<FeedForward> {
+        match spec {
+            FeedForwardSpec::Mlp(mlp) => self.mlp(mlp).map(FeedForward::Mlp),
+            FeedForwardSpec::Experts(experts) => self.experts(experts).map(FeedForward::Experts),
+        }
+    }
+
+    fn experts(&mut self, spec: &MoeSpec) -> Result<Experts> {
+        let router = self.router(&spec.router)?;
+        let experts = spec.experts.iter().map(|expert| self.mlp(expert)).collect::<Result<_>>()?;
+        let shared = match &spec.shared {
+            Some(SharedSpec { mlp, gate }) => {
+                let gate = gate.as_ref().map(|gate| self.linear(gate)).transpose()?;
+                Some(Shared { mlp: self.mlp(mlp)?, gate })
+            }
+            None => None,
+        };
+        Ok(Experts { router, experts, shared })
+    }
+
+    fn router(&mut self, spec: &RouterSpec) -> Result<Router> {
+        let correction = match &spec.correction {
+            Some(CorrectionSpec { weight, shape }) => Some(self.tensor_as(weight, shape, DType::F32)?.flatten_all()?),
+            None => None,
+        };
+        Ok(Router {
+            projection: self.linear(&spec.projection)?,
+            scores: spec.scores,
+            correction,
+            groups: spec.groups,
+            chosen: spec.chosen,
+            normalised: spec.normalised,
+            scale: spec.scale,
         })
     }
 
@@ -163,22 +204,28 @@ impl<'a> Loader<'a> {
     fn linear(&mut self, spec: &LinearSpec) -> Result<Linear> {
         let total = spec.rows.total;
         let weight = match spec.layout {
-            Layout::OutIn => self.shared(&spec.weight, &[total, spec.input], spec.rows)?,
-            Layout::InOut => self.shared(&spec.weight, &[spec.input, total], spec.rows)?.t()?,
+            Layout::OutIn => self.shared(&spec.weight, &[total, spec.input], spec)?,
+            Layout::InOut => self.shared(&spec.weight, &[spec.input, total], spec)?.t()?,
         };
         let weight = take(&weight, spec.rows)?;
         let bias = match &spec.bias {
-            Some(name) => Some(take(&self.shared(name, &[total], spec.rows)?, spec.rows)?),
+            Some(name) => Some(take(&self.shared(name, &[total], spec)?, spec.rows)?),
             None => None,
         };
         Ok(Linear { weight, bias })
     }
 
-    /// A tensor of which several projections may take a part.
-    fn shared(&mut self, name: &str, shape: &[usize], rows: Rows) -> Result<Tensor> {
-        if rows == Rows::all(rows.total) {
-            return self.tensor(name, shape);
-        }
+    /// A tensor of this shape, of which several projections may take a part; that of one projection where they are stacked.
+    fn shared(&mut self, name: &str, shape: &[usize], spec: &LinearSpec) -> Result<Tensor> {
+        let Some(Stack { count, index }) = spec.stack else {
+            let whole = spec.rows == Rows::all(spec.rows.total);
+            return if whole { self.tensor(name, shape) } else { self.kept(name, shape) };
+        };
+        Ok(self.kept(name, &[&[count], shape].concat())?.get(index)?)
+    }
+
+    /// A tensor that the block needs again.
+    fn kept(&mut self, name: &str, shape: &[usize]) -> Result<Tensor> {
         if let Some(known) = self.fused.get(name) {
             return Ok(known.clone());
         }
@@ -188,10 +235,14 @@ impl<'a> Loader<'a> {
     }
 
     fn tensor(&mut self, name: &str, shape: &[usize]) -> Result<Tensor> {
+        self.tensor_as(name, shape, self.dtype)
+    }
+
+    fn tensor_as(&mut self, name: &str, shape: &[usize], dtype: DType) -> Result<Tensor> {
         // Checkpoints of the bare model, without its head, lack the prefix.
         let short = name.strip_prefix(self.spec.base_prefix).filter(|short| self.weights.contains(short));
         let name = if self.weights.contains(name) { name } else { short.unwrap_or(name) };
-        let tensor = self.weights.get(name, shape, self.dtype, self.device)?;
+        let tensor = self.weights.get(name, shape, dtype, self.device)?;
         self.parameters += tensor.elem_count() as u64;
         (self.progress)(ProgressEvent {
             stage: "weights",

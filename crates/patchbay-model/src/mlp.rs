@@ -4,12 +4,30 @@ use candle_core::{Result, Tensor};
 use patchbay_graph::LayerSite;
 
 use crate::attention::linear;
+use crate::experts::Experts;
 use crate::kernels::Kernels;
 use crate::parameters::Linear;
 use crate::spec::Activation;
-use crate::tap::LayerTap;
+use crate::tap::{LayerTap, NoTap};
 
-/// The MLP of one block: `down(activation(gate) · up)`, or `down(activation(up))` without a gate.
+/// What a block has after its second norm.
+#[derive(Debug)]
+pub(crate) enum FeedForward {
+    Mlp(Mlp),
+    Experts(Experts),
+}
+
+impl FeedForward {
+    /// `x: [T, D]` to `[T, D]`, offering the sites up to `mlp.output`.
+    pub(crate) fn forward(&self, kernels: &dyn Kernels, x: &Tensor, tap: &mut LayerTap<'_>) -> Result<Tensor> {
+        match self {
+            Self::Mlp(mlp) => mlp.forward(kernels, x, tap),
+            Self::Experts(experts) => experts.forward(kernels, x, tap),
+        }
+    }
+}
+
+/// The MLP of one block, or one expert: `down(activation(gate) · up)`, or `down(activation(up))` without a gate.
 #[derive(Debug)]
 pub(crate) struct Mlp {
     pub(crate) activation: Activation,
@@ -38,5 +56,10 @@ impl Mlp {
         };
         let neurons = tap.offer(LayerSite::Neurons, neurons)?;
         tap.offer(LayerSite::MlpOutput, linear(kernels, &neurons, &self.down)?)
+    }
+
+    /// The same without sites: one expert of several.
+    pub(crate) fn apply(&self, kernels: &dyn Kernels, x: &Tensor) -> Result<Tensor> {
+        self.forward(kernels, x, &mut LayerTap { layer: 0, tap: &mut NoTap })
     }
 }

@@ -4,7 +4,9 @@ use candle_core::Tensor;
 use patchbay_graph::module::NormPlace;
 
 use crate::block::Block;
+use crate::experts::{Experts, Shared};
 use crate::load::ModelWeights;
+use crate::mlp::{FeedForward, Mlp};
 use crate::parameters::{Linear, Norm};
 
 impl ModelWeights {
@@ -36,10 +38,29 @@ fn block_weights(block: &Block) -> Vec<(String, &Tensor)> {
     linear(&mut named, "self_attn.o_proj", &attention.o);
     attention.q_norm.iter().for_each(|found| norm(&mut named, "self_attn.q_norm", found));
     attention.k_norm.iter().for_each(|found| norm(&mut named, "self_attn.k_norm", found));
-    mlp.gate.iter().for_each(|gate| linear(&mut named, "mlp.gate_proj", gate));
-    linear(&mut named, "mlp.up_proj", &mlp.up);
-    linear(&mut named, "mlp.down_proj", &mlp.down);
+    match mlp {
+        FeedForward::Mlp(mlp) => mlp_weights(&mut named, "mlp", mlp),
+        FeedForward::Experts(experts) => expert_weights(&mut named, experts),
+    }
     named
+}
+
+fn expert_weights<'a>(named: &mut Vec<(String, &'a Tensor)>, Experts { router, experts, shared }: &'a Experts) {
+    linear(named, "mlp.router", &router.projection);
+    named.extend(router.correction.iter().map(|correction| ("mlp.router.correction".to_owned(), correction)));
+    for (number, expert) in experts.iter().enumerate() {
+        mlp_weights(named, &format!("mlp.experts.{number}"), expert);
+    }
+    if let Some(Shared { mlp, gate }) = shared {
+        mlp_weights(named, "mlp.shared_expert", mlp);
+        gate.iter().for_each(|gate| linear(named, "mlp.shared_expert_gate", gate));
+    }
+}
+
+fn mlp_weights<'a>(named: &mut Vec<(String, &'a Tensor)>, name: &str, mlp: &'a Mlp) {
+    mlp.gate.iter().for_each(|gate| linear(named, &format!("{name}.gate_proj"), gate));
+    linear(named, &format!("{name}.up_proj"), &mlp.up);
+    linear(named, &format!("{name}.down_proj"), &mlp.down);
 }
 
 fn linear<'a>(named: &mut Vec<(String, &'a Tensor)>, name: &str, weights: &'a Linear) {

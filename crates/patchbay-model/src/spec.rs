@@ -14,7 +14,10 @@ use patchbay_graph::{LayerTree, Tree};
 
 use crate::rope::RotarySpec;
 
+mod experts;
 mod parts;
+
+pub use experts::{CorrectionSpec, FeedForward, Groups, MoeSpec, RouterSpec, Scores, SharedSpec};
 
 /// A whole model.
 #[derive(Clone, Debug, PartialEq)]
@@ -79,8 +82,8 @@ pub struct LayerSpec {
     pub attn_post_norm: Option<NormSpec>,
     /// Norm before the MLP. Where there is none and the block is parallel, the MLP shares attention's.
     pub mlp_norm: Option<NormSpec>,
-    /// The MLP.
-    pub mlp: MlpSpec,
+    /// The MLP, or the experts in its place.
+    pub mlp: FeedForward,
     /// Norm on the MLP's output, before it is added.
     pub mlp_post_norm: Option<NormSpec>,
     /// Factor on what attention and MLP add to the stream, after their norms (Granite).
@@ -142,7 +145,7 @@ pub struct AttentionSpec {
     pub v: LinearSpec,
     /// Output projection, `H·d → hidden`.
     pub o: LinearSpec,
-    /// Bound on the absolute value of queries, keys and values, right after their projections (OLMo, MPT).
+    /// Bound on the absolute value of queries, keys and values, after their projections and norms (OLMo, MPT).
     pub clip: Option<f64>,
     /// Norm on each query head, or on all of them at once where it is that wide.
     pub q_norm: Option<NormSpec>,
@@ -271,6 +274,17 @@ pub struct LinearSpec {
     pub layout: Layout,
     /// Which of the stored outputs belong to this projection.
     pub rows: Rows,
+    /// Where the stored weight, and the bias, are those of several projections on one more axis before the others.
+    pub stack: Option<Stack>,
+}
+
+/// One projection's place among several that are stored on one axis.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stack {
+    /// How many there are.
+    pub count: usize,
+    /// Which one it is.
+    pub index: usize,
 }
 
 /// Which axis of a stored weight is which.
@@ -332,14 +346,18 @@ impl Spec {
 
 impl LayerSpec {
     fn tree(&self) -> LayerTree {
+        let (mlp, experts) = match &self.mlp {
+            FeedForward::Mlp(mlp) => (Some(mlp.width), None),
+            FeedForward::Experts(experts) => (None, Some(experts.tree())),
+        };
         LayerTree {
             heads: self.attention.heads,
             kv_heads: self.attention.kv_heads,
             head_dim: self.attention.head_dim,
             value_dim: self.attention.head_dim,
-            mlp: Some(self.mlp.width),
-            gate: self.mlp.gate.is_some(),
-            experts: None,
+            mlp,
+            gate: self.mlp.mlps().all(|mlp| mlp.gate.is_some()),
+            experts,
             window: self.attention.window,
             sequential: self.residual == Residual::Sequential,
             norms: self.norms(),

@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use candle_core::{Device, Tensor};
 use patchbay_checkpoint::{Checkpoint, Config, HubSettings, Source, open};
 use patchbay_graph::{LayerSite, Site};
-use patchbay_model::spec::{LinearSpec, NormSpec, Spec};
+use patchbay_model::spec::{FeedForward, LinearSpec, NormSpec, Spec};
 use patchbay_model::{Decoder, LoadOptions, Segments, Tap, describe, run_checks, supported_model_types};
 use serde_json::{Value, json};
 
@@ -111,15 +111,20 @@ fn shapes(spec: &Spec) -> HashMap<String, Vec<usize>> {
             patchbay_model::spec::Layout::OutIn => vec![total, input],
             patchbay_model::spec::Layout::InOut => vec![input, total],
         };
-        shapes.insert(linear.weight.clone(), shape);
-        shapes.extend(linear.bias.clone().map(|bias| (bias, vec![total])));
+        let stacked = |shape: Vec<usize>| linear.stack.map(|stack| stack.count).into_iter().chain(shape).collect();
+        shapes.insert(linear.weight.clone(), stacked(shape));
+        shapes.extend(linear.bias.clone().map(|bias| (bias, stacked(vec![total]))));
     };
     spec.embedding.projection.iter().chain(&spec.head.projection).for_each(&mut linear);
     for layer in &spec.layers {
         let attention = &layer.attention;
         let attention = [&attention.q, &attention.k, &attention.v, &attention.o];
-        attention.into_iter().chain([&layer.mlp.up, &layer.mlp.down]).for_each(&mut linear);
-        layer.mlp.gate.iter().for_each(&mut linear);
+        attention.into_iter().chain(layer.mlp.projections()).for_each(&mut linear);
+    }
+    for layer in &spec.layers {
+        if let FeedForward::Experts(moe) = &layer.mlp {
+            shapes.extend(moe.router.correction.iter().map(|found| (found.weight.clone(), found.shape.clone())));
+        }
     }
     shapes
 }
@@ -319,4 +324,41 @@ fn a_checkpoint_of_the_bare_model_loads_without_the_prefix() {
     let source = Source::Folder(folder.path().to_path_buf());
     let checkpoint = open(&source, &HubSettings::default(), &|_| ()).unwrap();
     assert!(Decoder::load(&checkpoint, &LoadOptions::default(), &|_| ()).is_ok());
+}
+
+/// The experts' weights have names, also those that are parts of one stored tensor, and a mix of nothing is nothing.
+#[test]
+fn experts_have_names_and_the_mix_decides() {
+    for config in golden().into_iter().filter(|config| config["model_type"] == "granitemoe") {
+        let decoder = model(&config);
+        let shape = |name: &str| decoder.weight(name).unwrap().dims().to_vec();
+        assert_eq!(shape("layers.1.mlp.router"), [5, 32]);
+        assert_eq!(shape("layers.1.mlp.experts.4.gate_proj"), [40, 32]);
+        assert_eq!(shape("layers.1.mlp.experts.4.down_proj"), [32, 40]);
+        let numbers = |name: &str| decoder.weight(name).unwrap().flatten_all().unwrap().to_vec1::<f32>().unwrap();
+        let stored = noise("model.layers.1.block_sparse_moe.output_linear.weight", &[5, 32, 40]);
+        let stored = stored.get(3).unwrap().flatten_all().unwrap().to_vec1::<f32>().unwrap();
+        assert_eq!(numbers("layers.1.mlp.experts.3.down_proj"), stored);
+
+        let mut nothing = Nothing(None);
+        decoder.forward(&IDS, &Segments::from_lengths(&[IDS.len()]), &mut nothing).unwrap();
+        assert!(nothing.0.unwrap().iter().all(|number| *number == 0.0));
+    }
+}
+
+/// Gives no expert any weight in block 1, and keeps what comes out.
+struct Nothing(Option<Vec<f32>>);
+
+impl Tap for Nothing {
+    fn wants(&self, site: Site) -> bool {
+        matches!(site, Site::Layer(1, LayerSite::RouterProbs | LayerSite::MlpOutput))
+    }
+
+    fn visit(&mut self, site: Site, value: Tensor) -> candle_core::Result<Tensor> {
+        if site == Site::Layer(1, LayerSite::RouterProbs) {
+            return value.zeros_like();
+        }
+        self.0 = Some(value.flatten_all()?.to_vec1()?);
+        Ok(value)
+    }
 }

@@ -7,7 +7,7 @@ mod model;
 mod operations;
 
 use measure::{measure, turn, warm_up};
-use model::{Shelf, bloom, gemma3, gpt_neox, gpt2, job, llama, qwen3, rows};
+use model::{Shelf, bloom, gemma3, gpt_neox, gpt2, job, llama, qwen2_moe, qwen3, rows};
 use patchbay_graph::Tree;
 use patchbay_model::Decoder;
 use serde_json::{Value, json};
@@ -130,6 +130,27 @@ fn plain_kernels() {
         prices.trace("last logits", rows(&[400]), save("logits[:, -1]"));
         prices.trace("a few", rows(&[200, 150]), save("layers.*.output"));
         prices.trace("probs", rows(&[400]), save("layers.*.self_attn.probs"));
+        prices.check();
+    }
+}
+
+/// Experts: those that the router chooses, and all of them where a write may.
+#[test]
+fn experts() {
+    let _turn = turn();
+    for plain in [false, true] {
+        let mut prices = Prices { plain, ..Prices::new(qwen2_moe()) };
+        prices.trace("last logits", rows(&[400]), save("logits[:, -1]"));
+        prices.trace("probs", rows(&[300]), save("layers.2.mlp.router.probs"));
+        prices.trace("one token", rows(&[1]), save("logits"));
+        let all = json!([
+            {"op": "set", "target": "layers.2.mlp.router.probs", "value": 0.0625},
+            {"op": "save", "value": "logits[:, -1]", "as": "x"}]);
+        prices.trace("every expert", rows(&[400]), all);
+        let called = json!({"op": "call", "module": "layers.2.mlp", "args": ["layers.1.output"]});
+        prices.trace("called", rows(&[400]), json!([{"op": "save", "value": called, "as": "x"}]));
+        let grad = json!({"op": "grad", "of": {"op": "sum", "args": ["logits[:, -1, 5]"]}, "wrt": "layers.*.output"});
+        prices.trace("gradient", rows(&[300]), json!([{"op": "save", "as": "x", "value": grad}]));
         prices.check();
     }
 }

@@ -51,6 +51,14 @@ pub(crate) fn bloom() -> Decoder {
     load(&json!({"model_type": "bloom", "hidden_size": 256, "n_layer": 4, "n_head": 4, "vocab_size": 2048}))
 }
 
+/// Qwen 2's with experts: three of sixteen, and one that every token goes through.
+pub(crate) fn qwen2_moe() -> Decoder {
+    load(&json!({"model_type": "qwen2_moe", "hidden_size": 256, "intermediate_size": 1024, "num_hidden_layers": 4,
+        "num_attention_heads": 4, "num_key_value_heads": 2, "vocab_size": 2048, "max_position_embeddings": 2048,
+        "num_experts": 16, "num_experts_per_tok": 3, "moe_intermediate_size": 384,
+        "shared_expert_intermediate_size": 512, "mlp_only_layers": [1]}))
+}
+
 /// A model of these settings, written to a folder with random weights and loaded from there.
 fn load(config: &Value) -> Decoder {
     let folder = tempfile::tempdir().unwrap();
@@ -94,8 +102,8 @@ fn shapes(spec: &Spec) -> std::collections::BTreeMap<String, Vec<usize>> {
     };
     for layer in &spec.layers {
         let (attention, mlp) = (&layer.attention, &layer.mlp);
-        let all = [&attention.q, &attention.k, &attention.v, &attention.o, &mlp.up, &mlp.down];
-        all.into_iter().chain(&mlp.gate).for_each(&mut linear);
+        let all = [&attention.q, &attention.k, &attention.v, &attention.o];
+        all.into_iter().chain(mlp.projections()).for_each(&mut linear);
     }
     shapes
 }

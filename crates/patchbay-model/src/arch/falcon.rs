@@ -8,8 +8,8 @@ use super::rotary::{RotaryDefaults, rotary};
 use super::settings::{activation, head_share, layer_count, size, size_or};
 use crate::rope::Pairing;
 use crate::spec::{
-    Alibi, AlibiOrigin, AttentionSpec, EmbeddingSpec, HeadSpec, LayerSpec, LinearSpec, MlpSpec, NormSpec, Residual,
-    Rows, Spec,
+    Alibi, AlibiOrigin, AttentionSpec, EmbeddingSpec, FeedForward, HeadSpec, LayerSpec, LinearSpec, MlpSpec, NormSpec,
+    Residual, Rows, Spec,
 };
 
 /// `model_type` "falcon".
@@ -61,13 +61,13 @@ pub(super) fn falcon(config: &Config) -> Result<Spec, CheckpointError> {
             },
             attn_post_norm: None,
             mlp_norm: places.mlp_norm.map(norm),
-            mlp: MlpSpec {
+            mlp: FeedForward::Mlp(Box::new(MlpSpec {
                 width,
                 activation,
                 gate: None,
                 up: linear("mlp.dense_h_to_4h", hidden, width),
                 down: linear("mlp.dense_4h_to_h", width, hidden),
-            },
+            })),
             mlp_post_norm: None,
             multiplier: None,
         }

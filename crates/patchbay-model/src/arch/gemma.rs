@@ -8,7 +8,7 @@ use super::llama::{Style, decoder, each_layer};
 use super::rotary::{RotaryDefaults, rotary_of};
 use super::settings::{layer_count, size_or, sliding_layers, window};
 use crate::rope::RotarySpec;
-use crate::spec::{Activation, LayerSpec, NormSpec, Spec};
+use crate::spec::{Activation, LayerSpec, MlpSpec, NormSpec, Spec};
 
 type Result<T> = std::result::Result<T, CheckpointError>;
 
@@ -18,9 +18,9 @@ pub(super) fn gemma(config: &Config) -> Result<Spec> {
     let spec = scaled(decoder(config, &style)?);
     // The first releases say "gelu" and mean its tanh approximation.
     let means = |activation| if activation == Activation::GeluErf { Activation::GeluTanh } else { activation };
-    Ok(each_layer(spec, |(_, mut layer)| {
-        layer.mlp.activation = means(layer.mlp.activation);
-        layer
+    Ok(each_layer(spec, |(_, layer)| {
+        let mlp = layer.mlp.map_mlp(|mlp| MlpSpec { activation: means(mlp.activation), ..mlp });
+        LayerSpec { mlp, ..layer }
     }))
 }
 

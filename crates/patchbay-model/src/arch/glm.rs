@@ -21,7 +21,7 @@ pub(super) fn glm(config: &Config) -> Result<Spec, CheckpointError> {
         ..Style::default()
     };
     Ok(each_layer(decoder(config, &style)?, |(index, layer)| LayerSpec {
-        mlp: fused_gate_up(layer.mlp, &format!("model.layers.{index}.mlp.gate_up_proj")),
+        mlp: layer.mlp.map_mlp(|mlp| fused_gate_up(mlp, &format!("model.layers.{index}.mlp.gate_up_proj"))),
         ..layer
     }))
 }

@@ -37,6 +37,7 @@ pub(super) fn gpt2(config: &Config) -> Result<Spec, CheckpointError> {
             bias: Some(name(&format!("{part}.bias"))),
             layout: Layout::InOut,
             rows,
+            stack: None,
         };
         let third = |part: usize| conv1d("attn.c_attn", hidden, Rows::run(3 * hidden, part * hidden, hidden));
         let scale = if scaled { (head_dim as f64).powf(-0.5) } else { 1.0 };

@@ -5,7 +5,9 @@ use patchbay_checkpoint::{CheckpointError, Config};
 
 use super::settings::{activation, head_share, layer_count, size, size_or};
 use crate::rope::{Pairing, RotaryScaling, RotarySpec};
-use crate::spec::{AttentionSpec, EmbeddingSpec, HeadSpec, LayerSpec, LinearSpec, MlpSpec, NormSpec, Residual, Spec};
+use crate::spec::{
+    AttentionSpec, EmbeddingSpec, FeedForward, HeadSpec, LayerSpec, LinearSpec, MlpSpec, NormSpec, Residual, Spec,
+};
 
 /// `model_type` "gptj".
 pub(super) fn gptj(config: &Config) -> Result<Spec, CheckpointError> {
@@ -33,13 +35,13 @@ pub(super) fn gptj(config: &Config) -> Result<Spec, CheckpointError> {
             },
             attn_post_norm: None,
             mlp_norm: None,
-            mlp: MlpSpec {
+            mlp: FeedForward::Mlp(Box::new(MlpSpec {
                 width,
                 activation,
                 gate: None,
                 up: LinearSpec::plain(&name("mlp.fc_in"), hidden, width, true),
                 down: LinearSpec::plain(&name("mlp.fc_out"), width, hidden, true),
-            },
+            })),
             mlp_post_norm: None,
             multiplier: None,
         }

@@ -35,11 +35,11 @@ pub(super) fn phi(config: &Config) -> Result<Spec, CheckpointError> {
                 ..layer.attention
             },
             mlp_norm: None,
-            mlp: MlpSpec {
-                up: linear("mlp.fc1", hidden, layer.mlp.width),
-                down: linear("mlp.fc2", layer.mlp.width, hidden),
-                ..layer.mlp
-            },
+            mlp: layer.mlp.map_mlp(|mlp| MlpSpec {
+                up: linear("mlp.fc1", hidden, mlp.width),
+                down: linear("mlp.fc2", mlp.width, hidden),
+                ..mlp
+            }),
             ..layer
         }
     });

@@ -28,7 +28,7 @@ pub(super) fn phi3(config: &Config) -> Result<Spec, CheckpointError> {
         let name = |part: &str| format!("model.layers.{index}.{part}");
         LayerSpec {
             attention: fused_qkv(layer.attention, &name("self_attn.qkv_proj")),
-            mlp: fused_gate_up(layer.mlp, &name("mlp.gate_up_proj")),
+            mlp: layer.mlp.map_mlp(|mlp| fused_gate_up(mlp, &name("mlp.gate_up_proj"))),
             ..layer
         }
     }))

@@ -21,6 +21,13 @@ pub(super) fn size_or(config: &Config, key: &str, default: usize) -> Result<usiz
     in_range(config, key, size, MAX_SIZE)
 }
 
+/// The size of an axis, from the first of these keys that is there, and that key; `default` where none is.
+pub(super) fn size_of<'k>(config: &Config, keys: &[&'k str], default: usize) -> Result<(&'k str, usize)> {
+    let there = keys.iter().find(|key| config.get(key).is_some()).or(keys.first());
+    let key = there.copied().unwrap_or_default();
+    Ok((key, size_or(config, key, default)?))
+}
+
 /// The number of blocks.
 pub(super) fn layer_count(config: &Config, key: &str) -> Result<usize> {
     let count = config.usize(key)?;

@@ -4,7 +4,7 @@ use patchbay_checkpoint::{CheckpointError, Config};
 
 use super::llama::{Style, decoder, each_layer};
 use super::settings::{layer_count, window};
-use crate::spec::{LinearSpec, NormSpec, Spec};
+use crate::spec::{LayerSpec, LinearSpec, MlpSpec, NormSpec, Spec};
 
 /// `model_type` "starcoder2".
 pub(super) fn starcoder2(config: &Config) -> Result<Spec, CheckpointError> {
@@ -24,10 +24,13 @@ pub(super) fn starcoder2(config: &Config) -> Result<Spec, CheckpointError> {
     };
     let spec = decoder(config, &style)?;
     let hidden = spec.hidden;
-    Ok(each_layer(spec, |(index, mut layer)| {
+    Ok(each_layer(spec, |(index, layer)| {
         let name = |part: &str| format!("model.layers.{index}.mlp.{part}");
-        layer.mlp.up = LinearSpec::plain(&name("c_fc"), hidden, layer.mlp.width, bias);
-        layer.mlp.down = LinearSpec::plain(&name("c_proj"), layer.mlp.width, hidden, bias);
-        layer
+        let mlp = layer.mlp.map_mlp(|mlp| MlpSpec {
+            up: LinearSpec::plain(&name("c_fc"), hidden, mlp.width, bias),
+            down: LinearSpec::plain(&name("c_proj"), mlp.width, hidden, bias),
+            ..mlp
+        });
+        LayerSpec { mlp, ..layer }
     }))
 }

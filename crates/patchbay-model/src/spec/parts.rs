@@ -1,8 +1,8 @@
 //! Parts in their commonest make, for the files in `arch` to start from.
 
 use super::{
-    AttentionSpec, EmbeddingSpec, HeadSpec, LayerSpec, Layout, LinearSpec, LogitTransform, MlpSpec, NormKind, NormSpec,
-    Residual, Rows,
+    AttentionSpec, EmbeddingSpec, FeedForward, HeadSpec, LayerSpec, Layout, LinearSpec, LogitTransform, MlpSpec,
+    NormKind, NormSpec, Residual, Rows,
 };
 
 impl NormSpec {
@@ -71,7 +71,7 @@ impl LayerSpec {
             attention,
             attn_post_norm: None,
             mlp_norm: Some(mlp_norm),
-            mlp,
+            mlp: FeedForward::Mlp(Box::new(mlp)),
             mlp_post_norm: None,
             multiplier: None,
         }
@@ -102,6 +102,7 @@ impl LinearSpec {
             bias: bias.then(|| format!("{name}.bias")),
             layout: Layout::OutIn,
             rows: Rows::all(output),
+            stack: None,
         }
     }
 

@@ -25,7 +25,7 @@ impl Tap for NoTap {
     }
 }
 
-fn offer(tap: &mut dyn Tap, site: Site, value: Tensor) -> Tensor {
+pub(super) fn offer(tap: &mut dyn Tap, site: Site, value: Tensor) -> Tensor {
     if tap.wants(site) { tap.visit(site, value) } else { value }
 }
 
@@ -46,11 +46,11 @@ impl<'a> Decoder<'a> {
         Self { kernels: Kernels { plain: true, ..self.kernels }, ..self }
     }
 
-    fn hidden(&self) -> u64 {
+    pub(super) fn hidden(&self) -> u64 {
         self.tree.hidden as u64
     }
 
-    fn has(&self, weight: &str) -> bool {
+    pub(super) fn has(&self, weight: &str) -> bool {
         self.tree.weights.contains_key(weight)
     }
 
@@ -100,7 +100,7 @@ impl<'a> Decoder<'a> {
             false => (with_attn, attn_normed.clone()),
         };
         let mlp_input = offer(tap, at(LayerSite::MlpInput), mlp_input);
-        let mlp = self.mlp(layer, &mlp_input, tap);
+        let mlp = self.feed_forward(layer, &mlp_input, tap);
         let mlp = offer(tap, at(LayerSite::MlpAdd), self.normed(layer, NormPlace::MlpPostNorm, mlp));
         let out = sum(&stream, mlp);
         offer(tap, at(LayerSite::Output), out)
@@ -170,13 +170,21 @@ impl<'a> Decoder<'a> {
         meter.make(output.elements, &[&sum, &moved])
     }
 
-    fn mlp(&self, layer: usize, x: &Tensor, tap: &mut dyn Tap) -> Tensor {
-        let sizes = &self.tree.layers[layer];
-        let (kernels, width) = (&self.kernels, sizes.mlp.unwrap_or(0) as u64);
+    fn feed_forward(&self, layer: usize, x: &Tensor, tap: &mut dyn Tap) -> Tensor {
+        let LayerTree { mlp, experts, .. } = self.tree.layers[layer];
+        match experts {
+            Some(experts) => self.experts(layer, experts, x, tap),
+            None => self.mlp(layer, "mlp", mlp.unwrap_or(0), x, tap),
+        }
+    }
+
+    /// The MLP whose weights have this name and width.
+    pub(super) fn mlp(&self, layer: usize, name: &str, width: usize, x: &Tensor, tap: &mut dyn Tap) -> Tensor {
+        let (kernels, width) = (&self.kernels, width as u64);
         let at = |site| Site::Layer(layer, site);
-        let biased = |name: &str| self.has(&format!("layers.{layer}.mlp.{name}.bias"));
-        let project = |name: &str| kernels.linear(x, [self.hidden(), width], biased(name));
-        let neurons = if sizes.gate {
+        let biased = |part: &str| self.has(&format!("layers.{layer}.{name}.{part}.bias"));
+        let project = |part: &str| kernels.linear(x, [self.hidden(), width], biased(part));
+        let neurons = if self.tree.layers[layer].gate {
             let (gate, up) = (project("gate_proj"), project("up_proj"));
             let gate = offer(tap, at(LayerSite::Gate), gate);
             let up = offer(tap, at(LayerSite::Up), up);
@@ -230,7 +238,7 @@ impl<'a> Decoder<'a> {
             }
             Module::Layer(layer) => self.block(layer, x.clone(), lengths, &mut NoTap),
             Module::SelfAttn(layer) => self.attention(layer, x, lengths, &mut NoTap),
-            Module::Mlp(layer) => self.mlp(layer, x, &mut NoTap),
+            Module::Mlp(layer) => self.feed_forward(layer, x, &mut NoTap),
             Module::Norm(layer, place) => self.norm(layer, place, x),
             Module::LnFinal => self.final_norm(x),
             Module::LmHead => self.head(x),

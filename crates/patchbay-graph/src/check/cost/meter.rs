@@ -233,6 +233,11 @@ impl Tensor {
         Rc::ptr_eq(&self.memory, &other.memory) && self.elements == other.elements
     }
 
+    /// Whether it is made of something that varies.
+    pub(super) fn varies(&self) -> bool {
+        self.node.is_some()
+    }
+
     pub(super) fn dense(self, dense: bool) -> Self {
         Self { dense, ..self }
     }

@@ -8,6 +8,7 @@
 
 mod backward;
 mod decoder;
+mod experts;
 mod kernels;
 mod meter;
 mod values;

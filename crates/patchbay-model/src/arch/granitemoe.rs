@@ -1,0 +1,32 @@
+//! Granite 3 with experts (IBM 2024): Granite's multipliers, and the experts of a block in two stored tensors.
+
+use patchbay_checkpoint::{CheckpointError, Config};
+
+use super::experts::{Sizes, with_experts};
+use super::granite::granite;
+use crate::spec::{LinearSpec, MlpSpec, MoeSpec, RouterSpec, Rows, Spec, Stack};
+
+/// `model_type` "granitemoe".
+pub(super) fn granitemoe(config: &Config) -> Result<Spec, CheckpointError> {
+    let (counts, choices) = (&["num_local_experts"], &["num_experts_per_tok"]);
+    let sizes = Sizes::read(config, (counts, 8), (choices, 2), "intermediate_size")?;
+    let make = |layer, mlp: MlpSpec| {
+        let name = |part: &str| format!("model.layers.{layer}.block_sparse_moe.{part}");
+        let projection = LinearSpec::plain(&name("router.layer"), mlp.up.input, sizes.count, false);
+        let expert = |index| stacked(&mlp, Stack { count: sizes.count, index }, name);
+        let experts = (0..sizes.count).map(expert).collect();
+        MoeSpec { router: RouterSpec::softmax(projection, sizes.chosen), experts, shared: None }
+    };
+    Ok(with_experts(granite(config)?, |_| true, make))
+}
+
+/// One expert of a stack: gate and up projection side by side, and the down projection.
+fn stacked(like: &MlpSpec, stack: Stack, name: impl Fn(&str) -> String) -> MlpSpec {
+    let (hidden, width) = (like.up.input, like.width);
+    let part = |start| {
+        let rows = Rows::run(2 * width, start, width);
+        LinearSpec { stack: Some(stack), ..LinearSpec::part(&name("input_linear"), hidden, rows, false) }
+    };
+    let down = LinearSpec::plain(&name("output_linear"), width, hidden, false);
+    MlpSpec { gate: Some(part(0)), up: part(width), down: LinearSpec { stack: Some(stack), ..down }, ..*like }
+}
