@@ -255,3 +255,20 @@ async fn other_types_to_compute_in() {
         assert_eq!(view["dtype"], if dtype == "auto" { "f32" } else { dtype });
     }
 }
+
+/// The golden gpt2 has nearly 18,000 numbers of four bytes, or of two.
+#[tokio::test]
+async fn weights_that_do_not_fit_are_refused_before_they_are_read() {
+    let server = Server::start(&["--max-load-bytes", "70000"]);
+    for (dtype, status) in [("f32", "failed"), ("bf16", "ready")] {
+        let source = golden("gpt2").display().to_string();
+        server.put(&format!("/v1/models/{dtype}"), &json!({"source": source, "dtype": dtype})).await;
+        let view = settled(&server, dtype).await;
+        assert_eq!(view["status"], status, "{view}");
+        let error = view["error"].as_str().unwrap_or_default();
+        assert_eq!(
+            error.contains("max_load_bytes") && error.contains("70000") && error.contains("bf16"),
+            status == "failed"
+        );
+    }
+}

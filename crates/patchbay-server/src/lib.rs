@@ -12,6 +12,7 @@ pub mod failure;
 pub mod http;
 pub mod inputs;
 pub mod loader;
+mod memory;
 pub mod model;
 pub mod name;
 pub mod registry;

@@ -52,13 +52,13 @@ impl LoadPlan {
 /// Loads `model` on a thread of its own and tells it how that goes.
 pub(crate) fn start(model: Arc<Model>, settings: &Settings) {
     let hub = settings.hub.clone();
-    let queue = settings.queue;
+    let (queue, memory) = (settings.queue, settings.max_load_bytes);
     let thread = std::thread::Builder::new().name(format!("load {}", model.name));
     let watched = Arc::clone(&model);
     let work = move || {
         let name = &model.name;
         tracing::info!(model = %name, source = %model.plan.source, "loading");
-        let loaded = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| load(&model, &hub, queue)));
+        let loaded = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| load(&model, &hub, queue, memory)));
         match loaded.unwrap_or_else(|_| Err("the load panicked; the log has more".to_owned())) {
             Ok(loaded) => {
                 tracing::info!(model = %name, ms = loaded.facts.load_ms, checks_passed = loaded.facts.checks_passed, "ready");
@@ -75,7 +75,7 @@ pub(crate) fn start(model: Arc<Model>, settings: &Settings) {
     }
 }
 
-fn load(model: &Model, hub: &HubSettings, queue: Option<usize>) -> Result<Loaded, String> {
+fn load(model: &Model, hub: &HubSettings, queue: Option<usize>, memory: Option<u64>) -> Result<Loaded, String> {
     let begin = Instant::now();
     let progress = |event: ProgressEvent| {
         let ProgressEvent { stage, what, done, total } = event;
@@ -86,6 +86,9 @@ fn load(model: &Model, hub: &HubSettings, queue: Option<usize>) -> Result<Loaded
         patchbay_checkpoint::open(&model.plan.source, hub, &progress).map_err(|error| error.to_string())?;
     let architecture = checkpoint.config.model_type().map_err(|error| error.to_string())?.to_owned();
     let dtype = model.plan.dtype.dtype();
+    if device.is_cpu() || memory.is_some() {
+        crate::memory::fits(&checkpoint.weights, dtype, memory)?;
+    }
     let options = LoadOptions { device, dtype };
     let decoder = Decoder::load(&checkpoint, &options, &progress).map_err(|error| error.to_string())?;
     progress(ProgressEvent { stage: "checks", what: model.name.clone(), done: 0, total: 0 });

@@ -17,6 +17,8 @@ pub struct Settings {
     pub store: StoreLimits,
     /// Jobs that may wait for one model.
     pub queue: Option<usize>,
+    /// Bytes that the weights of a model may take; what the machine has available where nothing stands here.
+    pub max_load_bytes: Option<u64>,
     /// Where models run, unless a load says otherwise.
     pub device: DeviceChoice,
     /// The type that models compute in, unless a load says otherwise.

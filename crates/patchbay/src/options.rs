@@ -73,6 +73,10 @@ pub(crate) struct ModelOptions {
     #[arg(long, env = "PATCHBAY_MAX_BODY_BYTES", value_name = "BYTES", help_heading = "Limits")]
     #[serde(skip_serializing_if = "Option::is_none")]
     max_body_bytes: Option<usize>,
+    /// Bytes that the weights of a model may take; by default what the machine has available
+    #[arg(long, env = "PATCHBAY_MAX_LOAD_BYTES", value_name = "BYTES", help_heading = "Limits")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    max_load_bytes: Option<u64>,
     /// Requests that may wait for one model
     #[arg(long, env = "PATCHBAY_QUEUE", value_name = "N", help_heading = "Limits")]
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -150,6 +154,7 @@ impl ServeOptions {
             max_result_bytes: Some(0),
             max_peak_bytes: Some(0),
             max_body_bytes: Some(0),
+            max_load_bytes: Some(0),
             queue: Some(0),
             max_names: Some(0),
             max_tensor_bytes: Some(0),
@@ -175,6 +180,7 @@ impl ModelOptions {
         set(&mut settings.store.max_names, self.max_names);
         set_bytes(&mut settings.store.max_tensor_bytes, self.max_tensor_bytes);
         set_bytes(&mut settings.store.max_total_bytes, self.max_total_bytes);
+        settings.max_load_bytes = self.max_load_bytes.or(settings.max_load_bytes);
         settings.queue = self.queue.or(settings.queue);
         if let Some(device) = &self.device {
             settings.device = device.parse()?;
