@@ -4,6 +4,7 @@
 //! other file is fetched at that commit. So a model is never put together from two commits, and a revision that is
 //! already here is found without the network.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc;
 
@@ -12,7 +13,7 @@ use hf_hub::repository::{HFRepository, RepoTypeModel};
 use hf_hub::{HFClient, HFError};
 
 use crate::progress::{Progress, ProgressEvent};
-use crate::weights::{INDEX, SINGLE, read_index};
+use crate::weights::FORMATS;
 use crate::{CheckpointError, Config};
 
 /// How the Hub is reached. The default reads the variables that `huggingface_hub` reads.
@@ -131,16 +132,25 @@ impl<'a> Fetch<'a> {
         for file in OPTIONAL {
             self.optional(file, commit).await?;
         }
-        match self.optional(INDEX, commit).await? {
-            None => drop(self.required(SINGLE, commit).await?),
-            Some(index) => {
-                let shards: std::collections::BTreeSet<String> = read_index(&index)?.into_values().collect();
+        self.weights(commit).await?;
+        Ok(folder)
+    }
+
+    /// Fetches the weights in the first form that the repository has.
+    async fn weights(&self, commit: Option<&str>) -> Result<(), CheckpointError> {
+        for format in &FORMATS {
+            if let Some(index) = self.optional(format.index, commit).await? {
+                let shards: BTreeSet<String> = format.read_index(&index)?.into_values().collect();
                 for shard in &shards {
                     self.required(shard, commit).await?;
                 }
+                return Ok(());
+            }
+            if self.optional(format.single, commit).await?.is_some() {
+                return Ok(());
             }
         }
-        Ok(folder)
+        self.required(FORMATS[0].single, commit).await.map(drop)
     }
 
     /// Why there is no config.json. hf-hub gives one answer whether model, revision or file is missing, so the Hub is
@@ -203,7 +213,7 @@ impl<'a> Fetch<'a> {
             ),
             HFError::EntryNotFound { .. } => (
                 format!("it has no {file}"),
-                "A model is read from config.json and safetensors weights; a GGUF file is given by its path".to_owned(),
+                "A model is read from config.json and model.safetensors or pytorch_model.bin; a GGUF file is given by its path".to_owned(),
             ),
             HFError::LocalEntryNotFound { .. } => (
                 format!("{file} is not in the cache {} and the network is not used", self.cache.display()),

@@ -198,6 +198,20 @@ fn shards_and_the_tokenizers_files_come_along() {
 }
 
 #[test]
+fn pytorch_weights_are_the_second_choice() {
+    let mut hub = hub();
+    let files = hub.commits.get_mut(COMMIT).unwrap();
+    files.insert("pytorch_model.bin".to_owned(), std::fs::read(fixture("torch.bin")).unwrap());
+    let mut without = files.clone();
+    without.remove("model.safetensors");
+    hub.commits.insert(TAGGED, without);
+    let stand = hub.serve();
+    assert!(load("org/tiny", &stand.settings()).unwrap().weights.contains("model.norm.weight"));
+    assert_eq!(stand.downloads(), 2);
+    assert!(load("org/tiny@v1", &stand.settings()).unwrap().weights.contains("linear.weight"));
+}
+
+#[test]
 fn a_token_is_sent_and_a_refusal_says_what_to_do() {
     let stand = Hub { token: Some("read-me"), ..hub() }.serve();
     load("org/tiny", &stand.settings()).unwrap();

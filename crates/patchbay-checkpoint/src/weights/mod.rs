@@ -3,10 +3,12 @@
 //! Opening reads headers only; [`Weights::get`] turns one tensor's bytes into a candle tensor of the wanted type on the
 //! wanted device. So peak memory is what the model keeps plus one tensor, and tensors may be read from several threads.
 
+mod folder;
 mod gguf;
 mod safetensors;
+mod torch;
 
-pub(crate) use safetensors::{INDEX, SINGLE, read_index};
+pub(crate) use folder::FORMATS;
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -32,6 +34,16 @@ struct Entry {
     /// Its shape as Hugging Face has it, which is what [`Stored::read`] gives.
     shape: Vec<usize>,
     stored: Box<dyn Stored>,
+}
+
+/// Adds a tensor, which no other file may have too.
+fn insert(entries: &mut BTreeMap<String, Entry>, name: String, entry: Entry) -> Result<(), CheckpointError> {
+    if let Some(other) = entries.get(&name) {
+        let detail = format!("tensor `{name}` is also in {}", other.file.0.display());
+        return Err(CheckpointError::malformed(&entry.file.0, detail));
+    }
+    entries.insert(name, entry);
+    Ok(())
 }
 
 /// The tensors of a model, under Hugging Face's names.
