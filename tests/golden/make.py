@@ -2,7 +2,7 @@
 
     python make.py OUT [NAME...]
 
-writes a folder for each tiny model (of `models.TINY`) to OUT. Run twice, it writes the same bytes.
+writes a folder for each tiny model (of `rows.TINY`) to OUT. Run twice, it writes the same bytes.
 """
 
 import argparse
@@ -20,9 +20,10 @@ from cases import all_cases
 from checks import check, check_writes
 from golden import Golden, Recorded, greedy, made_with
 from grads import gradient_cases
-from models import TINY, Tiny, write
+from models import write
 from modules import module_cases
 from products import CASES
+from rows import TINY, Tiny
 from texts import text_cases
 from weights import weight_cases
 
