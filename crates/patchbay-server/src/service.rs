@@ -25,8 +25,9 @@ use crate::sweep::Collector;
 use crate::trace::{Checked, Finished, Frame, Planned, Running, job};
 use crate::wire::json::read;
 use crate::wire::model::LoadRequest;
+use crate::wire::result::Style;
 use crate::wire::tokens::{DetokenizeRequest, DetokenizeResponse, TokenizeRequest, TokenizeResponse};
-use crate::wire::trace::{ReceiptBody, Style, TraceAnswer, TraceResponse};
+use crate::wire::trace::{ReceiptBody, TraceAnswer, TraceResponse};
 use crate::wire::validation::ValidateResponse;
 
 /// How long a sweep waits where the queue is full.

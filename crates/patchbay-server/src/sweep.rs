@@ -6,9 +6,9 @@ use patchbay_graph::{SweepPlan, Swept};
 
 use crate::Failure;
 use crate::trace::Finished;
+use crate::wire::result::{NamedResults, ResultBody, Style};
 use crate::wire::spool::Spool;
 use crate::wire::tensor::{WireTensor, bytes_of, converted, lengths};
-use crate::wire::trace::{NamedResults, ResultBody, Style};
 
 /// What came of the cells so far. They come in order, the last axis changing fastest. Tensors of the answer leave memory as they
 /// come; those that are kept in the caller's store stay.

@@ -13,9 +13,9 @@ use crate::Failure;
 use crate::inputs::Tokenized;
 use crate::model::Loaded;
 use crate::store::Shelf;
+use crate::wire::result::{NamedResults, Style};
 use crate::wire::safetensors;
 use crate::wire::tokens::InputTokens;
-use crate::wire::trace::{NamedResults, Style};
 
 /// A trace that was understood: it can run.
 pub(crate) struct Checked {

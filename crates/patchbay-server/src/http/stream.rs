@@ -118,9 +118,10 @@ mod tests {
     use patchbay_graph::{DType, Encoding};
 
     use super::*;
+    use crate::wire::result::{NamedResults, Style};
     use crate::wire::spool::Spool;
     use crate::wire::tensor::WireTensor;
-    use crate::wire::trace::{NamedResults, Style, TraceResponse};
+    use crate::wire::trace::TraceResponse;
 
     /// An answer with a tensor of so many numbers, of which some may be missing.
     fn answer(numbers: usize, there: usize) -> TraceAnswer {

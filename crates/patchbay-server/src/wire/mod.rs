@@ -8,6 +8,7 @@ pub mod model;
 pub mod nested;
 pub mod planned;
 pub mod proof;
+pub mod result;
 pub mod safetensors;
 pub mod spool;
 pub mod stored;

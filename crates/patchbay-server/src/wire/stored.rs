@@ -10,8 +10,8 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 use utoipa::ToSchema;
 
+use super::result::as_map;
 use super::tensor::{Form, TensorBody, WireTensor, storage};
-use super::trace::as_map;
 use super::{Encoded, SAFETENSORS, safetensors};
 use crate::Failure;
 use crate::store::{Shelf, StoredTensor, Tensors};

@@ -1,22 +1,17 @@
 //! The answer to a trace, and the contract's picture of its request.
 
 use std::collections::{BTreeMap, HashMap};
-use std::fmt;
 use std::io::{self, Write};
-use std::sync::Arc;
 
-use patchbay_checkpoint::Tokenizer;
-use patchbay_engine::{Answer, Receipt, TokenScore, Usage};
-use patchbay_graph::{DType, Encoding};
-use serde::ser::{Serialize, SerializeMap, Serializer};
+use patchbay_engine::{Receipt, Usage};
+use patchbay_graph::Encoding;
 use serde_json::Value;
 use utoipa::ToSchema;
 
-use super::nested::Nested;
-use super::tensor::{Form, Number, TensorBody, TensorSchema, WireTensor, lengths};
+use super::result::{NamedResults, ResultBody, as_map, number};
+use super::tensor::TensorSchema;
 use super::tokens::InputTokens;
 use super::{JSON, SAFETENSORS, safetensors};
-use crate::Failure;
 
 /// The body of a trace. It is parsed by `patchbay_graph::Request`, whose errors point into it; this is its picture in
 /// the contract.
@@ -211,123 +206,6 @@ pub struct UsageSchema {
     pub compute_ms: f64,
 }
 
-/// Results in the order of the graph; written as one object.
-#[derive(Clone, Debug)]
-pub struct NamedResults(pub Vec<(String, ResultBody)>);
-
-impl Serialize for NamedResults {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        as_map(&self.0, serializer)
-    }
-}
-
-/// Pairs as one object, in their order.
-pub(super) fn as_map<S: Serializer, T: Serialize>(pairs: &[(String, T)], serializer: S) -> Result<S::Ok, S::Error> {
-    let mut map = serializer.serialize_map(Some(pairs.len()))?;
-    for (name, value) in pairs {
-        map.serialize_entry(name, value)?;
-    }
-    map.end()
-}
-
-/// One result.
-#[derive(Clone, Debug, serde::Serialize)]
-#[serde(untagged)]
-pub enum ResultBody {
-    /// A tensor.
-    Tensor(TensorBody),
-    /// The likeliest tokens.
-    Tokens {
-        /// At each place.
-        tokens: TopTokens,
-    },
-}
-
-/// The likeliest tokens at each place; written as lists nested as the places are.
-#[derive(Clone)]
-pub struct TopTokens {
-    dims: Vec<usize>,
-    places: Vec<Vec<TokenScore>>,
-    tokenizer: Option<Arc<Tokenizer>>,
-}
-
-impl fmt::Debug for TopTokens {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("TopTokens").field("dims", &self.dims).field("places", &self.places).finish_non_exhaustive()
-    }
-}
-
-/// A token and how likely it is.
-#[derive(Clone, Debug, serde::Serialize)]
-struct TokenBody {
-    id: u32,
-    /// As decoded alone; null where the model has no tokenizer.
-    text: Option<String>,
-    #[serde(serialize_with = "number")]
-    prob: f32,
-    #[serde(serialize_with = "number")]
-    logit: f32,
-}
-
-/// A number as the elements of tensors are written.
-fn number<S: Serializer, T: Copy + Into<Number>>(x: &T, serializer: S) -> Result<S::Ok, S::Error> {
-    (*x).into().serialize(serializer)
-}
-
-impl Serialize for TopTokens {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let token = |score: &TokenScore| TokenBody {
-            id: score.id,
-            text: self.tokenizer.as_ref().map(|tokenizer| tokenizer.token_text(score.id)),
-            prob: score.prob,
-            logit: score.logit,
-        };
-        let place = |place: usize| self.places[place].iter().map(token).collect::<Vec<_>>();
-        Nested::new(&self.dims, &place).serialize(serializer)
-    }
-}
-
-/// How results are written, and what their tokens are called.
-#[derive(Clone)]
-pub struct Style {
-    /// The form of the answer.
-    pub encoding: Encoding,
-    /// The type that floats are converted to.
-    pub convert: Option<DType>,
-    /// Of the model, if it came with one.
-    pub tokenizer: Option<Arc<Tokenizer>>,
-}
-
-impl Style {
-    /// A tensor as it will be written.
-    pub fn tensor(&self, tensor: WireTensor) -> ResultBody {
-        let form = match self.encoding {
-            Encoding::Json => Form::Lists,
-            Encoding::Base64 => Form::Base64,
-            Encoding::Safetensors => Form::Elsewhere,
-        };
-        ResultBody::Tensor(TensorBody { tensor, form })
-    }
-
-    /// Tokens as they will be written.
-    pub fn tokens(&self, dims: Vec<usize>, places: Vec<Vec<TokenScore>>) -> ResultBody {
-        ResultBody::Tokens { tokens: TopTokens { dims, places, tokenizer: self.tokenizer.clone() } }
-    }
-
-    /// A result as it will be written.
-    ///
-    /// # Errors
-    /// When a tensor cannot be read, which is a fault of the server.
-    pub fn result(&self, answer: Answer) -> Result<ResultBody, Failure> {
-        Ok(match answer {
-            Answer::Tensor { tensor, shape, dtype } => {
-                self.tensor(WireTensor::new(&tensor, dtype, lengths(&shape), self.convert)?)
-            }
-            Answer::Tokens { dims, tokens } => self.tokens(dims, tokens),
-        })
-    }
-}
-
 /// An answer, and the form that was asked for.
 #[derive(Debug)]
 pub struct TraceAnswer {
@@ -376,8 +254,12 @@ impl TraceAnswer {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use patchbay_engine::{Answer, TokenScore};
+    use patchbay_graph::DType;
     use serde_json::json;
+
+    use super::*;
+    use crate::wire::result::Style;
 
     fn response(encoding: Encoding) -> TraceAnswer {
         let tensor = candle_core::Tensor::new(&[[0.1f32, 2.0]], &candle_core::Device::Cpu).unwrap();

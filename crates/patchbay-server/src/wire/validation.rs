@@ -6,9 +6,9 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::planned::PlanSummary;
+use super::result::as_map;
 use super::tensor::{Lengths, lengths};
 use super::tokens::InputTokens;
-use super::trace::as_map;
 
 /// What a trace would return, how it would run and what it would cost.
 #[derive(Clone, Debug, Serialize, ToSchema)]

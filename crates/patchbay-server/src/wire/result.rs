@@ -1,0 +1,130 @@
+//! The results in an answer: tensors, and likeliest tokens.
+
+use std::fmt;
+use std::sync::Arc;
+
+use patchbay_checkpoint::Tokenizer;
+use patchbay_engine::{Answer, TokenScore};
+use patchbay_graph::{DType, Encoding};
+use serde::ser::{Serialize, SerializeMap, Serializer};
+
+use super::nested::Nested;
+use super::tensor::{Form, Number, TensorBody, WireTensor, lengths};
+use crate::Failure;
+
+/// Results in the order of the graph; written as one object.
+#[derive(Clone, Debug)]
+pub struct NamedResults(pub Vec<(String, ResultBody)>);
+
+impl Serialize for NamedResults {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        as_map(&self.0, serializer)
+    }
+}
+
+/// Pairs as one object, in their order.
+pub(super) fn as_map<S: Serializer, T: Serialize>(pairs: &[(String, T)], serializer: S) -> Result<S::Ok, S::Error> {
+    let mut map = serializer.serialize_map(Some(pairs.len()))?;
+    for (name, value) in pairs {
+        map.serialize_entry(name, value)?;
+    }
+    map.end()
+}
+
+/// One result.
+#[derive(Clone, Debug, serde::Serialize)]
+#[serde(untagged)]
+pub enum ResultBody {
+    /// A tensor.
+    Tensor(TensorBody),
+    /// The likeliest tokens.
+    Tokens {
+        /// At each place.
+        tokens: TopTokens,
+    },
+}
+
+/// The likeliest tokens at each place; written as lists nested as the places are.
+#[derive(Clone)]
+pub struct TopTokens {
+    dims: Vec<usize>,
+    places: Vec<Vec<TokenScore>>,
+    tokenizer: Option<Arc<Tokenizer>>,
+}
+
+impl fmt::Debug for TopTokens {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TopTokens").field("dims", &self.dims).field("places", &self.places).finish_non_exhaustive()
+    }
+}
+
+/// A token and how likely it is.
+#[derive(Clone, Debug, serde::Serialize)]
+struct TokenBody {
+    id: u32,
+    /// As decoded alone; null where the model has no tokenizer.
+    text: Option<String>,
+    #[serde(serialize_with = "number")]
+    prob: f32,
+    #[serde(serialize_with = "number")]
+    logit: f32,
+}
+
+/// A number as the elements of tensors are written.
+pub(super) fn number<S: Serializer, T: Copy + Into<Number>>(x: &T, serializer: S) -> Result<S::Ok, S::Error> {
+    (*x).into().serialize(serializer)
+}
+
+impl Serialize for TopTokens {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let token = |score: &TokenScore| TokenBody {
+            id: score.id,
+            text: self.tokenizer.as_ref().map(|tokenizer| tokenizer.token_text(score.id)),
+            prob: score.prob,
+            logit: score.logit,
+        };
+        let place = |place: usize| self.places[place].iter().map(token).collect::<Vec<_>>();
+        Nested::new(&self.dims, &place).serialize(serializer)
+    }
+}
+
+/// How results are written, and what their tokens are called.
+#[derive(Clone)]
+pub struct Style {
+    /// The form of the answer.
+    pub encoding: Encoding,
+    /// The type that floats are converted to.
+    pub convert: Option<DType>,
+    /// Of the model, if it came with one.
+    pub tokenizer: Option<Arc<Tokenizer>>,
+}
+
+impl Style {
+    /// A tensor as it will be written.
+    pub fn tensor(&self, tensor: WireTensor) -> ResultBody {
+        let form = match self.encoding {
+            Encoding::Json => Form::Lists,
+            Encoding::Base64 => Form::Base64,
+            Encoding::Safetensors => Form::Elsewhere,
+        };
+        ResultBody::Tensor(TensorBody { tensor, form })
+    }
+
+    /// Tokens as they will be written.
+    pub fn tokens(&self, dims: Vec<usize>, places: Vec<Vec<TokenScore>>) -> ResultBody {
+        ResultBody::Tokens { tokens: TopTokens { dims, places, tokenizer: self.tokenizer.clone() } }
+    }
+
+    /// A result as it will be written.
+    ///
+    /// # Errors
+    /// When a tensor cannot be read, which is a fault of the server.
+    pub fn result(&self, answer: Answer) -> Result<ResultBody, Failure> {
+        Ok(match answer {
+            Answer::Tensor { tensor, shape, dtype } => {
+                self.tensor(WireTensor::new(&tensor, dtype, lengths(&shape), self.convert)?)
+            }
+            Answer::Tokens { dims, tokens } => self.tokens(dims, tokens),
+        })
+    }
+}
