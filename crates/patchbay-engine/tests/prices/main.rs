@@ -141,7 +141,10 @@ fn experts() {
     for plain in [false, true] {
         let mut prices = Prices { plain, ..Prices::new(qwen2_moe()) };
         prices.trace("last logits", rows(&[400]), save("logits[:, -1]"));
-        prices.trace("probs", rows(&[300]), save("layers.2.mlp.router.probs"));
+        prices.trace("ragged probs", rows(&[200, 150]), save("layers.2.mlp.router.probs"));
+        prices.trace("ragged out", rows(&[200, 150]), save("layers.*.output"));
+        prices.trace("ragged logits", rows(&[200, 150]), save("logits[:, -1]"));
+        prices.trace("ragged attn", rows(&[200, 150]), save("layers.*.self_attn.output"));
         prices.trace("one token", rows(&[1]), save("logits"));
         let all = json!([
             {"op": "set", "target": "layers.2.mlp.router.probs", "value": 0.0625},
@@ -160,6 +163,10 @@ fn experts() {
 fn other_blocks() {
     let _turn = turn();
     for decoder in [gemma3(), qwen3(), gpt_neox(), bloom()] {
+        let mut plainly = Prices { plain: true, ..Prices::new(decoder.clone()) };
+        plainly.trace("ragged", rows(&[200, 150]), save("layers.*.output"));
+        plainly.trace("one", rows(&[350]), save("layers.*.output"));
+        plainly.check();
         let mut prices = Prices::new(decoder);
         prices.trace("last logits", rows(&[400]), save("logits[:, -1]"));
         prices.trace("probs", rows(&[400]), save("layers.1.self_attn.probs"));
