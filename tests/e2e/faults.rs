@@ -29,7 +29,7 @@ impl Calm {
         let recorded = Golden::read(&golden(MODEL));
         let mut calm = Self { server, recorded, before: Vec::new(), resident: 0 };
         calm.before = calm.answers().await;
-        calm.resident = calm.resident();
+        calm.resident = calm.server.memory("VmRSS");
         calm
     }
 
@@ -44,23 +44,16 @@ impl Calm {
         answers
     }
 
-    /// Bytes that the process holds in memory; 0 where the system does not say.
-    fn resident(&self) -> u64 {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.server.id())).unwrap_or_default();
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-        line.and_then(|line| line.trim().strip_suffix(" kB")?.parse::<u64>().ok()).unwrap_or(0) << 10
-    }
-
     /// What the process holds now is where it starts from.
     fn settled(mut self) -> Self {
-        self.resident = self.resident();
+        self.resident = self.server.memory("VmRSS");
         self
     }
 
     /// The server answers to the bit as it did, and holds about as much memory.
     async fn still(self) {
         assert!(self.answers().await == self.before, "the answers are others than before");
-        let grown = self.resident().saturating_sub(self.resident);
+        let grown = self.server.memory("VmRSS").saturating_sub(self.resident);
         eprintln!("{} KiB more", grown >> 10);
         assert!(grown < 64 << 20, "{} MiB more than before", grown >> 20);
     }

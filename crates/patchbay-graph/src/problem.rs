@@ -153,13 +153,20 @@ pub struct Problem {
 impl Problem {
     /// A problem whose place the caller adds. What a request quotes at length is cut short.
     pub fn new(code: Code, detail: impl Into<String>) -> Self {
-        Self { code, detail: shorten(detail.into()), pointer: String::new(), hint: None, line: None, column: None }
+        Self {
+            code,
+            detail: shorten(detail.into(), LONGEST_MESSAGE),
+            pointer: String::new(),
+            hint: None,
+            line: None,
+            column: None,
+        }
     }
 
     /// Adds a way to mend it.
     #[must_use]
     pub fn hint(mut self, hint: impl Into<String>) -> Self {
-        self.hint = Some(shorten(hint.into()));
+        self.hint = Some(shorten(hint.into(), LONGEST_MESSAGE));
         self
     }
 
@@ -225,8 +232,9 @@ const LONGEST_NAME: usize = 64;
 /// Characters of a message.
 const LONGEST_MESSAGE: usize = 500;
 
-fn shorten(text: String) -> String {
-    match text.char_indices().nth(LONGEST_MESSAGE) {
+/// A text of at most so many characters; what is cut off leaves an ellipsis.
+pub fn shorten(text: String, characters: usize) -> String {
+    match text.char_indices().nth(characters) {
         None => text,
         Some((end, _)) => format!("{}…", &text[..end]),
     }

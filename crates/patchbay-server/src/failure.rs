@@ -4,6 +4,7 @@ use std::fmt;
 
 use patchbay_engine::EngineError;
 use patchbay_graph::Problem;
+use patchbay_graph::problem::shorten;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -29,7 +30,7 @@ pub struct Failure {
 impl Failure {
     /// A failure of the given kind. What a request quotes at length is cut short.
     pub fn new(status: u16, code: &str, detail: impl Into<String>) -> Self {
-        let (code, detail) = (code.into(), shorten(detail.into()));
+        let (code, detail) = (code.into(), shorten(detail.into(), LONGEST_MESSAGE));
         Self { status, code, detail, pointer: None, place: None, hint: None, retry_after: None }
     }
 
@@ -46,7 +47,7 @@ impl Failure {
     /// Adds a way to mend it.
     #[must_use]
     pub fn hint(mut self, hint: impl Into<String>) -> Self {
-        self.hint = Some(shorten(hint.into()));
+        self.hint = Some(shorten(hint.into(), LONGEST_MESSAGE));
         self
     }
 
@@ -89,13 +90,6 @@ impl Failure {
 
 /// Characters of a message.
 const LONGEST_MESSAGE: usize = 1000;
-
-fn shorten(text: String) -> String {
-    match text.char_indices().nth(LONGEST_MESSAGE) {
-        None => text,
-        Some((end, _)) => format!("{}…", &text[..end]),
-    }
-}
 
 /// `unknown_site` → `Unknown site`.
 fn sentence(code: &str) -> String {

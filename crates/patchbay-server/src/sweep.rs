@@ -14,17 +14,17 @@ use crate::wire::tensor::{WireTensor, bytes_of, converted, lengths};
 /// come; those that are kept in the caller's store stay.
 pub(crate) struct Collector {
     style: Style,
-    results: Vec<Collected<Spool>>,
-    kept: Vec<Collected<Vec<Tensor>>>,
+    results: Vec<Collected>,
+    kept: Vec<(Swept, Vec<Tensor>)>,
     receipts: Vec<Receipt>,
     usage: Usage,
     cells: usize,
 }
 
 /// One result, of the cells that differ in it.
-struct Collected<T> {
+struct Collected {
     swept: Swept,
-    tensors: T,
+    tensors: Spool,
     tokens: Vec<Vec<TokenScore>>,
     /// Axes of the places of tokens, in one cell.
     dims: Vec<usize>,
@@ -34,8 +34,8 @@ impl Collector {
     pub(crate) fn new(plan: &SweepPlan, style: Style) -> Self {
         Self {
             style,
-            results: plan.results.iter().map(Collected::new).collect(),
-            kept: plan.kept.iter().map(Collected::new).collect(),
+            results: plan.results.iter().cloned().map(Collected::new).collect(),
+            kept: plan.kept.iter().map(|swept| (swept.clone(), Vec::new())).collect(),
             receipts: Vec::new(),
             usage: Usage::default(),
             cells: plan.cells,
@@ -45,13 +45,13 @@ impl Collector {
     /// Takes in the next cell, which has these places on the axes.
     pub(crate) fn add(&mut self, places: &[usize], outcome: Outcome) -> Result<(), Failure> {
         for (collected, (_, answer)) in self.results.iter_mut().zip(outcome.results) {
-            if collected.takes(places) {
+            if is_first(&collected.swept, places) {
                 collected.add(answer, &self.style)?;
             }
         }
-        for (collected, (_, tensor)) in self.kept.iter_mut().zip(outcome.kept) {
-            if collected.takes(places) {
-                collected.tensors.push(tensor);
+        for ((swept, tensors), (_, tensor)) in self.kept.iter_mut().zip(outcome.kept) {
+            if is_first(swept, places) {
+                tensors.push(tensor);
             }
         }
         let here = |receipt| Receipt { cell: Some(places.to_vec()), ..receipt };
@@ -73,30 +73,29 @@ impl Collector {
     pub(crate) fn finish(self) -> Result<Finished, Failure> {
         let style = &self.style;
         let results = self.results.into_iter().map(|found| (found.swept.name.clone(), found.body(style)));
-        let kept = self.kept.into_iter().map(|found| Ok((found.swept.name.clone(), found.tensor()?)));
+        let together = |(swept, tensors): (Swept, Vec<Tensor>)| {
+            let tensor = Tensor::stack(&tensors, 0)?.reshape(swept.shape.dims.as_slice())?;
+            Ok((swept.name, tensor))
+        };
         Ok(Finished {
             results: NamedResults(results.collect()),
-            kept: kept.collect::<Result<_, Failure>>()?,
+            kept: self.kept.into_iter().map(together).collect::<Result<_, Failure>>()?,
             receipts: self.receipts,
             usage: self.usage,
         })
     }
 }
 
-impl<T: Default> Collected<T> {
-    fn new(swept: &Swept) -> Self {
-        Self { swept: swept.clone(), tensors: T::default(), tokens: Vec::new(), dims: Vec::new() }
-    }
+/// Whether a cell is the first one that has these places on the axes that a value depends on.
+fn is_first(swept: &Swept, places: &[usize]) -> bool {
+    places.iter().enumerate().all(|(axis, place)| *place == 0 || swept.axes.contains(&axis))
 }
 
-impl<T> Collected<T> {
-    /// Whether a cell is the first one that has these places on the axes that matter.
-    fn takes(&self, places: &[usize]) -> bool {
-        places.iter().enumerate().all(|(axis, place)| *place == 0 || self.swept.axes.contains(&axis))
+impl Collected {
+    fn new(swept: Swept) -> Self {
+        Self { swept, tensors: Spool::new(), tokens: Vec::new(), dims: Vec::new() }
     }
-}
 
-impl Collected<Spool> {
     fn add(&mut self, answer: Answer, style: &Style) -> Result<(), Failure> {
         match answer {
             Answer::Tensor { tensor, dtype, .. } => {
@@ -118,11 +117,5 @@ impl Collected<Spool> {
         }
         let lengths = lengths(&swept.shape);
         style.tensor(WireTensor::spooled(tensors, converted(swept.dtype, style.convert), swept.shape.dims, lengths))
-    }
-}
-
-impl Collected<Vec<Tensor>> {
-    fn tensor(&self) -> Result<Tensor, Failure> {
-        Ok(Tensor::stack(&self.tensors, 0)?.reshape(self.swept.shape.dims.as_slice())?)
     }
 }

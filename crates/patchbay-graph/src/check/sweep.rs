@@ -203,11 +203,13 @@ impl Found {
         let results: Vec<Swept> =
             first.results.iter().map(|result| swept(&result.name, result.value, result.top_tokens)).collect();
         let kept: Vec<Swept> = first.kept.iter().map(|(name, value)| swept(name, *value, None)).collect();
-        let bytes = |swept: &[Swept]| swept.iter().map(Swept::bytes).fold(0, u64::saturating_add);
-        cost.result_bytes = bytes(&results);
+        let bytes = |swept: &[Swept], which: fn(&Swept) -> bool| {
+            swept.iter().filter(|swept| which(swept)).map(Swept::bytes).fold(0, u64::saturating_add)
+        };
+        cost.result_bytes = bytes(&results, |_| true);
         // results leave memory cell by cell, tokens aside; what is kept is there once as it came, and once put together
-        let tokens: Vec<Swept> = results.iter().filter(|result| result.top_tokens.is_some()).cloned().collect();
-        let held = bytes(&kept).saturating_mul(2).saturating_add(bytes(&tokens));
+        let tokens = bytes(&results, |result| result.top_tokens.is_some());
+        let held = bytes(&kept, |_| true).saturating_mul(2).saturating_add(tokens);
         let held = held.saturating_add(receipts.saturating_mul(RECEIPT_BYTES));
         cost.peak_bytes = cost.peak_bytes.saturating_add(held);
         super::check_cost(&cost, context)?;

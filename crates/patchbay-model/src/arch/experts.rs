@@ -56,11 +56,6 @@ impl Sizes {
         }
         Ok(Some(Groups { count, chosen }))
     }
-
-    /// The experts, stored one by one as `name.N.part`, where `parts` are gate, up and down projection.
-    pub(super) fn apart(&self, like: &MlpSpec, name: &str, parts: [&str; 3]) -> Vec<MlpSpec> {
-        (0..self.count).map(|expert| gated(like, &format!("{name}.{expert}"), parts, self.width, false)).collect()
-    }
 }
 
 /// A gated MLP of this width, and else like another.
@@ -86,13 +81,15 @@ pub(super) fn shared(like: &MlpSpec, name: &str, width: usize, bias: bool) -> Sh
 
 /// Experts named as most types name them, in `model.layers.N.mlp`.
 pub(super) fn plain(like: &MlpSpec, layer: usize, sizes: Sizes) -> MoeSpec {
-    let name = |part: &str| format!("model.layers.{layer}.mlp.{part}");
-    let projection = LinearSpec::plain(&name("gate"), like.up.input, sizes.count, false);
-    MoeSpec {
-        router: RouterSpec::softmax(projection, sizes.chosen),
-        experts: sizes.apart(like, &name("experts"), PROJECTIONS),
-        shared: None,
-    }
+    apart(like, &format!("model.layers.{layer}.mlp"), sizes, PROJECTIONS)
+}
+
+/// The router `name.gate`, and experts stored one by one as `name.experts.N.part`, where `parts` are gate, up and down projection.
+pub(super) fn apart(like: &MlpSpec, name: &str, sizes: Sizes, parts: [&str; 3]) -> MoeSpec {
+    let Sizes { count, chosen, width } = sizes;
+    let projection = LinearSpec::plain(&format!("{name}.gate"), like.up.input, count, false);
+    let expert = |number| gated(like, &format!("{name}.experts.{number}"), parts, width, false);
+    MoeSpec { router: RouterSpec::softmax(projection, chosen), experts: (0..count).map(expert).collect(), shared: None }
 }
 
 /// The decoder with experts in some blocks, made of the block's number and the MLP that it would have.

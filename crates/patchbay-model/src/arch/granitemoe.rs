@@ -4,7 +4,8 @@ use patchbay_checkpoint::{CheckpointError, Config};
 
 use super::experts::{Sizes, with_experts};
 use super::granite::granite;
-use crate::spec::{LinearSpec, MlpSpec, MoeSpec, RouterSpec, Rows, Spec, Stack};
+use super::llama::fused_gate_up;
+use crate::spec::{LinearSpec, MlpSpec, MoeSpec, RouterSpec, Spec, Stack};
 
 /// `model_type` "granitemoe".
 pub(super) fn granitemoe(config: &Config) -> Result<Spec, CheckpointError> {
@@ -22,11 +23,8 @@ pub(super) fn granitemoe(config: &Config) -> Result<Spec, CheckpointError> {
 
 /// One expert of a stack: gate and up projection side by side, and the down projection.
 fn stacked(like: &MlpSpec, stack: Stack, name: impl Fn(&str) -> String) -> MlpSpec {
-    let (hidden, width) = (like.up.input, like.width);
-    let part = |start| {
-        let rows = Rows::run(2 * width, start, width);
-        LinearSpec { stack: Some(stack), ..LinearSpec::part(&name("input_linear"), hidden, rows, false) }
-    };
-    let down = LinearSpec::plain(&name("output_linear"), width, hidden, false);
-    MlpSpec { gate: Some(part(0)), up: part(width), down: LinearSpec { stack: Some(stack), ..down }, ..*like }
+    let of_stack = |linear| LinearSpec { stack: Some(stack), ..linear };
+    let MlpSpec { width, gate, up, .. } = fused_gate_up(like.clone(), &name("input_linear"));
+    let down = LinearSpec::plain(&name("output_linear"), width, like.up.input, false);
+    MlpSpec { gate: gate.map(of_stack), up: of_stack(up), down: of_stack(down), ..*like }
 }

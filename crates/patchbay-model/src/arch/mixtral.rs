@@ -2,11 +2,11 @@
 
 use patchbay_checkpoint::{CheckpointError, Config};
 
-use super::experts::{Sizes, with_experts};
+use super::experts::{Sizes, apart, with_experts};
 use super::llama::{Style, decoder};
 use super::rotary::RotaryDefaults;
 use super::settings::{layer_count, window};
-use crate::spec::{LinearSpec, MlpSpec, MoeSpec, RouterSpec, Spec};
+use crate::spec::{MlpSpec, Spec};
 
 /// `model_type` "mixtral".
 pub(super) fn mixtral(config: &Config) -> Result<Spec, CheckpointError> {
@@ -20,14 +20,8 @@ pub(super) fn mixtral(config: &Config) -> Result<Spec, CheckpointError> {
     };
     let (counts, choices) = (&["num_local_experts", "num_experts"], &["num_experts_per_tok"]);
     let sizes = Sizes::read(config, (counts, 8), (choices, 2), "intermediate_size")?;
-    let experts = |layer, mlp: MlpSpec| {
-        let name = |part: &str| format!("model.layers.{layer}.block_sparse_moe.{part}");
-        let projection = LinearSpec::plain(&name("gate"), mlp.up.input, sizes.count, false);
-        MoeSpec {
-            router: RouterSpec::softmax(projection, sizes.chosen),
-            experts: sizes.apart(&mlp, &name("experts"), ["w1", "w3", "w2"]),
-            shared: None,
-        }
+    let experts = |layer: usize, mlp: MlpSpec| {
+        apart(&mlp, &format!("model.layers.{layer}.block_sparse_moe"), sizes, ["w1", "w3", "w2"])
     };
     Ok(with_experts(decoder(config, &style)?, |_| true, experts))
 }

@@ -15,14 +15,7 @@ type Result<T> = std::result::Result<T, CheckpointError>;
 pub(super) fn olmo(config: &Config) -> Result<Spec> {
     let norm = |name: &str, width, _| NormSpec::layer(name, width, 1e-5, false).unweighted();
     let spec = decoder(config, &Style { norm, ..style(config)? })?;
-    let clip = config.opt_f64("clip_qkv")?;
-    if clip.is_some_and(|clip| clip < 0.0) {
-        return Err(config.wrong("clip_qkv", "a number of at least 0"));
-    }
-    Ok(each_layer(spec, |(_, mut layer)| {
-        layer.attention.clip = clip;
-        layer
-    }))
+    clipped(config, spec)
 }
 
 /// `model_type` "olmo2".
@@ -58,19 +51,39 @@ pub(super) fn olmo3(config: &Config) -> Result<Spec> {
     }))
 }
 
-fn style(config: &Config) -> Result<Style> {
+/// The settings that all of the family read alike.
+pub(super) fn style(config: &Config) -> Result<Style> {
     let bias = config.flag("attention_bias", false)?;
     Ok(Style { eps: ("rms_norm_eps", 1e-5), qkv_bias: bias, o_bias: bias, ..Style::default() })
 }
 
+/// Bounds on queries, keys and values, from `clip_qkv`.
+pub(super) fn clipped(config: &Config, spec: Spec) -> Result<Spec> {
+    let clip = config.opt_f64("clip_qkv")?;
+    if clip.is_some_and(|clip| clip < 0.0) {
+        return Err(config.wrong("clip_qkv", "a number of at least 0"));
+    }
+    Ok(each_layer(spec, |(_, mut layer)| {
+        layer.attention.clip = clip;
+        layer
+    }))
+}
+
 /// Norms after each part, and on all queries and all keys at once.
 fn normed(config: &Config, spec: Spec) -> Result<Spec> {
+    Ok(each_layer(head_normed(config, spec)?, |(index, layer)| {
+        post_norms(layer, index, "post_attention_layernorm", "post_feedforward_layernorm")
+    }))
+}
+
+/// A norm on all queries and one on all keys of a token at once.
+pub(super) fn head_normed(config: &Config, spec: Spec) -> Result<Spec> {
     let eps = config.f64_or("rms_norm_eps", 1e-5)?;
     Ok(each_layer(spec, |(index, mut layer)| {
         let norm =
             |part: &str, width| Some(NormSpec::rms(&format!("model.layers.{index}.self_attn.{part}"), width, eps));
         layer.attention.q_norm = norm("q_norm", layer.attention.q.output());
         layer.attention.k_norm = norm("k_norm", layer.attention.k.output());
-        post_norms(layer, index, "post_attention_layernorm", "post_feedforward_layernorm")
+        layer
     }))
 }

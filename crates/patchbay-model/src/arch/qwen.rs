@@ -8,14 +8,14 @@ use crate::spec::Spec;
 
 /// `model_type` "qwen2".
 pub(super) fn qwen2(config: &Config) -> Result<Spec, CheckpointError> {
-    let windows = windows(config)?;
+    let windows = windows(config, |first, layer| layer >= first)?;
     decoder(config, &Style { qkv_bias: true, kv_heads: Some(32), context: 32_768, windows, ..Style::default() })
 }
 
 /// `model_type` "qwen3".
 pub(super) fn qwen3(config: &Config) -> Result<Spec, CheckpointError> {
     let bias = config.flag("attention_bias", false)?;
-    let windows = windows(config)?;
+    let windows = windows(config, |first, layer| layer >= first)?;
     let style = Style {
         qkv_bias: bias,
         o_bias: bias,
@@ -29,14 +29,18 @@ pub(super) fn qwen3(config: &Config) -> Result<Spec, CheckpointError> {
     decoder(config, &style)
 }
 
-/// The blocks from `max_window_layers` on have a window, if windows are used at all.
-fn windows(config: &Config) -> Result<Vec<Option<usize>>, CheckpointError> {
+/// The window of each block, if windows are used at all. Which ones have one hangs on `max_window_layers` and a block's number,
+/// where `layer_types` does not say.
+pub(super) fn windows(
+    config: &Config,
+    has_window: impl Fn(usize, usize) -> bool,
+) -> Result<Vec<Option<usize>>, CheckpointError> {
     let layers = layer_count(config, "num_hidden_layers")?;
     if !config.flag("use_sliding_window", false)? {
         return Ok(Vec::new());
     }
     let Some(window) = window(config, Some(4096))? else { return Ok(Vec::new()) };
     let first = config.usize_or("max_window_layers", 28)?;
-    let sliding = sliding_layers(config, layers, |layer| layer >= first)?;
+    let sliding = sliding_layers(config, layers, |layer| has_window(first, layer))?;
     Ok(sliding.into_iter().map(|sliding| sliding.then_some(window)).collect())
 }

@@ -5,7 +5,8 @@ use patchbay_checkpoint::{CheckpointError, Config};
 
 use super::experts::{Sizes, plain, shared, with_experts};
 use super::llama::{Style, decoder};
-use super::settings::{layer_count, size_or, sliding_layers, window};
+use super::qwen::windows;
+use super::settings::{layer_count, size_or, window};
 use crate::spec::{LinearSpec, MlpSpec, MoeSpec, Spec};
 
 type Result<T> = std::result::Result<T, CheckpointError>;
@@ -16,7 +17,8 @@ pub(super) fn qwen2_moe(config: &Config) -> Result<Spec> {
         qkv_bias: config.flag("qkv_bias", true)?,
         kv_heads: Some(16),
         context: 32_768,
-        windows: windows(config, config.usize_or("max_window_layers", 28)?)?,
+        // every other one of the first blocks has a window
+        windows: windows(config, |first, layer| layer < first && layer.is_multiple_of(2))?,
         ..Style::default()
     };
     let sizes = sizes(config, 60, 4)?;
@@ -68,15 +70,4 @@ fn mixed(
         change(layer, &mlp, experts)
     };
     Ok(with_experts(decoder(config, style)?, has_experts, make))
-}
-
-/// Every other one of the first blocks has a window, if windows are used at all.
-fn windows(config: &Config, first: usize) -> Result<Vec<Option<usize>>> {
-    if !config.flag("use_sliding_window", false)? {
-        return Ok(Vec::new());
-    }
-    let window = window(config, Some(4096))?;
-    let layers = layer_count(config, "num_hidden_layers")?;
-    let sliding = sliding_layers(config, layers, |layer| layer < first && layer.is_multiple_of(2))?;
-    Ok(sliding.into_iter().map(|sliding| window.filter(|_| sliding)).collect())
 }

@@ -33,17 +33,17 @@ pub(super) async fn send(answer: TraceAnswer) -> Result<Response<Body>, Failure>
     let media_type = HeaderValue::from_static(answer.media_type());
     let (sender, mut pieces) = channel(AHEAD);
     let runtime = Handle::current();
-    let mut writing = tokio::task::spawn_blocking(move || {
+    let writing = tokio::task::spawn_blocking(move || {
         let mut out = Pieces { piece: Vec::new(), sender, runtime };
         answer.write(&mut out)?;
         out.flush()
     });
     let first = pieces.recv().await.unwrap_or_default();
     let Some(second) = pieces.recv().await else {
-        written((&mut writing).await)?;
+        written(writing.await)?;
         return Ok(([(CONTENT_TYPE, media_type)], first).into_response());
     };
-    let body = Streamed { waiting: [Some(first), Some(second)], pieces, writing, ended: false };
+    let body = Streamed { waiting: [Some(first), Some(second)], pieces, writing: Some(writing) };
     Ok(([(CONTENT_TYPE, media_type)], Body::new(body)).into_response())
 }
 
@@ -86,9 +86,8 @@ struct Streamed {
     /// Pieces that came before it was known that there are several.
     waiting: [Option<Bytes>; 2],
     pieces: Receiver<Bytes>,
-    writing: JoinHandle<io::Result<()>>,
-    /// Whether the writer's end was seen.
-    ended: bool,
+    /// The writer, until its end was seen.
+    writing: Option<JoinHandle<io::Result<()>>>,
 }
 
 impl http_body::Body for Streamed {
@@ -102,11 +101,9 @@ impl http_body::Body for Streamed {
         if let Some(piece) = ready!(self.pieces.poll_recv(context)) {
             return Poll::Ready(Some(Ok(Frame::data(piece))));
         }
-        if self.ended {
-            return Poll::Ready(None);
-        }
-        let outcome = ready!(Pin::new(&mut self.writing).poll(context));
-        self.ended = true;
+        let Some(writing) = &mut self.writing else { return Poll::Ready(None) };
+        let outcome = ready!(Pin::new(writing).poll(context));
+        self.writing = None;
         Poll::Ready(written(outcome).err().map(Err))
     }
 }

@@ -1,6 +1,5 @@
 //! The results in an answer: tensors, and likeliest tokens.
 
-use std::fmt;
 use std::sync::Arc;
 
 use patchbay_checkpoint::Tokenizer;
@@ -13,7 +12,7 @@ use super::tensor::{Form, Number, TensorBody, WireTensor, lengths};
 use crate::Failure;
 
 /// Results in the order of the graph; written as one object.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct NamedResults(pub Vec<(String, ResultBody)>);
 
 impl Serialize for NamedResults {
@@ -32,7 +31,7 @@ pub(super) fn as_map<S: Serializer, T: Serialize>(pairs: &[(String, T)], seriali
 }
 
 /// One result.
-#[derive(Clone, Debug, serde::Serialize)]
+#[derive(Debug, serde::Serialize)]
 #[serde(untagged)]
 pub enum ResultBody {
     /// A tensor.
@@ -45,21 +44,15 @@ pub enum ResultBody {
 }
 
 /// The likeliest tokens at each place; written as lists nested as the places are.
-#[derive(Clone)]
+#[derive(Debug)]
 pub struct TopTokens {
     dims: Vec<usize>,
     places: Vec<Vec<TokenScore>>,
     tokenizer: Option<Arc<Tokenizer>>,
 }
 
-impl fmt::Debug for TopTokens {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("TopTokens").field("dims", &self.dims).field("places", &self.places).finish_non_exhaustive()
-    }
-}
-
 /// A token and how likely it is.
-#[derive(Clone, Debug, serde::Serialize)]
+#[derive(serde::Serialize)]
 struct TokenBody {
     id: u32,
     /// As decoded alone; null where the model has no tokenizer.
@@ -89,7 +82,7 @@ impl Serialize for TopTokens {
 }
 
 /// How results are written, and what their tokens are called.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct Style {
     /// The form of the answer.
     pub encoding: Encoding,

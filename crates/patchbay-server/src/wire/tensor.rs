@@ -11,7 +11,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::io::{self, Write};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -44,11 +44,11 @@ pub fn lengths(shape: &Shape) -> Option<Lengths> {
 }
 
 /// A tensor ready to be written, in any of the forms.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct WireTensor {
     dtype: DType,
     dims: Vec<usize>,
-    elements: Arc<Elements>,
+    elements: Elements,
     lengths: Option<Lengths>,
 }
 
@@ -72,13 +72,13 @@ impl WireTensor {
     ) -> candle_core::Result<Self> {
         let dtype = converted(dtype, convert);
         let elements = Elements::Held(bytes_of(tensor, dtype)?);
-        Ok(Self { dtype, dims: tensor.dims().to_vec(), elements: Arc::new(elements), lengths })
+        Ok(Self { dtype, dims: tensor.dims().to_vec(), elements, lengths })
     }
 
     /// A tensor of the elements that were gathered, which are of the type `dtype`.
     pub fn spooled(spool: Spool, dtype: DType, dims: Vec<usize>, lengths: Option<Lengths>) -> Self {
         let elements = Elements::Spooled(Mutex::new(spool.gathered()));
-        Self { dtype, dims, elements: Arc::new(elements), lengths }
+        Self { dtype, dims, elements, lengths }
     }
 
     /// Type of the elements.
@@ -106,6 +106,9 @@ impl WireTensor {
 
     /// Hands over the bytes in pieces, all but the last of which have a multiple of 24 bytes.
     fn pieces(&self, mut take: impl FnMut(&[u8]) -> io::Result<()>) -> io::Result<()> {
+        if let Elements::Held(bytes) = &self.elements {
+            return bytes.chunks(PIECE).try_for_each(take);
+        }
         let mut piece = vec![0; PIECE.min(self.byte_len())];
         for start in (0..self.byte_len()).step_by(PIECE) {
             let piece = &mut piece[..PIECE.min(self.byte_len() - start)];
@@ -116,7 +119,7 @@ impl WireTensor {
     }
 
     fn read_at(&self, start: usize, into: &mut [u8]) -> io::Result<()> {
-        match &*self.elements {
+        match &self.elements {
             Elements::Held(bytes) => into.copy_from_slice(&bytes[start..start + into.len()]),
             Elements::Spooled(gathered) => {
                 gathered.lock().unwrap_or_else(PoisonError::into_inner).read_at(start as u64, into)?;
@@ -248,7 +251,7 @@ fn not_finite(x: f64) -> &'static str {
 }
 
 /// A tensor in JSON: `dtype`, `shape` and either `data` (nested lists) or `b64` (little-endian bytes).
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct TensorBody {
     /// The tensor.
     pub tensor: WireTensor,
@@ -388,13 +391,15 @@ mod tests {
                 spool.append(&bytes_of(&part, dtype).unwrap()).unwrap();
             }
             let spooled = WireTensor::spooled(spool, dtype, vec![floats.len()], None);
-            assert!(bytes(&held) == bytes(&spooled));
-            for form in [Form::Base64, Form::Lists] {
-                let text =
-                    |tensor: &WireTensor| serde_json::to_vec(&TensorBody { tensor: tensor.clone(), form }).unwrap();
-                assert!(text(&held) == text(&spooled), "{form:?}");
-            }
-            assert_eq!(body(held.clone(), Form::Base64)["b64"], json!(STANDARD.encode(bytes(&held))));
+            let expected = bytes(&held);
+            assert!(expected == bytes(&spooled));
+            let mut bodies = [held, spooled].map(|tensor| TensorBody { tensor, form: Form::Lists });
+            let [held, spooled] = bodies.each_ref().map(|body| serde_json::to_vec(body).unwrap());
+            assert!(held == spooled);
+            bodies.iter_mut().for_each(|body| body.form = Form::Base64);
+            let [held, spooled] = bodies.map(|body| serde_json::to_value(&body).unwrap());
+            assert!(held == spooled);
+            assert_eq!(held["b64"], json!(STANDARD.encode(expected)));
         }
     }
 }

@@ -93,7 +93,7 @@ pub struct OutputOptions {
 }
 
 /// The answer to a trace.
-#[derive(Clone, Debug, serde::Serialize, ToSchema)]
+#[derive(Debug, serde::Serialize, ToSchema)]
 pub struct TraceResponse {
     /// Name of this run.
     #[schema(example = "trace-2f8a0f1c")]

@@ -45,9 +45,8 @@ impl<'a> Values<'a> {
         loop {
             let at = machine.at;
             let result = machine.step();
-            match result.map_err(|what| format!("byte {at} of its pickle: {what}"))? {
-                Some(root) => return Ok(Self { values: machine.values, root }),
-                None => continue,
+            if let Some(root) = result.map_err(|what| format!("byte {at} of its pickle: {what}"))? {
+                return Ok(Self { values: machine.values, root });
             }
         }
     }
@@ -118,20 +117,12 @@ impl<'a> Machine<'a> {
             0x80 => drop(self.array::<1>()?),
             b'(' => self.marks.push(self.stack.len()),
             b'c' => self.global()?,
-            b'q' => {
-                let [key] = self.array()?;
-                self.put(key.into())?;
-            }
-            b'r' => {
-                let key = u32::from_le_bytes(self.array()?);
+            b'q' | b'r' => {
+                let key = self.key(opcode == b'r')?;
                 self.put(key)?;
             }
-            b'h' => {
-                let [key] = self.array()?;
-                self.get(key.into())?;
-            }
-            b'j' => {
-                let key = u32::from_le_bytes(self.array()?);
+            b'h' | b'j' => {
+                let key = self.key(opcode == b'j')?;
                 self.get(key)?;
             }
             b'K' | b'M' | b'J' | 0x8a => self.int(opcode)?,
@@ -249,6 +240,11 @@ impl<'a> Machine<'a> {
     fn pop_to_mark(&mut self) -> Step<Vec<Id>> {
         let mark = self.marks.pop().ok_or("no mark")?;
         Ok(self.stack.split_off(mark))
+    }
+
+    /// A place in the memo, in four bytes or in one.
+    fn key(&mut self, wide: bool) -> Step<u32> {
+        if wide { Ok(u32::from_le_bytes(self.array()?)) } else { Ok(self.array::<1>()?[0].into()) }
     }
 
     fn put(&mut self, key: u32) -> Step<()> {
