@@ -87,6 +87,44 @@ async fn sweeps_beyond_the_limit_are_refused() {
     assert!(problem["hint"].as_str().unwrap().contains("max_cells"), "{problem}");
 }
 
+/// Values that depend on one axis of two, the outer and the inner one: each is taken from the cells that differ in it.
+#[tokio::test]
+async fn results_have_the_axes_that_they_depend_on_and_no_others() {
+    let server = Server::with("llama-gqa-tied").await;
+    let graph = |layer: &Value, pos: &Value| {
+        let site = |pos: &Value| format!("clean/layers.{}.output[0, {}]", text(layer), text(pos));
+        json!([
+            {"op": "save", "value": site(&json!(0)), "as": "outer"},
+            {"op": "save", "value": format!("clean/logits[0, {}]", text(pos)), "as": "inner"},
+            {"op": "save", "value": site(pos), "as": "both"},
+            {"op": "top_tokens", "value": format!("clean/logits[0, {}]", text(pos)), "k": 2, "as": "top"},
+        ])
+    };
+    let inputs = json!({"clean": [CLEAN]});
+    let (layers, places) = ([2, 0, 1], [4, 1]);
+    let sweep = json!({"layer": layers, "pos": places});
+    let body = json!({"inputs": inputs, "sweep": sweep, "graph": graph(&json!("{layer}"), &json!("{pos}"))});
+    let results = server.trace(&body).await["results"].take();
+    for (at, layer) in layers.into_iter().enumerate() {
+        for (place, pos) in places.into_iter().enumerate() {
+            let body = json!({"inputs": inputs, "graph": graph(&json!(layer), &json!(pos))});
+            let alone = server.trace(&body).await["results"].take();
+            assert_eq!(results["outer"]["data"][at], alone["outer"]["data"]);
+            assert_eq!(results["inner"]["data"][place], alone["inner"]["data"]);
+            assert_eq!(results["both"]["data"][at][place], alone["both"]["data"]);
+            assert_eq!(results["top"]["tokens"][place], alone["top"]["tokens"]);
+        }
+    }
+    for (name, shape) in [("outer", json!([3, 32])), ("inner", json!([2, 96])), ("both", json!([3, 2, 32]))] {
+        assert_eq!(results[name]["shape"], shape, "{name}");
+    }
+}
+
+/// A number, or the name of an axis, as it stands in a site.
+fn text(value: &Value) -> String {
+    value.as_str().map_or_else(|| value.to_string(), str::to_owned)
+}
+
 /// Hundreds of megabytes of results, in no more memory than one cell and the pieces under way take.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn results_stream_in_bounded_memory() {

@@ -72,13 +72,13 @@ impl Collector {
     /// What came of all cells.
     pub(crate) fn finish(self) -> Result<Finished, Failure> {
         let style = &self.style;
-        let results = self.results.into_iter().map(|found| (found.swept.name.clone(), found.body(style)));
+        let results = self.results.into_iter().map(|found| Ok((found.swept.name.clone(), found.body(style)?)));
         let together = |(swept, tensors): (Swept, Vec<Tensor>)| {
             let tensor = Tensor::stack(&tensors, 0)?.reshape(swept.shape.dims.as_slice())?;
             Ok((swept.name, tensor))
         };
         Ok(Finished {
-            results: NamedResults(results.collect()),
+            results: NamedResults(results.collect::<Result<_, Failure>>()?),
             kept: self.kept.into_iter().map(together).collect::<Result<_, Failure>>()?,
             receipts: self.receipts,
             usage: self.usage,
@@ -109,13 +109,17 @@ impl Collected {
         Ok(())
     }
 
-    fn body(self, style: &Style) -> ResultBody {
+    fn body(self, style: &Style) -> Result<ResultBody, Failure> {
         let Self { swept, tensors, tokens, dims } = self;
         if swept.top_tokens.is_some() {
             let axes = &swept.shape.dims[..swept.axes.len()];
-            return style.tokens([axes, &dims].concat(), tokens);
+            return Ok(style.tokens([axes, &dims].concat(), tokens));
         }
-        let lengths = lengths(&swept.shape);
-        style.tensor(WireTensor::spooled(tensors, converted(swept.dtype, style.convert), swept.shape.dims, lengths))
+        let (came, lengths) = (tensors.byte_len(), lengths(&swept.shape));
+        let tensor = WireTensor::spooled(tensors, converted(swept.dtype, style.convert), swept.shape.dims, lengths);
+        match came == tensor.byte_len() {
+            true => Ok(style.tensor(tensor)),
+            false => Err(Failure::internal(format!("{came} bytes came of `{}`, not as many as planned", swept.name))),
+        }
     }
 }

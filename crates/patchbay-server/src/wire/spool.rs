@@ -12,12 +12,15 @@ use tempfile::SpooledTempFile;
 const IN_MEMORY: usize = 4 << 20;
 
 /// Bytes being gathered.
-pub struct Spool(SpooledTempFile);
+pub struct Spool {
+    file: SpooledTempFile,
+    len: usize,
+}
 
 impl Spool {
     /// Nothing yet.
     pub fn new() -> Self {
-        Self(SpooledTempFile::new(IN_MEMORY))
+        Self { file: SpooledTempFile::new(IN_MEMORY), len: 0 }
     }
 
     /// Adds to the end.
@@ -25,13 +28,18 @@ impl Spool {
     /// # Errors
     /// When the file cannot be made or is full.
     pub fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
-        self.0.write_all(bytes)
+        self.len += bytes.len();
+        self.file.write_all(bytes)
+    }
+
+    /// How many bytes there are.
+    pub fn byte_len(&self) -> usize {
+        self.len
     }
 
     /// What was gathered, to be read.
     pub fn gathered(self) -> Gathered {
-        // where the next byte would be written, which is not where reading begins
-        Gathered { reader: BufReader::with_capacity(64 << 10, self.0), at: None }
+        Gathered { reader: BufReader::with_capacity(64 << 10, self.file), at: None }
     }
 }
 

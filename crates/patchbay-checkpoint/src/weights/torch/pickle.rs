@@ -300,6 +300,16 @@ mod tests {
     }
 
     #[test]
+    fn the_memo_has_keys_of_one_byte_and_of_four() {
+        let pickle = b"(K\x05r\x07\x01\x00\x00K\x06q\x07j\x07\x01\x00\x00h\x07t.";
+        let values = Values::read(pickle).unwrap();
+        let Value::Tuple(items) = values.root() else { panic!("a tuple") };
+        let read: Vec<_> = items.iter().map(|&id| values.size(id)).collect();
+        assert_eq!(read, [5, 6, 5, 6].map(Some));
+        assert!(error(b"K\x05q\x07j\x07\x01\x00\x00.").contains("memoised as 263"));
+    }
+
+    #[test]
     fn names_that_could_do_something_are_refused_by_name() {
         assert!(error(b"\x80\x02cos\nsystem\n(X\x02\x00\x00\x00lstR.").contains("`os.system`"));
         assert!(error(b"cbuiltins\neval\n.").contains("byte 0"));
