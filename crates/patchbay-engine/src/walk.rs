@@ -6,7 +6,7 @@ use patchbay_graph::plan::{Pass, PassInput, Plan};
 use patchbay_graph::selection::Blocks;
 use patchbay_graph::stage::Part;
 use patchbay_graph::{LayerSite, Site};
-use patchbay_model::{Decoder, Segments};
+use patchbay_model::{Decoder, NoMemory, Run, Segments};
 
 use crate::engine::EngineError;
 use crate::job::Job;
@@ -109,7 +109,12 @@ impl<'a> Walk<'a> {
             visitor.layers_run += 1;
             let segments = Segments::from_lengths(&active.lengths());
             let all = std::mem::replace(&mut visitor.layout, active);
-            let computed = self.decoder.block(layer, part::rows(&stream, &tokens)?, &segments, visitor)?;
+            let computed = self.decoder.block(
+                layer,
+                part::rows(&stream, &tokens)?,
+                &mut Run::whole(&segments, &mut NoMemory),
+                visitor,
+            )?;
             visitor.layout = all;
             out = if everything { computed } else { merge(&stream, &computed, &tokens)? };
         }

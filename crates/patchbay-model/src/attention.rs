@@ -6,9 +6,10 @@ use candle_core::{DType, Result, Tensor};
 use patchbay_graph::LayerSite;
 
 use crate::kernels::{Kernels, Scoring};
+use crate::memory::Sources;
 use crate::parameters::{Linear, Norm};
 use crate::rope::Rotary;
-use crate::segments::Segments;
+use crate::run::Run;
 use crate::tap::LayerTap;
 
 /// The attention of one block. T packed tokens, H query heads, K key/value heads, d the size of a head.
@@ -30,34 +31,46 @@ pub(crate) struct Attention {
 }
 
 impl Attention {
-    /// `x: [T, D]` to `[T, D]`, from `self_attn.q` to `self_attn.output`.
+    /// `x: [T, D]` to `[T, D]`, from `self_attn.q` to `self_attn.output`. Rows that do not go on have keys and values alone.
     pub(crate) fn forward(
         &self,
         kernels: &dyn Kernels,
         x: &Tensor,
-        segments: &Segments,
+        run: &mut Run<'_>,
         tap: &mut LayerTap<'_>,
     ) -> Result<Tensor> {
-        let projected = kernels.linear(x, &[&self.q, &self.k, &self.v])?;
+        let projected = self.projected(kernels, x, run)?;
         let norms = [self.q_norm.as_ref(), self.k_norm.as_ref()];
         let [before, after] = if self.norm_after_rotation { [[None; 2], norms] } else { [norms, [None; 2]] };
         let q = tap.offer(LayerSite::Q, self.split(kernels, &projected[0], self.heads, before[0])?)?;
         let k = tap.offer(LayerSite::K, self.split(kernels, &projected[1], self.kv_heads, before[1])?)?;
         let v = tap.offer(LayerSite::V, self.split(kernels, &projected[2], self.kv_heads, None)?)?;
-        let (q, k) = self.rotated(kernels, q, k, segments)?;
+        let (q, k) = self.rotated(kernels, q, k, run)?;
         let (q, k) = (normed(kernels, q, after[0])?, normed(kernels, k, after[1])?);
         let q = tap.offer(LayerSite::QRot, q)?;
         let k = tap.offer(LayerSite::KRot, k)?;
+        let Sources { keys, values } = run.memory.exchange(tap.layer, k, v)?;
+        let segments = run.onward_segments();
         let z = if tap.wants(LayerSite::Scores) || tap.wants(LayerSite::Probs) {
-            let scores = tap.offer(LayerSite::Scores, kernels.scores(&q, &k, segments, &self.scoring)?)?;
+            let scores = tap.offer(LayerSite::Scores, kernels.scores(&q, &keys, segments, &self.scoring)?)?;
             let probs = tap.offer(LayerSite::Probs, kernels.probs(&scores, segments, self.heads)?)?;
-            kernels.mix(&probs, &v, segments, self.heads)?
+            kernels.mix(&probs, &values, segments, self.heads)?
         } else {
-            kernels.attention(&q, &k, &v, segments, &self.scoring)?
+            kernels.attention(&q, &keys, &values, segments, &self.scoring)?
         };
         let z = tap.offer(LayerSite::Z, z)?;
         let output = self.project(kernels, &z, tap)?;
         tap.offer(LayerSite::AttnOutput, output)
+    }
+
+    /// Queries of the rows that go on, keys and values of all rows.
+    fn projected(&self, kernels: &dyn Kernels, x: &Tensor, run: &Run<'_>) -> Result<Vec<Tensor>> {
+        if run.onward.is_none() {
+            return kernels.linear(x, &[&self.q, &self.k, &self.v]);
+        }
+        let mut projected = kernels.linear(&run.going_on(x)?, &[&self.q])?;
+        projected.extend(kernels.linear(x, &[&self.k, &self.v])?);
+        Ok(projected)
     }
 
     /// A projection as heads `[T, heads, d]`, normed and clipped: each head by itself, or all at once.
@@ -70,10 +83,10 @@ impl Attention {
         self.clip.map_or(Ok(x.clone()), |clip| x.clamp(-clip, clip))
     }
 
-    fn rotated(&self, kernels: &dyn Kernels, q: Tensor, k: Tensor, segments: &Segments) -> Result<(Tensor, Tensor)> {
+    fn rotated(&self, kernels: &dyn Kernels, q: Tensor, k: Tensor, run: &Run<'_>) -> Result<(Tensor, Tensor)> {
         let Some(rotary) = &self.rotary else { return Ok((q, k)) };
-        let rows = rotary.rows(segments)?;
-        Ok((kernels.rotate(&q, &rows)?, kernels.rotate(&k, &rows)?))
+        let k = kernels.rotate(&k, &rotary.rows(run.segments)?)?;
+        Ok((kernels.rotate(&q, &rotary.rows(run.onward_segments())?)?, k))
     }
 
     /// The output projection, with each head's share of it where that is wanted.

@@ -8,7 +8,7 @@ use crate::attention::{Attention, normed};
 use crate::kernels::Kernels;
 use crate::mlp::FeedForward;
 use crate::parameters::Norm;
-use crate::segments::Segments;
+use crate::run::Run;
 use crate::spec::Residual;
 use crate::tap::LayerTap;
 
@@ -36,20 +36,21 @@ impl Block {
         }
     }
 
-    /// The residual stream `x: [T, D]` through the block.
+    /// The residual stream `x: [T, D]` through the block; what comes out are the rows that go on.
     pub(crate) fn forward(
         &self,
         kernels: &dyn Kernels,
         x: Tensor,
-        segments: &Segments,
+        run: &mut Run<'_>,
         tap: &mut LayerTap<'_>,
     ) -> Result<Tensor> {
         let x = tap.offer(LayerSite::Input, x)?;
         let attn_normed = normed(kernels, x.clone(), self.attn_norm.as_ref())?;
         let attn_input = tap.offer(LayerSite::AttnInput, attn_normed.clone())?;
-        let attn = self.attention.forward(kernels, &attn_input, segments, tap)?;
+        let attn = self.attention.forward(kernels, &attn_input, run, tap)?;
         let attn = tap.offer(LayerSite::AttnAdd, self.added(kernels, attn, self.attn_post_norm.as_ref())?)?;
 
+        let x = run.going_on(&x)?;
         let with_attn = (&x + attn)?;
         let (stream, mlp_input) = match (self.residual, &self.mlp_norm) {
             (Residual::Sequential, norm) => {
@@ -58,7 +59,7 @@ impl Block {
                 (mid, normed)
             }
             (Residual::Parallel, Some(norm)) => (with_attn, kernels.norm(&x, norm)?),
-            (Residual::Parallel, None) => (with_attn, attn_normed),
+            (Residual::Parallel, None) => (with_attn, run.going_on(&attn_normed)?),
         };
         let mlp_input = tap.offer(LayerSite::MlpInput, mlp_input)?;
         let mlp = self.mlp.forward(kernels, &mlp_input, tap)?;

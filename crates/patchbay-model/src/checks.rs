@@ -9,8 +9,10 @@ use patchbay_graph::{LayerSite, Packing, Site, Tree};
 use serde::Serialize;
 
 use crate::decoder::Decoder;
+use crate::memory::NoMemory;
+use crate::run::Run;
 use crate::segments::Segments;
-use crate::tap::Tap;
+use crate::tap::{NoTap, Tap};
 
 /// What the checks found.
 #[derive(Clone, Debug, Serialize)]
@@ -154,9 +156,9 @@ impl Trial<'_> {
         let layers = self.decoder.tree().layers.len();
         let skipped = layers / 2;
         let before = self.logits(|_| false, Ok)?;
-        let mut x = self.decoder.embed(&self.ids, &self.segments, &mut crate::NoTap)?;
+        let mut x = self.decoder.embed(&self.ids, &self.segments, &mut NoTap)?;
         for layer in (0..layers).filter(|layer| *layer != skipped) {
-            x = self.decoder.block(layer, x, &self.segments, &mut crate::NoTap)?;
+            x = self.decoder.block(layer, x, &mut Run::whole(&self.segments, &mut NoMemory), &mut NoTap)?;
         }
         let after = numbers(&self.decoder.project_on_vocab(&x, true)?)?;
         Ok(if distance(&before, &after) > 0.0 {

@@ -12,8 +12,11 @@ use crate::attention::{linear, normed};
 use crate::error::LoadError;
 use crate::kernels::{Kernels, fastest};
 use crate::load::{Loader, ModelWeights};
+use crate::memory::NoMemory;
+use crate::rope::RotarySpec;
+use crate::run::Run;
 use crate::segments::Segments;
-use crate::spec::Spec;
+use crate::spec::{Alibi, AlibiOrigin, Spec};
 use crate::tap::{LayerTap, NoTap, Tap, offer};
 
 /// Where a model's weights shall lie, and as what.
@@ -138,15 +141,16 @@ impl Decoder {
         x + self.rows(table, positions.into_iter().map(|position| position as u32).collect())?
     }
 
-    /// One block: `x: [T, D]` to `[T, D]`. Offers `layers.i.input` to `layers.i.output`.
+    /// One block: `x: [T, D]` to `[T, D]` of the rows that go on. Offers `layers.i.input` to `layers.i.output`; from
+    /// `self_attn.q` on, keys and values aside, the sites have the rows that go on alone.
     ///
     /// # Errors
     /// Where there is no such block, a shape does not fit, the tap fails or memory runs out.
-    pub fn block(&self, layer: usize, x: Tensor, segments: &Segments, tap: &mut dyn Tap) -> Result<Tensor> {
+    pub fn block(&self, layer: usize, x: Tensor, run: &mut Run<'_>, tap: &mut dyn Tap) -> Result<Tensor> {
         let Some(block) = self.weights.blocks.get(layer) else {
             bail!("there is no layer {layer}: this model has layers 0 to {}", self.weights.blocks.len() - 1);
         };
-        block.forward(&*self.kernels, x, segments, &mut LayerTap { layer, tap })
+        block.forward(&*self.kernels, x, run, &mut LayerTap { layer, tap })
     }
 
     /// The residual stream of any N tokens, `[N, D]`, to logits. Offers `ln_final.input`, `ln_final.output`,
@@ -195,17 +199,18 @@ impl Decoder {
     /// # Errors
     /// Where the model has no such module, a shape does not fit, an id is outside of the vocabulary, or memory runs out.
     pub fn call(&self, module: Module, x: &Tensor, segments: &Segments) -> Result<Tensor> {
-        let kernels = &*self.kernels;
+        let (kernels, mut memory) = (&*self.kernels, NoMemory);
+        let run = &mut Run::whole(segments, &mut memory);
         let block = |layer: usize| match self.weights.blocks.get(layer) {
             Some(block) => Ok(block),
             None => bail!("there is no layer {layer}"),
         };
         match module {
             Module::EmbedTokens => self.lookup(x),
-            Module::Layer(layer) => self.block(layer, x.clone(), segments, &mut NoTap),
+            Module::Layer(layer) => self.block(layer, x.clone(), run, &mut NoTap),
             Module::SelfAttn(layer) => {
                 let tap = &mut LayerTap { layer, tap: &mut NoTap };
-                block(layer)?.attention.forward(kernels, x, segments, tap)
+                block(layer)?.attention.forward(kernels, x, run, tap)
             }
             Module::Mlp(layer) => block(layer)?.mlp.forward(kernels, x, &mut LayerTap { layer, tap: &mut NoTap }),
             Module::Norm(layer, place) => match block(layer)?.norm(place) {
@@ -239,9 +244,25 @@ impl Decoder {
     pub fn forward(&self, ids: &[u32], segments: &Segments, tap: &mut dyn Tap) -> Result<()> {
         let mut x = self.embed(ids, segments, tap)?;
         for layer in 0..self.weights.blocks.len() {
-            x = self.block(layer, x, segments, tap)?;
+            x = self.block(layer, x, &mut Run::whole(segments, &mut NoMemory), tap)?;
         }
         self.unembed(x, tap)
+    }
+
+    /// Whether the keys of a sequence of `before` tokens are still right when it has `after`. They are not where a rotation
+    /// depends on the length, as dynamic and long ones do beyond their first context.
+    pub fn keys_stay(&self, before: usize, after: usize) -> bool {
+        let mut rotations = self.spec.layers.iter().filter_map(|layer| layer.attention.rotary.as_ref());
+        rotations.all(|rotary| rotary.frequencies(before) == rotary.frequencies(after))
+    }
+
+    /// Whether the values of a sequence's first tokens depend, by rounding at least, on how many tokens come after them: where
+    /// a rotation is chosen by the length, and where ALiBi counts positions from the last token.
+    pub fn depends_on_length(&self) -> bool {
+        let from_last = |alibi: &Alibi| alibi.origin == AlibiOrigin::Last;
+        let chosen = |rotary: &RotarySpec| rotary.scaling.depends_on_length();
+        let mut attentions = self.spec.layers.iter().map(|layer| &layer.attention);
+        attentions.any(|spec| spec.alibi.as_ref().is_some_and(from_last) || spec.rotary.as_ref().is_some_and(chosen))
     }
 
     fn rows(&self, table: &Tensor, indices: Vec<u32>) -> Result<Tensor> {

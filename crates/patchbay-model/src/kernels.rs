@@ -16,7 +16,7 @@ pub use self::cpu::Cpu;
 pub use self::plain::Plain;
 use crate::parameters::{Linear, Norm};
 use crate::rope::RotaryRows;
-use crate::segments::{Segment, Segments};
+use crate::segments::{Segments, Span};
 use crate::spec::{Activation, Alibi, AlibiOrigin};
 
 /// What attention does to the product of a query and a key before the softmax.
@@ -33,17 +33,17 @@ pub struct Scoring {
 }
 
 impl Scoring {
-    /// The first key that the query at this place of its segment sees; the last one is its own.
+    /// The first position that the query at this one sees; the last one is its own.
     pub fn first_key(&self, query: usize) -> usize {
         self.window.map_or(0, |window| (query + 1).saturating_sub(window))
     }
 
-    /// What a head adds to the score of the key at this place of a segment.
-    pub fn bias(&self, head: usize, key: usize, segment: &Segment) -> f32 {
+    /// What a head adds to the score of the key at this position, in a sequence of this many tokens.
+    pub fn bias(&self, head: usize, key: usize, length: usize) -> f32 {
         let Some(Alibi { slopes, origin, rounded, factor }) = &self.alibi else { return 0.0 };
         let position = match origin {
-            AlibiOrigin::First => (segment.position + key) as f32,
-            AlibiOrigin::Last => key as f32 - (segment.len as f32 - 1.0),
+            AlibiOrigin::First => key as f32,
+            AlibiOrigin::Last => key as f32 - (length as f32 - 1.0),
         };
         let Some(slope) = slopes.get(head) else { return 0.0 };
         let product = if *rounded { bf16(bf16(*slope) * bf16(position)) } else { slope * position };
@@ -59,8 +59,9 @@ fn bf16(x: f32) -> f32 {
 
 /// The arithmetic of a block. T packed tokens; H query heads, K key/value heads, d the size of a head.
 ///
-/// Attention is causal within each segment. Attention matrices are flat: each segment's `[H, len, len]`, one after the
-/// other.
+/// Attention is causal within each segment, whose keys and values lie in one or several sources, `[rows, K, d]` each.
+/// Attention matrices are flat: each segment's `[H, len, keys]`, one after the other, with a key for each position up to
+/// that of its last token.
 pub trait Kernels: Send + Sync + Debug {
     /// What the kernels are called in messages.
     fn name(&self) -> &'static str;
@@ -83,11 +84,11 @@ pub trait Kernels: Send + Sync + Debug {
     /// As [`linear`](Self::linear).
     fn rotate(&self, x: &Tensor, rows: &RotaryRows) -> Result<Tensor>;
 
-    /// Scaled and masked scores (masked: -inf) of `q: [T, H, d]` and `k: [T, K, d]`.
+    /// Scaled and masked scores (masked: -inf) of `q: [T, H, d]` and the sources of keys.
     ///
     /// # Errors
     /// As [`linear`](Self::linear).
-    fn scores(&self, q: &Tensor, k: &Tensor, segments: &Segments, scoring: &Scoring) -> Result<Tensor>;
+    fn scores(&self, q: &Tensor, keys: &[Tensor], segments: &Segments, scoring: &Scoring) -> Result<Tensor>;
 
     /// The softmax of each row of attention matrices with this many heads.
     ///
@@ -95,20 +96,27 @@ pub trait Kernels: Send + Sync + Debug {
     /// As [`linear`](Self::linear).
     fn probs(&self, scores: &Tensor, segments: &Segments, heads: usize) -> Result<Tensor>;
 
-    /// Each head's mix of the values `v: [T, K, d]`: `[T, heads, d]`.
+    /// Each head's mix of the values: `[T, heads, d]`.
     ///
     /// # Errors
     /// As [`linear`](Self::linear).
-    fn mix(&self, probs: &Tensor, v: &Tensor, segments: &Segments, heads: usize) -> Result<Tensor>;
+    fn mix(&self, probs: &Tensor, values: &[Tensor], segments: &Segments, heads: usize) -> Result<Tensor>;
 
-    /// `mix(probs(scores(q, k)), v)`, with no need to keep what lies between.
+    /// `mix(probs(scores(q, keys)), values)`, with no need to keep what lies between.
     ///
     /// # Errors
     /// As [`linear`](Self::linear).
-    fn attention(&self, q: &Tensor, k: &Tensor, v: &Tensor, segments: &Segments, scoring: &Scoring) -> Result<Tensor> {
+    fn attention(
+        &self,
+        q: &Tensor,
+        keys: &[Tensor],
+        values: &[Tensor],
+        segments: &Segments,
+        scoring: &Scoring,
+    ) -> Result<Tensor> {
         let heads = q.dim(1)?;
-        let scores = self.scores(q, k, segments, scoring)?;
-        self.mix(&self.probs(&scores, segments, heads)?, v, segments, heads)
+        let scores = self.scores(q, keys, segments, scoring)?;
+        self.mix(&self.probs(&scores, segments, heads)?, values, segments, heads)
     }
 
     /// The activation of `x`, times `up` where there is one.
@@ -126,6 +134,19 @@ pub trait Kernels: Send + Sync + Debug {
     fn differentiable(&self) -> Arc<dyn Kernels> {
         Arc::new(Plain)
     }
+}
+
+/// Checks that spans lie in their sources, which have this many rows each, and are as many keys as the segments look on.
+pub(crate) fn check_spans(segments: &Segments, sources: &[Tensor]) -> Result<()> {
+    let rows = sources.iter().map(|source| source.dim(0)).collect::<Result<Vec<_>>>()?;
+    let inside = |span: &Span| rows.get(span.source).is_some_and(|rows| span.start + span.len <= *rows);
+    for segment in segments {
+        let count: usize = segment.keys.iter().map(|span| span.len).sum();
+        if count != segment.key_count() || !segment.keys.iter().all(inside) {
+            candle_core::bail!("{segment:?} does not fit sources of {rows:?} rows");
+        }
+    }
+    Ok(())
 }
 
 /// The fastest kernels for a device and a float type.

@@ -91,6 +91,13 @@ pub enum RotaryScaling {
     },
 }
 
+impl RotaryScaling {
+    /// Whether the frequencies depend on how long a sequence is.
+    pub(crate) fn depends_on_length(&self) -> bool {
+        matches!(self, Self::Dynamic { .. } | Self::LongRope { .. })
+    }
+}
+
 impl RotarySpec {
     /// The frequency of each pair in radians a token, for a sequence of `length` tokens.
     pub fn frequencies(&self, length: usize) -> Vec<f32> {
@@ -202,8 +209,7 @@ impl Rotary {
         Arc::new(Self { spec, device: device.clone(), dtype, last: Mutex::new(None) })
     }
 
-    /// The rows for these segments. A sequence's length, where the scaling asks for it, is taken to be the position
-    /// after its segment's last token.
+    /// The rows for these segments.
     pub(crate) fn rows(&self, segments: &Segments) -> Result<RotaryRows> {
         let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((known, rows)) = last.as_ref()
@@ -221,9 +227,8 @@ impl Rotary {
         let factor = self.spec.attention_factor() as f32;
         let (mut cos, mut sin) = (Vec::with_capacity(shape.0 * shape.1), Vec::with_capacity(shape.0 * shape.1));
         for segment in segments {
-            let end = segment.position + segment.len;
-            let frequencies = self.spec.frequencies(end);
-            for position in segment.position..end {
+            let frequencies = self.spec.frequencies(segment.length);
+            for position in segment.positions() {
                 let angles = frequencies.iter().map(|frequency| frequency * position as f32);
                 for (sine, cosine) in angles.map(f32::sin_cos) {
                     cos.push(cosine * factor);
@@ -239,6 +244,7 @@ impl Rotary {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::segments::Segment;
 
     fn spec(scaling: RotaryScaling) -> RotarySpec {
         RotarySpec { theta: 10000.0, dims: 8, pairing: Pairing::Halves, scaling }
@@ -292,7 +298,8 @@ mod tests {
     #[test]
     fn rows_follow_each_segments_positions() {
         let rotary = Rotary::new(spec(RotaryScaling::None), &Device::Cpu, DType::F32);
-        let rows = rotary.rows(&Segments::from_runs([(1, 0), (2, 7)])).unwrap();
+        let later = Segment { position: 7, length: 9, ..Segment::whole(1, 2) };
+        let rows = rotary.rows(&Segments::new(vec![Segment::whole(0, 1), later])).unwrap();
         let sin: Vec<Vec<f32>> = rows.sin.to_vec2().unwrap();
         assert_eq!(sin[0], [0.0; 4]);
         close(&sin[2], &[8f32.sin(), 0.8f32.sin(), 0.08f32.sin(), 0.008f32.sin()]);

@@ -8,7 +8,9 @@ use candle_core::{Device, Tensor};
 use patchbay_checkpoint::{Checkpoint, Config, HubSettings, Source, open};
 use patchbay_graph::{LayerSite, Site};
 use patchbay_model::spec::{FeedForward, LinearSpec, NormSpec, Spec};
-use patchbay_model::{Decoder, LoadOptions, Segments, Tap, describe, run_checks, supported_model_types};
+use patchbay_model::{
+    Decoder, LoadOptions, NoMemory, NoTap, Run, Segment, Segments, Tap, describe, run_checks, supported_model_types,
+};
 use serde_json::{Value, json};
 
 const IDS: [u32; 9] = [3, 1, 4, 1, 5, 9, 2, 6, 8];
@@ -256,11 +258,11 @@ fn checks_pass_on_every_architecture_and_gradients_reach_the_embedding() {
 
         let decoder = decoder.differentiable();
         let segments = Segments::from_lengths(&[9]);
-        let x = decoder.embed(&IDS, &segments, &mut patchbay_model::NoTap).unwrap();
+        let x = decoder.embed(&IDS, &segments, &mut NoTap).unwrap();
         let score = |x: &Tensor| {
             let mut x = x.clone();
             for layer in 0..decoder.tree().layers.len() {
-                x = decoder.block(layer, x, &segments, &mut patchbay_model::NoTap).unwrap();
+                x = decoder.block(layer, x, &mut Run::whole(&segments, &mut NoMemory), &mut NoTap).unwrap();
             }
             decoder.project_on_vocab(&x, true).unwrap().get(8).unwrap().get(3).unwrap()
         };
@@ -279,15 +281,16 @@ fn checks_pass_on_every_architecture_and_gradients_reach_the_embedding() {
 #[test]
 fn wrong_input_is_an_error() {
     let decoder = model(&configs()[5]);
-    let run = |ids: &[u32], runs: &[(usize, usize)]| {
-        let segments = Segments::from_runs(runs.iter().copied());
-        decoder.embed(ids, &segments, &mut patchbay_model::NoTap).map(|_| ()).unwrap_err().to_string()
+    let run = |ids: &[u32], position| {
+        let segments = Segments::new(vec![Segment { position, length: position + 2, ..Segment::whole(0, 2) }]);
+        decoder.embed(ids, &segments, &mut NoTap).map(|_| ()).unwrap_err().to_string()
     };
-    assert!(run(&[1, 17], &[(2, 0)]).contains("ids are 0 to 16"));
-    assert!(run(&[1, 2, 3], &[(2, 0)]).contains("3 token ids were given for segments of 2"));
-    assert!(run(&[1, 2], &[(2, 63)]).contains("position 64 is outside the model's context of 64 tokens"));
+    assert!(run(&[1, 17], 0).contains("ids are 0 to 16"));
+    assert!(run(&[1, 2, 3], 0).contains("3 token ids were given for segments of 2"));
+    assert!(run(&[1, 2], 63).contains("position 64 is outside the model's context of 64 tokens"));
     let x = Tensor::zeros((1, 24), candle_core::DType::F32, &Device::Cpu).unwrap();
-    let beyond = decoder.block(3, x, &Segments::from_lengths(&[1]), &mut patchbay_model::NoTap).unwrap_err();
+    let segments = Segments::from_lengths(&[1]);
+    let beyond = decoder.block(3, x, &mut Run::whole(&segments, &mut NoMemory), &mut NoTap).unwrap_err();
     assert!(beyond.to_string().contains("layers 0 to 2"), "{beyond}");
 }
 

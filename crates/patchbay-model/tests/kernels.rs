@@ -3,10 +3,12 @@
 
 #![allow(clippy::unwrap_used, reason = "a test stops where something fails")]
 
+use std::slice;
+
 use candle_core::{DType, Device, Tensor};
 use patchbay_model::kernels::{Cpu, Kernels, Plain, Scoring};
 use patchbay_model::spec::{Activation, Alibi, AlibiOrigin, NormKind};
-use patchbay_model::{Linear, Norm, Pairing, RotaryRows, Segments};
+use patchbay_model::{Linear, Norm, Pairing, RotaryRows, Segment, Segments, Span};
 use proptest::prelude::*;
 
 /// Normally distributed numbers that depend on the seed alone.
@@ -129,13 +131,13 @@ proptest! {
     ) {
         let (segments, [q, k, v]) = attention_input(&lengths, kv_heads, group, dim, seed);
         let (cpu, heads) = (Cpu::new(), kv_heads * group);
-        let scores = cpu.scores(&q, &k, &segments, &scoring).unwrap();
-        close(&scores, &Plain.scores(&q, &k, &segments, &scoring).unwrap(), 5e-6)?;
+        let scores = cpu.scores(&q, slice::from_ref(&k), &segments, &scoring).unwrap();
+        close(&scores, &Plain.scores(&q, slice::from_ref(&k), &segments, &scoring).unwrap(), 5e-6)?;
         let probs = cpu.probs(&scores, &segments, heads).unwrap();
         close(&probs, &Plain.probs(&scores, &segments, heads).unwrap(), 2e-6)?;
-        let z = cpu.mix(&probs, &v, &segments, heads).unwrap();
-        close(&z, &Plain.mix(&probs, &v, &segments, heads).unwrap(), 5e-6)?;
-        let fused = cpu.attention(&q, &k, &v, &segments, &scoring).unwrap();
+        let z = cpu.mix(&probs, slice::from_ref(&v), &segments, heads).unwrap();
+        close(&z, &Plain.mix(&probs, slice::from_ref(&v), &segments, heads).unwrap(), 5e-6)?;
+        let fused = cpu.attention(&q, slice::from_ref(&k), slice::from_ref(&v), &segments, &scoring).unwrap();
         prop_assert_eq!(bits(&fused), bits(&z));
     }
 
@@ -146,12 +148,78 @@ proptest! {
         seed in 1u64..1000,
     ) {
         let (segments, [q, k, v]) = attention_input(&lengths, 2, 2, 20, seed);
-        let together = Cpu::new().attention(&q, &k, &v, &segments, &scoring).unwrap();
+        let together = Cpu::new().attention(&q, slice::from_ref(&k), slice::from_ref(&v), &segments, &scoring).unwrap();
         for segment in &segments {
             let part = |x: &Tensor| x.narrow(0, segment.start, segment.len).unwrap();
             let alone = Segments::from_lengths(&[segment.len]);
-            let alone = Cpu::new().attention(&part(&q), &part(&k), &part(&v), &alone, &scoring).unwrap();
+            let alone = Cpu::new().attention(&part(&q), &[part(&k)], &[part(&v)], &alone, &scoring).unwrap();
             prop_assert_eq!(bits(&alone), bits(&part(&together)));
+        }
+    }
+
+    /// A sequence cut in runs, each of which looks back on the keys of the runs before it: some in a source of their own, some
+    /// beside it in the same pass.
+    #[test]
+    fn a_sequence_in_runs_has_the_bits_of_the_whole(
+        lengths in prop::collection::vec(1usize..40, 1..5),
+        kept in any::<u8>(),
+        group in 1usize..3,
+        scoring in scorings(),
+        seed in 1u64..1000,
+    ) {
+        let total: usize = lengths.iter().sum();
+        let (whole, [q, k, v]) = attention_input(&[total], 2, group, 20, seed);
+        let (cpu, heads) = (Cpu::new(), 2 * group);
+        let expected = cpu.attention(&q, slice::from_ref(&k), slice::from_ref(&v), &whole, &scoring).unwrap();
+
+        let mut sources = [vec![Tensor::zeros((0, 2, 20), DType::F32, &Device::Cpu).unwrap(); 1], Vec::new()];
+        sources[1] = sources[0].clone();
+        let (mut spans, mut segments, mut rows, mut position) = (Vec::new(), Vec::new(), 0, 0);
+        for (number, len) in lengths.iter().enumerate() {
+            let part = |x: &Tensor| x.narrow(0, position, *len).unwrap();
+            // a run of an earlier pass has a source of its own and is not computed here
+            if kept >> number & 1 == 1 {
+                spans.push(Span { source: sources[0].len(), start: 0, len: *len });
+                sources[0].push(part(&k));
+                sources[1].push(part(&v));
+            } else {
+                spans.push(Span { source: 0, start: rows, len: *len });
+                let segment = Segment { start: rows, len: *len, position, length: total, keys: spans.clone() };
+                segments.push(segment);
+                rows += len;
+                for (source, x) in sources.iter_mut().zip([&k, &v]) {
+                    source[0] = Tensor::cat(&[&source[0], &part(x)], 0).unwrap();
+                }
+            }
+            position += len;
+        }
+        let here = |x: &Tensor| {
+            let parts = segments.iter().map(|segment| x.narrow(0, segment.position, segment.len).unwrap());
+            let parts: Vec<Tensor> = parts.collect();
+            if parts.is_empty() { x.narrow(0, 0, 0).unwrap() } else { Tensor::cat(&parts, 0).unwrap() }
+        };
+        let (queries, expected) = (here(&q), here(&expected));
+        let segments = Segments::new(segments.clone());
+        let [keys, values] = &sources;
+        let fused = cpu.attention(&queries, keys, values, &segments, &scoring).unwrap();
+        prop_assert_eq!(bits(&fused), bits(&expected));
+        let scores = cpu.scores(&queries, keys, &segments, &scoring).unwrap();
+        let probs = cpu.probs(&scores, &segments, heads).unwrap();
+        prop_assert_eq!(bits(&cpu.mix(&probs, values, &segments, heads).unwrap()), bits(&expected));
+        close(&Plain.attention(&queries, keys, values, &segments, &scoring).unwrap(), &expected, 5e-6)?;
+    }
+}
+
+#[test]
+fn spans_outside_of_their_sources_are_refused() {
+    let (_, [q, k, v]) = attention_input(&[3], 1, 1, 4, 1);
+    let scoring = Scoring { scale: 1.0, soft_cap: None, alibi: None, window: None };
+    let spans = |source, start, len| Segment { keys: vec![Span { source, start, len }], ..Segment::whole(0, 3) };
+    for segment in [spans(1, 0, 3), spans(0, 1, 3), spans(0, 0, 2)] {
+        let segments = Segments::new(vec![segment]);
+        for kernels in [&Cpu::new() as &dyn Kernels, &Plain] {
+            let error = kernels.attention(&q, slice::from_ref(&k), slice::from_ref(&v), &segments, &scoring);
+            assert!(error.unwrap_err().to_string().contains("does not fit sources"));
         }
     }
 }
@@ -176,6 +244,6 @@ fn fast_kernels_refuse_what_they_cannot_do() {
     let (segments, [q, k, v]) = attention_input(&[3], 1, 1, 4, 1);
     let scoring = Scoring { scale: 1.0, soft_cap: None, alibi: None, window: None };
     let longer = Segments::from_lengths(&[4]);
-    assert!(Cpu::new().attention(&q, &k, &v, &longer, &scoring).is_err());
-    assert!(Cpu::new().attention(&q, &k, &v, &segments, &scoring).is_ok());
+    assert!(Cpu::new().attention(&q, slice::from_ref(&k), slice::from_ref(&v), &longer, &scoring).is_err());
+    assert!(Cpu::new().attention(&q, slice::from_ref(&k), slice::from_ref(&v), &segments, &scoring).is_ok());
 }

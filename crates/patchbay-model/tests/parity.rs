@@ -10,7 +10,9 @@ use std::path::{Path, PathBuf};
 use candle_core::{Device, Tensor};
 use patchbay_checkpoint::{HubSettings, Source, open};
 use patchbay_graph::{Packing, Site};
-use patchbay_model::{Decoder, LoadOptions, Segments, Tap, run_checks, supported_model_types};
+use patchbay_model::{
+    Caches, Decoder, KeyCache, LoadOptions, NoTap, Run, Segments, Tap, run_checks, supported_model_types,
+};
 use serde_json::Value;
 
 /// Largest difference allowed, relative to the site's largest value.
@@ -61,6 +63,45 @@ fn every_check_passes_on_the_golden_models() {
         let report = run_checks(&load(&folder), None);
         assert_eq!(report.checks.len(), 6);
         assert!(report.checks.iter().all(|check| check.passed), "{folder:?}: {report:?}");
+    }
+}
+
+/// The last row's logits of a pass over these tokens, which come after those in the cache.
+fn next_logits(decoder: &Decoder, cache: &mut KeyCache, ids: &[u32]) -> Vec<f32> {
+    let mut pass = Caches::new(vec![cache], &[ids.len()]);
+    let segments = pass.segments();
+    let mut x = decoder.embed(ids, &segments, &mut NoTap).unwrap();
+    for layer in 0..decoder.tree().layers.len() {
+        let mut run = Run::whole(&segments, &mut pass);
+        x = decoder.block(layer, x, &mut run, &mut NoTap).unwrap();
+    }
+    pass.finish();
+    let last = x.narrow(0, ids.len() - 1, 1).unwrap();
+    decoder.project_on_vocab(&last, true).unwrap().flatten_all().unwrap().to_vec1().unwrap()
+}
+
+#[test]
+fn greedy_decoding_with_a_cache_is_hugging_faces_and_equals_recomputation() {
+    for folder in models() {
+        let golden: Value = serde_json::from_slice(&std::fs::read(folder.join("golden.json")).unwrap()).unwrap();
+        let recorded = |key: &str| -> Vec<u32> { serde_json::from_value(golden["greedy"][key].clone()).unwrap() };
+        let (mut ids, expected) = (recorded("prompt"), recorded("ids"));
+        assert_eq!(expected.len(), 16, "{folder:?}");
+        let (decoder, mut cache) = (load(&folder), KeyCache::default());
+        for next in expected {
+            if !decoder.keys_stay(cache.tokens(), ids.len()) {
+                cache.truncate(0);
+            }
+            let new = &ids[cache.tokens()..];
+            let logits = next_logits(&decoder, &mut cache, new);
+            let anew = next_logits(&decoder, &mut KeyCache::default(), &ids);
+            let apart = logits.iter().zip(&anew).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+            let most = if decoder.depends_on_length() { 1e-5 } else { 0.0 };
+            assert!(apart <= most, "{folder:?} at {}: {apart}", ids.len());
+            let best = (0u32..).zip(&logits).max_by(|(_, a), (_, b)| a.total_cmp(b)).unwrap().0;
+            assert_eq!(best, next, "{folder:?} after {ids:?}");
+            ids.push(next);
+        }
     }
 }
 

@@ -38,8 +38,10 @@ impl Counting {
 
     /// Query-key pairs that are looked at.
     fn pairs(&self, segments: &Segments, scoring: &Scoring) -> usize {
-        let row = |query: usize, len: usize| if self.whole { len } else { query + 1 - scoring.first_key(query) };
-        segments.iter().map(|segment| (0..segment.len).map(|query| row(query, segment.len)).sum::<usize>()).sum()
+        let row = |query: usize, keys: usize| if self.whole { keys } else { query + 1 - scoring.first_key(query) };
+        let pairs =
+            segments.iter().flat_map(|segment| segment.positions().map(|query| row(query, segment.key_count())));
+        pairs.sum()
     }
 }
 
@@ -63,25 +65,32 @@ impl Kernels for Counting {
         self.inner.rotate(x, rows)
     }
 
-    fn scores(&self, q: &Tensor, k: &Tensor, segments: &Segments, scoring: &Scoring) -> Result<Tensor> {
+    fn scores(&self, q: &Tensor, keys: &[Tensor], segments: &Segments, scoring: &Scoring) -> Result<Tensor> {
         let (_, heads, dim) = q.dims3()?;
-        self.add(self.pairs(segments, scoring) * heads * dim, &[q, k]);
-        self.inner.scores(q, k, segments, scoring)
+        self.add(self.pairs(segments, scoring) * heads * dim, &[q, &keys[0]]);
+        self.inner.scores(q, keys, segments, scoring)
     }
 
     fn probs(&self, scores: &Tensor, segments: &Segments, heads: usize) -> Result<Tensor> {
         self.inner.probs(scores, segments, heads)
     }
 
-    fn mix(&self, probs: &Tensor, v: &Tensor, segments: &Segments, heads: usize) -> Result<Tensor> {
-        self.add(segments.pairs(heads) * v.dim(2)?, &[probs, v]);
-        self.inner.mix(probs, v, segments, heads)
+    fn mix(&self, probs: &Tensor, values: &[Tensor], segments: &Segments, heads: usize) -> Result<Tensor> {
+        self.add(segments.pairs(heads) * values[0].dim(2)?, &[probs, &values[0]]);
+        self.inner.mix(probs, values, segments, heads)
     }
 
-    fn attention(&self, q: &Tensor, k: &Tensor, v: &Tensor, segments: &Segments, scoring: &Scoring) -> Result<Tensor> {
+    fn attention(
+        &self,
+        q: &Tensor,
+        keys: &[Tensor],
+        values: &[Tensor],
+        segments: &Segments,
+        scoring: &Scoring,
+    ) -> Result<Tensor> {
         let (_, heads, dim) = q.dims3()?;
-        self.add(self.pairs(segments, scoring) * heads * (dim + v.dim(2)?), &[q, k, v]);
-        self.inner.attention(q, k, v, segments, scoring)
+        self.add(self.pairs(segments, scoring) * heads * (dim + values[0].dim(2)?), &[q, &keys[0], &values[0]]);
+        self.inner.attention(q, keys, values, segments, scoring)
     }
 
     fn activate(&self, activation: Activation, x: &Tensor, up: Option<&Tensor>) -> Result<Tensor> {

@@ -66,20 +66,27 @@ impl Kernels for Cpu {
         rotary::rotate(self.arch, x, rows)
     }
 
-    fn scores(&self, q: &Tensor, k: &Tensor, segments: &Segments, scoring: &Scoring) -> Result<Tensor> {
-        attention::scores(self.arch, q, k, segments, scoring)
+    fn scores(&self, q: &Tensor, keys: &[Tensor], segments: &Segments, scoring: &Scoring) -> Result<Tensor> {
+        attention::scores(self.arch, q, keys, segments, scoring)
     }
 
     fn probs(&self, scores: &Tensor, segments: &Segments, heads: usize) -> Result<Tensor> {
         attention::probs(self.arch, scores, segments, heads)
     }
 
-    fn mix(&self, probs: &Tensor, v: &Tensor, segments: &Segments, heads: usize) -> Result<Tensor> {
-        attention::mix(self.arch, probs, v, segments, heads)
+    fn mix(&self, probs: &Tensor, values: &[Tensor], segments: &Segments, heads: usize) -> Result<Tensor> {
+        attention::mix(self.arch, probs, values, segments, heads)
     }
 
-    fn attention(&self, q: &Tensor, k: &Tensor, v: &Tensor, segments: &Segments, scoring: &Scoring) -> Result<Tensor> {
-        attention::fused(self.arch, q, k, v, segments, scoring)
+    fn attention(
+        &self,
+        q: &Tensor,
+        keys: &[Tensor],
+        values: &[Tensor],
+        segments: &Segments,
+        scoring: &Scoring,
+    ) -> Result<Tensor> {
+        attention::fused(self.arch, q, keys, values, segments, scoring)
     }
 
     fn fused(&self) -> bool {

@@ -3,10 +3,10 @@
 use candle_core::{D, DType, Device, Result, Tensor};
 use candle_nn::ops;
 
-use super::{Kernels, Scoring};
+use super::{Kernels, Scoring, check_spans};
 use crate::parameters::{Linear, Norm};
 use crate::rope::{Pairing, RotaryRows};
-use crate::segments::{Segment, Segments};
+use crate::segments::{Segment, Segments, Span};
 use crate::spec::{Activation, NormKind};
 
 /// The kernels as candle's operations.
@@ -60,11 +60,12 @@ impl Kernels for Plain {
         Tensor::cat(&[turned, x.narrow(2, 2 * pairs, dim - 2 * pairs)?], 2)
     }
 
-    fn scores(&self, q: &Tensor, k: &Tensor, segments: &Segments, scoring: &Scoring) -> Result<Tensor> {
+    fn scores(&self, q: &Tensor, keys: &[Tensor], segments: &Segments, scoring: &Scoring) -> Result<Tensor> {
         let heads = q.dim(1)?;
+        check_spans(segments, keys)?;
         let matrix = |segment: &Segment| {
-            let q = heads_first(q, segment, heads)?;
-            let k = heads_first(k, segment, heads)?;
+            let q = heads_first(&q.narrow(0, segment.start, segment.len)?, heads)?;
+            let k = heads_first(&looked_on(keys, segment)?, heads)?;
             let scores = (q.matmul(&k.t()?)? * f64::from(scoring.scale))?;
             let scores = match scoring.soft_cap.map(f64::from) {
                 Some(cap) => ((scores / cap)?.tanh()? * cap)?,
@@ -75,7 +76,7 @@ impl Kernels for Plain {
                 None => scores,
             };
             let hidden = Tensor::new(f32::NEG_INFINITY, q.device())?.to_dtype(q.dtype())?;
-            let seen = seen(segment.len, scoring, q.device())?.broadcast_as(scores.shape())?;
+            let seen = seen(segment, scoring, q.device())?.broadcast_as(scores.shape())?;
             seen.where_cond(&scores, &hidden.broadcast_as(scores.shape())?)?.flatten_all()
         };
         cat(segments.iter().map(matrix), q, &[0])
@@ -89,11 +90,13 @@ impl Kernels for Plain {
         cat(matrices(scores, segments, heads).map(softmax), scores, &[0])
     }
 
-    fn mix(&self, probs: &Tensor, v: &Tensor, segments: &Segments, heads: usize) -> Result<Tensor> {
+    fn mix(&self, probs: &Tensor, values: &[Tensor], segments: &Segments, heads: usize) -> Result<Tensor> {
+        check_spans(segments, values)?;
         let mix = |(matrix, segment): (Result<Tensor>, &Segment)| {
-            matrix?.matmul(&heads_first(v, segment, heads)?)?.transpose(0, 1)?.contiguous()
+            matrix?.matmul(&heads_first(&looked_on(values, segment)?, heads)?)?.transpose(0, 1)?.contiguous()
         };
-        cat(matrices(probs, segments, heads).zip(segments).map(mix), v, &[0, heads, v.dim(2)?])
+        let width = values.first().map_or(Ok(0), |values| values.dim(2))?;
+        cat(matrices(probs, segments, heads).zip(segments).map(mix), probs, &[0, heads, width])
     }
 
     fn activate(&self, activation: Activation, x: &Tensor, up: Option<&Tensor>) -> Result<Tensor> {
@@ -108,36 +111,45 @@ impl Kernels for Plain {
     }
 }
 
-/// One segment's heads `[T, K, d]` as `[heads, len, d]`, each repeated for the query heads that share it.
-fn heads_first(x: &Tensor, segment: &Segment, heads: usize) -> Result<Tensor> {
-    let (_, stored, dim) = x.dims3()?;
-    let x = x.narrow(0, segment.start, segment.len)?.transpose(0, 1)?;
-    let shared = (stored, heads / stored, segment.len, dim);
-    x.unsqueeze(1)?.broadcast_as(shared)?.contiguous()?.reshape((heads, segment.len, dim))
+/// The rows that a segment looks on, `[keys, K, d]`.
+fn looked_on(sources: &[Tensor], segment: &Segment) -> Result<Tensor> {
+    let part = |span: &Span| sources[span.source].narrow(0, span.start, span.len);
+    match segment.keys.as_slice() {
+        [span] => part(span),
+        spans => Tensor::cat(&spans.iter().map(part).collect::<Result<Vec<_>>>()?, 0),
+    }
 }
 
-/// Each segment's `[heads, len, len]`.
+/// Heads `[rows, K, d]` as `[heads, rows, d]`, each repeated for the query heads that share it.
+fn heads_first(x: &Tensor, heads: usize) -> Result<Tensor> {
+    let (rows, stored, dim) = x.dims3()?;
+    let shared = (stored, heads / stored, rows, dim);
+    x.transpose(0, 1)?.unsqueeze(1)?.broadcast_as(shared)?.contiguous()?.reshape((heads, rows, dim))
+}
+
+/// Each segment's `[heads, len, keys]`.
 fn matrices(flat: &Tensor, segments: &Segments, heads: usize) -> impl Iterator<Item = Result<Tensor>> {
     let mut start = 0;
     segments.iter().map(move |segment| {
-        let shape = (heads, segment.len, segment.len);
-        let count = heads * segment.len * segment.len;
+        let shape = (heads, segment.len, segment.key_count());
+        let count = heads * segment.len * segment.key_count();
         start += count;
         flat.narrow(0, start - count, count)?.reshape(shape)
     })
 }
 
-/// `[len, len]`: 1 where the query (row) sees the key (column).
-fn seen(len: usize, scoring: &Scoring, device: &Device) -> Result<Tensor> {
-    let row = |query| (0..len).map(move |key| u8::from((scoring.first_key(query)..=query).contains(&key)));
-    Tensor::from_vec((0..len).flat_map(row).collect(), (len, len), device)
+/// `[len, keys]`: 1 where the query (row) sees the key (column).
+fn seen(segment: &Segment, scoring: &Scoring, device: &Device) -> Result<Tensor> {
+    let keys = segment.key_count();
+    let row = |query| (0..keys).map(move |key| u8::from((scoring.first_key(query)..=query).contains(&key)));
+    Tensor::from_vec(segment.positions().flat_map(row).collect(), (segment.len, keys), device)
 }
 
-/// `[heads, 1, len]`: what each head adds to each key's scores.
+/// `[heads, 1, keys]`: what each head adds to each key's scores.
 fn biases(segment: &Segment, heads: usize, scoring: &Scoring, like: &Tensor) -> Result<Tensor> {
-    let row = |head| (0..segment.len).map(move |key| scoring.bias(head, key, segment));
+    let row = |head| (0..segment.key_count()).map(move |key| scoring.bias(head, key, segment.length));
     let biases: Vec<f32> = (0..heads).flat_map(row).collect();
-    Tensor::from_vec(biases, (heads, 1, segment.len), like.device())?.to_dtype(like.dtype())
+    Tensor::from_vec(biases, (heads, 1, segment.key_count()), like.device())?.to_dtype(like.dtype())
 }
 
 /// The parts one after the other, or an empty tensor of `like`'s type where there are none.

@@ -8,27 +8,27 @@
 use candle_core::{Device, Result, Tensor, bail};
 use pulp::{Arch, Simd, WithSimd};
 
-use super::super::Scoring;
+use super::super::{Scoring, check_spans};
 use super::dots::{LEFT, strip};
 use super::exp::exp;
 use super::lanes::fold;
 use super::memory::{Floats, split_columns};
 use super::parallel::share;
-use crate::segments::{Segment, Segments};
+use crate::segments::{Segment, Segments, Span};
 
 /// Queries that share a pass over the keys.
 const QUERIES: usize = 24;
 /// A softmax starts at a multiple of this many keys, so that its lanes stay the same ones.
 const ALIGN: usize = 16;
 
-/// `[T, heads, dim]`, read head by head.
-struct Heads<'a> {
+/// Heads of queries: `[T, heads, dim]`.
+struct Queries<'a> {
     data: &'a [f32],
     heads: usize,
     dim: usize,
 }
 
-impl<'a> Heads<'a> {
+impl<'a> Queries<'a> {
     fn of(data: &'a [f32], tensor: &Tensor, segments: &Segments) -> Result<Self> {
         let (tokens, heads, dim) = tensor.dims3()?;
         if tokens != segments.tokens() {
@@ -42,6 +42,51 @@ impl<'a> Heads<'a> {
         let start = (token * self.heads + head) * self.dim;
         &self.data[start..start + self.dim]
     }
+}
+
+/// Sources of keys or of values, in memory: `[rows, heads, dim]` each.
+struct Stored<'a> {
+    sources: Vec<Floats<'a>>,
+    heads: usize,
+    dim: usize,
+}
+
+impl<'a> Stored<'a> {
+    fn of(sources: &'a [Tensor], segments: &Segments) -> Result<Self> {
+        check_spans(segments, sources)?;
+        let (_, heads, dim) = sources.first().map_or(Ok((0, 0, 0)), Tensor::dims3)?;
+        for source in sources {
+            if source.dims3()? != (source.dim(0)?, heads, dim) {
+                bail!("sources of {heads} heads of size {dim} were expected, not {:?}", source.shape());
+            }
+        }
+        Ok(Self { sources: sources.iter().map(Floats::of).collect::<Result<_>>()?, heads, dim })
+    }
+
+    /// What a segment looks on.
+    fn looked_on(&self, segment: &Segment) -> Heads<'_> {
+        let width = self.heads * self.dim;
+        let mut rows = Vec::with_capacity(segment.key_count());
+        for Span { source, start, len } in &segment.keys {
+            let part = &self.sources[*source][start * width..(start + len) * width];
+            rows.extend(part.chunks_exact(width.max(1)));
+        }
+        Heads { rows, heads: self.heads, dim: self.dim }
+    }
+}
+
+/// The keys or the values of a sequence from its position 0 on, `[heads, dim]` each.
+struct Heads<'a> {
+    rows: Vec<&'a [f32]>,
+    heads: usize,
+    dim: usize,
+}
+
+impl<'a> Heads<'a> {
+    #[inline(always)]
+    fn row(&self, position: usize, head: usize) -> &'a [f32] {
+        &self.rows[position][head * self.dim..(head + 1) * self.dim]
+    }
 
     /// The key/value head that a query head of `heads` reads.
     fn shared(&self, head: usize, heads: usize) -> usize {
@@ -49,19 +94,30 @@ impl<'a> Heads<'a> {
     }
 }
 
+/// What every segment looks on, in the order of the segments.
+fn all_looked_on<'a>(stored: &'a Stored<'a>, segments: &Segments) -> Vec<Heads<'a>> {
+    segments.iter().map(|segment| stored.looked_on(segment)).collect()
+}
+
 /// Scores, flat.
-pub(super) fn scores(arch: Arch, q: &Tensor, k: &Tensor, segments: &Segments, scoring: &Scoring) -> Result<Tensor> {
-    let (q, k) = (q.contiguous()?, k.contiguous()?);
-    let (queries, keys) = (Floats::of(&q)?, Floats::of(&k)?);
-    let queries = Heads::of(&queries, &q, segments)?;
-    let keys = Heads::of(&keys, &k, segments)?;
+pub(super) fn scores(
+    arch: Arch,
+    q: &Tensor,
+    keys: &[Tensor],
+    segments: &Segments,
+    scoring: &Scoring,
+) -> Result<Tensor> {
+    let (q, keys) = (q.contiguous()?, contiguous(keys)?);
+    let (queries, keys) = (Floats::of(&q)?, Stored::of(&keys, segments)?);
+    let queries = Queries::of(&queries, &q, segments)?;
+    let keys = all_looked_on(&keys, segments);
     let heads = queries.heads;
     let mut output = vec![f32::NEG_INFINITY; segments.pairs(heads)];
-    share(matrices(&mut output, segments, heads), |(segment, head, output)| {
-        let view = View { queries: &queries, keys: &keys, segment, head, scoring };
-        for first in (0..segment.len).step_by(QUERIES) {
-            let last = segment.len.min(first + QUERIES);
-            let rows = output[first * segment.len..last * segment.len].chunks_exact_mut(segment.len).collect();
+    share(matrices(&mut output, segments, heads), |(number, segment, head, output)| {
+        let view = View { queries: &queries, keys: &keys[number], segment, head, scoring };
+        let rows = output.chunks_mut(QUERIES * segment.key_count());
+        for (first, rows) in segment.positions().step_by(QUERIES).zip(rows) {
+            let rows = rows.chunks_exact_mut(segment.key_count()).collect();
             arch.dispatch(ScoreBlock { view: &view, first, rows });
         }
     });
@@ -74,55 +130,60 @@ pub(super) fn probs(arch: Arch, scores: &Tensor, segments: &Segments, heads: usi
     let scores = scores.contiguous()?;
     let mut output = Floats::of(&scores)?.to_vec();
     check_pairs(&output, segments, heads)?;
-    share(matrices(&mut output, segments, heads), |(segment, _, output)| {
-        arch.dispatch(|| output.chunks_exact_mut(segment.len).for_each(softmax));
+    share(matrices(&mut output, segments, heads), |(_, segment, _, output)| {
+        arch.dispatch(|| output.chunks_exact_mut(segment.key_count()).for_each(softmax));
     });
     Tensor::from_vec(output, scores.shape(), &Device::Cpu)
 }
 
 /// Each head's mix of values: `[T, heads, d]`.
-pub(super) fn mix(arch: Arch, probs: &Tensor, v: &Tensor, segments: &Segments, heads: usize) -> Result<Tensor> {
-    let (probs, v) = (probs.contiguous()?, v.contiguous()?);
-    let (probs, values) = (Floats::of(&probs)?, Floats::of(&v)?);
-    let values = Heads::of(&values, &v, segments)?;
+pub(super) fn mix(arch: Arch, probs: &Tensor, values: &[Tensor], segments: &Segments, heads: usize) -> Result<Tensor> {
+    let (probs, values) = (probs.contiguous()?, contiguous(values)?);
+    let (probs, values) = (Floats::of(&probs)?, Stored::of(&values, segments)?);
     check_pairs(&probs, segments, heads)?;
-    let mut output = vec![0.0; segments.tokens() * heads * values.dim];
+    let dim = values.dim;
+    let values = all_looked_on(&values, segments);
+    let mut output = vec![0.0; segments.tokens() * heads * dim];
     let mut start = 0;
-    let jobs = head_rows(&mut output, segments, heads, values.dim).into_iter().map(|(segment, head, rows)| {
-        let pairs = segment.len * segment.len;
+    let jobs = head_rows(&mut output, segments, heads, dim).into_iter().map(|(number, segment, head, rows)| {
+        let pairs = segment.len * segment.key_count();
         start += pairs;
-        (segment, head, rows, &probs[start - pairs..start])
+        (number, segment, head, rows, &probs[start - pairs..start])
     });
-    share(jobs.collect(), |(segment, head, rows, probs)| {
+    share(jobs.collect(), |(number, segment, head, rows, probs)| {
+        let values = &values[number];
         let head = values.shared(head, heads);
-        for (output, probs) in rows.into_iter().zip(probs.chunks_exact(segment.len)) {
-            arch.dispatch(Mix { probs, first: segment.start, values: &values, head, output });
+        for (output, probs) in rows.into_iter().zip(probs.chunks_exact(segment.key_count())) {
+            arch.dispatch(Mix { probs, first: 0, values, head, output });
         }
     });
-    Tensor::from_vec(output, (segments.tokens(), heads, values.dim), &Device::Cpu)
+    Tensor::from_vec(output, (segments.tokens(), heads, dim), &Device::Cpu)
 }
 
 /// Scores, softmax and mix at once: `[T, H, d]`.
 pub(super) fn fused(
     arch: Arch,
     q: &Tensor,
-    k: &Tensor,
-    v: &Tensor,
+    keys: &[Tensor],
+    values: &[Tensor],
     segments: &Segments,
     scoring: &Scoring,
 ) -> Result<Tensor> {
-    let (q, k, v) = (q.contiguous()?, k.contiguous()?, v.contiguous()?);
-    let (queries, keys, values) = (Floats::of(&q)?, Floats::of(&k)?, Floats::of(&v)?);
-    let queries = Heads::of(&queries, &q, segments)?;
-    let keys = Heads::of(&keys, &k, segments)?;
-    let values = Heads::of(&values, &v, segments)?;
-    let heads = queries.heads;
-    let mut output = vec![0.0; segments.tokens() * heads * values.dim];
-    share(head_rows(&mut output, segments, heads, values.dim), |(segment, head, rows)| {
-        let view = View { queries: &queries, keys: &keys, segment, head, scoring };
-        view.attend(arch, &values, rows);
+    let (q, keys, values) = (q.contiguous()?, contiguous(keys)?, contiguous(values)?);
+    let (queries, keys, values) = (Floats::of(&q)?, Stored::of(&keys, segments)?, Stored::of(&values, segments)?);
+    let queries = Queries::of(&queries, &q, segments)?;
+    let (heads, dim) = (queries.heads, values.dim);
+    let (keys, values) = (all_looked_on(&keys, segments), all_looked_on(&values, segments));
+    let mut output = vec![0.0; segments.tokens() * heads * dim];
+    share(head_rows(&mut output, segments, heads, dim), |(number, segment, head, rows)| {
+        let view = View { queries: &queries, keys: &keys[number], segment, head, scoring };
+        view.attend(arch, &values[number], rows);
     });
-    Tensor::from_vec(output, (segments.tokens(), heads, values.dim), &Device::Cpu)
+    Tensor::from_vec(output, (segments.tokens(), heads, dim), &Device::Cpu)
+}
+
+fn contiguous(tensors: &[Tensor]) -> Result<Vec<Tensor>> {
+    tensors.iter().map(Tensor::contiguous).collect()
 }
 
 fn check_pairs(flat: &[f32], segments: &Segments, heads: usize) -> Result<()> {
@@ -133,14 +194,17 @@ fn check_pairs(flat: &[f32], segments: &Segments, heads: usize) -> Result<()> {
     Ok(())
 }
 
-/// Every segment's and head's `[len, len]`.
-fn matrices<'a>(flat: &'a mut [f32], segments: &'a Segments, heads: usize) -> Vec<(&'a Segment, usize, &'a mut [f32])> {
+/// A segment with its number, a head, and what is theirs.
+type Share<'a, T> = (usize, &'a Segment, usize, T);
+
+/// Every segment's and head's `[len, keys]`.
+fn matrices<'a>(flat: &'a mut [f32], segments: &'a Segments, heads: usize) -> Vec<Share<'a, &'a mut [f32]>> {
     let mut rest = flat;
     let mut parts = Vec::new();
-    for segment in segments {
+    for (number, segment) in segments.iter().enumerate() {
         for head in 0..heads {
-            let (matrix, tail) = rest.split_at_mut(segment.len * segment.len);
-            parts.push((segment, head, matrix));
+            let (matrix, tail) = rest.split_at_mut(segment.len * segment.key_count());
+            parts.push((number, segment, head, matrix));
             rest = tail;
         }
     }
@@ -153,13 +217,13 @@ fn head_rows<'a>(
     segments: &'a Segments,
     heads: usize,
     dim: usize,
-) -> Vec<(&'a Segment, usize, Vec<&'a mut [f32]>)> {
+) -> Vec<Share<'a, Vec<&'a mut [f32]>>> {
     let columns = split_columns(flat, heads * dim, std::iter::repeat_n(dim, heads));
     let mut columns: Vec<_> = columns.into_iter().map(Vec::into_iter).collect();
     let mut parts = Vec::new();
-    for segment in segments {
+    for (number, segment) in segments.iter().enumerate() {
         for (head, column) in columns.iter_mut().enumerate() {
-            parts.push((segment, head, column.by_ref().take(segment.len).collect()));
+            parts.push((number, segment, head, column.by_ref().take(segment.len).collect()));
         }
     }
     parts
@@ -167,7 +231,7 @@ fn head_rows<'a>(
 
 /// One head's attention within one segment.
 struct View<'a> {
-    queries: &'a Heads<'a>,
+    queries: &'a Queries<'a>,
     keys: &'a Heads<'a>,
     segment: &'a Segment,
     head: usize,
@@ -176,18 +240,18 @@ struct View<'a> {
 
 impl View<'_> {
     fn attend(&self, arch: Arch, values: &Heads<'_>, mut output: Vec<&mut [f32]>) {
-        let len = self.segment.len;
+        let (positions, keys) = (self.segment.positions(), self.segment.key_count());
         let head = values.shared(self.head, self.queries.heads);
-        let mut scratch = vec![0.0; QUERIES.min(len) * len];
-        for first in (0..len).step_by(QUERIES) {
-            let rows = scratch.chunks_exact_mut(len).take(len - first).collect();
+        let mut scratch = vec![0.0; QUERIES.min(positions.len()) * keys];
+        for first in positions.clone().step_by(QUERIES) {
+            let rows = scratch.chunks_exact_mut(keys).take(positions.end - first).collect();
             arch.dispatch(ScoreBlock { view: self, first, rows });
-            for (query, probs) in (first..len).zip(scratch.chunks_exact_mut(len)) {
+            for (query, probs) in (first..positions.end).zip(scratch.chunks_exact_mut(keys)) {
                 let start = self.aligned_key(query);
                 let probs = &mut probs[start..=query];
                 arch.dispatch(|| softmax(probs));
-                let output = &mut *output[query];
-                arch.dispatch(Mix { probs, first: self.segment.start + start, values, head, output });
+                let output = &mut *output[query - positions.start];
+                arch.dispatch(Mix { probs, first: start, values, head, output });
             }
         }
     }
@@ -199,9 +263,10 @@ impl View<'_> {
     }
 }
 
-/// The scores of some neighbouring queries, each written into a row of `len` (masked: -inf).
+/// The scores of some neighbouring queries, each written into a row of as many as there are keys (masked: -inf).
 struct ScoreBlock<'a> {
     view: &'a View<'a>,
+    /// Position of the first query.
     first: usize,
     rows: Vec<&'a mut [f32]>,
 }
@@ -213,8 +278,8 @@ impl WithSimd for ScoreBlock<'_> {
     fn with_simd<S: Simd>(mut self, simd: S) {
         let View { queries, keys, segment, head, scoring } = *self.view;
         let shared = keys.shared(head, queries.heads);
-        let key = |key: usize| keys.row(segment.start + key, shared);
-        let query = |query: usize| queries.row(segment.start + query, head);
+        let key = |key: usize| keys.row(key, shared);
+        let query = |query: usize| queries.row(segment.start + query - segment.position, head);
         let last = self.first + self.rows.len();
         let mut at = self.view.aligned_key(self.first);
         while at + LEFT <= last {
@@ -230,14 +295,14 @@ impl WithSimd for ScoreBlock<'_> {
             });
         }
         for (query, row) in (self.first..).zip(&mut self.rows) {
-            finish(row, query, head, segment, scoring);
+            finish(row, query, head, segment.length, scoring);
         }
     }
 }
 
 /// Scales the products of a query's row and masks the keys that it does not see.
 #[inline(always)]
-fn finish(row: &mut [f32], query: usize, head: usize, segment: &Segment, scoring: &Scoring) {
+fn finish(row: &mut [f32], query: usize, head: usize, length: usize, scoring: &Scoring) {
     let first = scoring.first_key(query);
     row[..first].fill(f32::NEG_INFINITY);
     row[query + 1..].fill(f32::NEG_INFINITY);
@@ -251,7 +316,7 @@ fn finish(row: &mut [f32], query: usize, head: usize, segment: &Segment, scoring
     }
     if scoring.alibi.is_some() {
         for (key, score) in (first..).zip(&mut row[first..=query]) {
-            *score += scoring.bias(head, key, segment);
+            *score += scoring.bias(head, key, length);
         }
     }
 }

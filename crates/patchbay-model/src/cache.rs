@@ -1,0 +1,112 @@
+//! Keys and values of growing sequences, so that a new token costs no more than itself.
+
+use candle_core::{Result, Tensor, bail};
+
+use crate::memory::{KeyMemory, Sources};
+use crate::segments::{Segment, Segments, Span};
+
+/// The keys and values of one sequence at every layer that it went through.
+#[derive(Debug, Default)]
+pub struct KeyCache {
+    /// `[capacity, K, d]` and `[capacity, K, value dim]`, of which the first rows are in use.
+    layers: Vec<Option<[Tensor; 2]>>,
+    tokens: usize,
+}
+
+impl KeyCache {
+    /// The smallest capacity, in tokens.
+    const LEAST: usize = 32;
+
+    /// How many tokens it holds, from position 0 on.
+    pub fn tokens(&self) -> usize {
+        self.tokens
+    }
+
+    /// Forgets the tokens from this position on.
+    pub fn truncate(&mut self, tokens: usize) {
+        self.tokens = self.tokens.min(tokens);
+    }
+
+    /// Bytes that it takes.
+    pub fn bytes(&self) -> usize {
+        let size = |tensor: &Tensor| tensor.elem_count() * tensor.dtype().size_in_bytes();
+        self.layers.iter().flatten().flatten().map(size).sum()
+    }
+
+    /// Writes rows behind those in use, and gives the whole of both sources.
+    fn append(&mut self, layer: usize, rows: [Tensor; 2]) -> Result<[Tensor; 2]> {
+        if self.layers.len() <= layer {
+            self.layers.resize(layer + 1, None);
+        }
+        let (before, after) = (self.tokens, self.tokens + rows[0].dim(0)?);
+        let stored = match self.layers[layer].take() {
+            Some(stored) if stored[0].dim(0)? >= after => stored,
+            Some([keys, values]) => [grown(&keys, before, after)?, grown(&values, before, after)?],
+            None if before == 0 => [grown(&rows[0], 0, after)?, grown(&rows[1], 0, after)?],
+            None => bail!("the keys of layer {layer} were not kept from the start"),
+        };
+        for (stored, rows) in stored.iter().zip(rows) {
+            stored.slice_set(&rows.contiguous()?, 0, before)?;
+        }
+        self.layers[layer] = Some(stored.clone());
+        Ok(stored)
+    }
+}
+
+/// Room for at least `after` rows, beginning with the first `before` rows of a tensor.
+fn grown(like: &Tensor, before: usize, after: usize) -> Result<Tensor> {
+    let mut shape = like.dims().to_vec();
+    shape[0] = after.next_power_of_two().max(KeyCache::LEAST);
+    let room = Tensor::zeros(shape, like.dtype(), like.device())?;
+    if before > 0 {
+        room.slice_set(&like.narrow(0, 0, before)?.contiguous()?, 0, 0)?;
+    }
+    Ok(room)
+}
+
+/// The caches of the sequences of one pass, which goes on with each of them by some tokens.
+#[derive(Debug)]
+pub struct Caches<'a> {
+    caches: Vec<&'a mut KeyCache>,
+    segments: Segments,
+}
+
+impl<'a> Caches<'a> {
+    /// A pass over the next tokens of each sequence: so many of them.
+    pub fn new(caches: Vec<&'a mut KeyCache>, lengths: &[usize]) -> Self {
+        let mut start = 0;
+        let segment = |(number, (cache, len)): (usize, (&&mut KeyCache, &usize))| {
+            let (position, length) = (cache.tokens, cache.tokens + len);
+            start += len;
+            let keys = vec![Span { source: number + 1, start: 0, len: length }];
+            Segment { start: start - len, len: *len, position, length, keys }
+        };
+        let segments = Segments::new(caches.iter().zip(lengths).enumerate().map(segment).collect());
+        Self { caches, segments }
+    }
+
+    /// The tokens of the pass.
+    pub fn segments(&self) -> Segments {
+        self.segments.clone()
+    }
+
+    /// Keeps what the pass has computed, now that it has ended.
+    pub fn finish(self) {
+        for (cache, segment) in self.caches.into_iter().zip(&self.segments) {
+            cache.tokens += segment.len;
+        }
+    }
+}
+
+impl KeyMemory for Caches<'_> {
+    fn exchange(&mut self, layer: usize, keys: Tensor, values: Tensor) -> Result<Sources> {
+        let mut sources = Sources::of_pass(keys.clone(), values.clone());
+        for (cache, segment) in self.caches.iter_mut().zip(&self.segments) {
+            let rows = |tensor: &Tensor| tensor.narrow(0, segment.start, segment.len);
+            let [keys, values] = cache.append(layer, [rows(&keys)?, rows(&values)?])?;
+            sources.keys.push(keys);
+            sources.values.push(values);
+        }
+        Ok(sources)
+    }
+}
