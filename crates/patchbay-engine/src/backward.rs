@@ -12,20 +12,22 @@ use candle_core::backprop::GradStore;
 use candle_core::{DType, Result, Tensor, Var};
 use patchbay_graph::plan::{Pass, Step, ValueId};
 use patchbay_graph::stage::Part;
+use patchbay_graph::wave::Wave;
 use patchbay_model::Decoder;
 
 use crate::engine::EngineError;
 use crate::job::Job;
 use crate::part;
+use crate::track::{Delta, Track};
 use crate::values::Values;
-use crate::visit::{Delta, Visitor};
-use crate::walk::{Stage, Walk};
+use crate::visit::Visit;
+use crate::walk::{self, Stage};
 
 /// The passes that ran.
 pub(crate) struct Tape<'a> {
     job: &'a Job,
     decoder: Decoder,
-    passes: Vec<(&'a Pass, Vec<Stage>)>,
+    passes: Vec<(&'a Pass, Wave, Vec<Stage>)>,
     /// Which values are made of something that was read from a pass.
     active: Vec<bool>,
 }
@@ -35,14 +37,9 @@ impl<'a> Tape<'a> {
         Self { job, decoder: decoder.differentiable(), passes: Vec::new(), active: job.plan.active() }
     }
 
-    /// Whether there is anything to keep stages for.
-    pub(crate) fn records(&self) -> bool {
-        !self.job.plan.gradients.is_empty()
-    }
-
-    /// Takes in a pass that has ended.
-    pub(crate) fn push(&mut self, pass: &'a Pass, stages: Vec<Stage>) {
-        self.passes.push((pass, stages));
+    /// Takes in a pass that has ended, with its wave and what went into each of its stages.
+    pub(crate) fn push(&mut self, pass: &'a Pass, wave: Wave, stages: Vec<Stage>) {
+        self.passes.push((pass, wave, stages));
     }
 
     /// Takes a gradient, and puts it into the values.
@@ -54,8 +51,8 @@ impl<'a> Tape<'a> {
         let of = plan.gradients[gradient].of;
         let mut back = Back { tape: self, gradient, known: HashMap::new(), found: HashMap::new() };
         back.known.insert(of, values.get(of)?.ones_like()?);
-        for (pass, stages) in self.passes.iter().rev() {
-            back.pass(pass, stages, values)?;
+        for (pass, wave, stages) in self.passes.iter().rev() {
+            back.pass(pass, wave, stages, values)?;
         }
         for (i, wrt) in plan.gradients[gradient].wrt.iter().enumerate() {
             let found = match back.found.remove(&i) {
@@ -79,31 +76,27 @@ struct Back<'t, 'a> {
 }
 
 impl<'a> Back<'_, 'a> {
-    fn pass(&mut self, pass: &'a Pass, stages: &[Stage], values: &Values<'a>) -> std::result::Result<(), EngineError> {
-        let walk = Walk { decoder: &self.tape.decoder, job: self.tape.job, pass };
-        // where nothing needs the stream's derivative it goes nowhere
-        let lowest = self.tape.job.plan.lowest(pass, self.gradient, &self.tape.active).unwrap_or(Part::Unembed);
-        self.stages(walk, stages, values, lowest)
-    }
-
-    fn stages(
+    fn pass(
         &mut self,
-        walk: Walk<'_>,
+        pass: &'a Pass,
+        wave: &Wave,
         stages: &[Stage],
         values: &Values<'a>,
-        lowest: Part,
     ) -> std::result::Result<(), EngineError> {
+        // where nothing needs the stream's derivative it goes nowhere
+        let lowest = self.tape.job.plan.lowest(pass, self.gradient, &self.tape.active).unwrap_or(Part::Unembed);
         let mut stream = None;
         for stage in stages.iter().rev() {
             if self.tape.job.cancel.is_cancelled() {
                 return Err(EngineError::Cancelled);
             }
-            let made = walk.pass.steps_in(stage.part).iter().filter_map(Step::made);
+            let made = pass.steps_in(stage.part).iter().filter_map(Step::made);
             let made: Vec<ValueId> = made.filter(|id| self.known.contains_key(id)).collect();
             if stream.is_none() && made.is_empty() {
                 continue;
             }
-            stream = self.stage(walk, stage, values, &made, stream, stage.part > lowest)?;
+            let on = stage.part > lowest;
+            stream = self.stage((pass, wave), stage, values, &made, stream, on)?;
         }
         Ok(())
     }
@@ -111,25 +104,29 @@ impl<'a> Back<'_, 'a> {
     /// Takes the derivative through one stage; gives that with respect to its stream, if it has to go `on`.
     fn stage(
         &mut self,
-        walk: Walk<'_>,
+        (pass, wave): (&'a Pass, &Wave),
         stage: &Stage,
         values: &Values<'a>,
         made: &[ValueId],
         stream: Option<Tensor>,
         on: bool,
-    ) -> Result<Option<Tensor>> {
+    ) -> std::result::Result<Option<Tensor>, EngineError> {
         let plan = &*self.tape.job.plan;
-        let (mut again, leaves) =
-            values.again(&self.tape.decoder, &plan.taken(walk.pass, stage.part, &self.tape.active))?;
+        let (mut again, leaves) = values.again(&self.tape.decoder, &plan.taken(pass, stage.part, &self.tape.active))?;
         let incoming = match (&stage.stream, on) {
             (Some(stream), true) => Some(Var::from_tensor(stream)?),
             _ => None,
         };
         let given = incoming.as_ref().map(|var| var.as_tensor().clone()).or_else(|| stage.stream.clone());
         let tree = self.tape.decoder.tree();
-        let mut visitor = Visitor::new(plan, tree, walk.pass, &mut again, stage.layout.clone()).taking(self.gradient);
-        let outgoing = walk.stage(&mut visitor, stage.part, given)?;
-        let deltas = visitor.into_deltas();
+        let track = Track::new(0, plan, tree, pass, &mut again).taking(self.gradient);
+        let mut visit = Visit::new(wave.clone(), tree, vec![track]);
+        let stage = Stage { part: stage.part, stream: given, matrix: stage.matrix.clone() };
+        let (outgoing, _) = walk::stage(&self.tape.decoder, &mut visit, &stage)?;
+        if let Some(failure) = visit.failures.swap_remove(0) {
+            return Err(failure);
+        }
+        let deltas: Vec<Delta> = visit.tracks.into_iter().flat_map(Track::into_deltas).collect();
         let mut terms = Vec::with_capacity(made.len() + 1);
         for id in made {
             if let Some(known) = self.known.remove(id) {

@@ -20,11 +20,16 @@ use crate::run;
 pub struct EngineSettings {
     /// Jobs that may wait; one more is refused.
     pub queue: usize,
+    /// Bytes that jobs may hold together, by their prices, to share a wave.
+    pub wave_bytes: u64,
 }
+
+/// Jobs that share a wave at most.
+const MOST_TOGETHER: usize = 512;
 
 impl Default for EngineSettings {
     fn default() -> Self {
-        Self { queue: 256 }
+        Self { queue: 512, wave_bytes: 256 << 20 }
     }
 }
 
@@ -63,6 +68,7 @@ pub struct Engine {
     decoder: Arc<Decoder>,
     queue: Option<SyncSender<Waiting>>,
     queued: Arc<AtomicUsize>,
+    capacity: usize,
     worker: Option<JoinHandle<()>>,
 }
 
@@ -79,8 +85,8 @@ impl Engine {
         let (queue, jobs) = sync_channel(settings.queue);
         let queued = Arc::new(AtomicUsize::new(0));
         let (model, waiting) = (Arc::clone(&decoder), Arc::clone(&queued));
-        let worker = std::thread::spawn(move || work(&model, &jobs, &waiting));
-        Self { decoder, queue: Some(queue), queued, worker: Some(worker) }
+        let worker = std::thread::spawn(move || work(&model, &jobs, &waiting, settings));
+        Self { decoder, queue: Some(queue), queued, capacity: settings.queue, worker: Some(worker) }
     }
 
     /// Queues a job. Never blocks.
@@ -106,6 +112,11 @@ impl Engine {
         &self.decoder
     }
 
+    /// Whether as many jobs wait as one caller should have there.
+    pub fn is_half_full(&self) -> bool {
+        2 * self.queued() >= self.capacity
+    }
+
     /// Jobs that wait.
     pub fn queued(&self) -> usize {
         self.queued.load(Ordering::Relaxed)
@@ -122,32 +133,90 @@ impl Drop for Engine {
     }
 }
 
-fn work(decoder: &Decoder, jobs: &Receiver<Waiting>, queued: &AtomicUsize) {
-    while let Ok(Waiting { job, since, reply }) = jobs.recv() {
-        queued.fetch_sub(1, Ordering::Relaxed);
+fn work(decoder: &Decoder, jobs: &Receiver<Waiting>, queued: &AtomicUsize, settings: EngineSettings) {
+    let mut next = None;
+    while let Some(first) = next.take().or_else(|| jobs.recv().ok()) {
+        let mut together = vec![first];
+        next = gather(&mut together, jobs, settings.wave_bytes);
+        queued.fetch_sub(together.len(), Ordering::Relaxed);
         let started = Instant::now();
-        let outcome = match reply.is_closed() || job.cancel.is_cancelled() {
-            true => Err(EngineError::Cancelled),
-            false => guarded(decoder, &job),
-        };
-        let outcome = outcome.map(|mut outcome| {
-            outcome.usage.queue_ms = milliseconds(started - since);
-            outcome.usage.compute_ms = milliseconds(started.elapsed());
-            outcome
-        });
-        // nobody waits for the answer of a request that was dropped
-        let _ = reply.send(outcome);
+        let (gone, together): (Vec<_>, Vec<_>) =
+            together.into_iter().partition(|waiting| waiting.reply.is_closed() || waiting.job.cancel.is_cancelled());
+        gone.into_iter().for_each(|waiting| answer(waiting, started, Err(EngineError::Cancelled)));
+        run_together(decoder, together, started);
     }
 }
 
-/// A job that panics fails alone.
-fn guarded(decoder: &Decoder, job: &Job) -> Result<Outcome, EngineError> {
-    catch_unwind(AssertUnwindSafe(|| run::run(decoder, job))).unwrap_or_else(|panic| {
-        let message =
-            panic.downcast_ref::<String>().map(String::as_str).or_else(|| panic.downcast_ref::<&str>().copied());
-        tracing::error!(message, "a job panicked");
-        Err(EngineError::Failed(message.unwrap_or("a panic").into()))
-    })
+/// Adds jobs that wait and may share a wave with those that are there, as long as together they hold no more than
+/// `most` bytes. Gives the first that may not.
+fn gather(together: &mut Vec<Waiting>, jobs: &Receiver<Waiting>, most: u64) -> Option<Waiting> {
+    let bytes = |waiting: &Waiting| waiting.job.plan.cost.peak_bytes;
+    let mut held: u64 = together.iter().map(bytes).sum();
+    if !together.iter().all(|waiting| run::can_share(&waiting.job)) {
+        return None;
+    }
+    while let Ok(waiting) = jobs.try_recv() {
+        held = held.saturating_add(bytes(&waiting));
+        if held > most || together.len() >= MOST_TOGETHER || !run::can_share(&waiting.job) {
+            return Some(waiting);
+        }
+        together.push(waiting);
+    }
+    None
+}
+
+fn run_together(decoder: &Decoder, together: Vec<Waiting>, started: Instant) {
+    let mut waiting: Vec<Option<Waiting>> = Vec::with_capacity(together.len());
+    let jobs: Vec<Job> = together.iter().map(|waiting| waiting.job.clone()).collect();
+    waiting.extend(together.into_iter().map(Some));
+    let borrowed: Vec<&Job> = jobs.iter().collect();
+    let ran = guarded(decoder, &borrowed, &mut |number, outcome| {
+        if let Some(waiting) = waiting[number].take() {
+            answer(waiting, started, outcome);
+        }
+    });
+    let Err(error) = ran else { return };
+    // one of them is to blame: each runs once more, alone
+    let alone = jobs.len() > 1;
+    for (job, waiting) in jobs.iter().zip(waiting).filter_map(|(job, waiting)| Some((job, waiting?))) {
+        let mut outcome = Err(EngineError::Failed(error.clone()));
+        if alone && let Err(error) = guarded(decoder, &[job], &mut |_, found| outcome = found) {
+            outcome = Err(EngineError::Failed(error));
+        }
+        answer(waiting, started, outcome);
+    }
+}
+
+fn answer(waiting: Waiting, started: Instant, outcome: Result<Outcome, EngineError>) {
+    let outcome = outcome.map(|mut outcome| {
+        outcome.usage.queue_ms = milliseconds(started - waiting.since);
+        outcome.usage.compute_ms = milliseconds(started.elapsed());
+        outcome
+    });
+    // nobody waits for the answer of a request that was dropped
+    let _ = waiting.reply.send(outcome);
+}
+
+/// Runs jobs; a panic, or a device that fails, is an error of all of them that had not ended.
+fn guarded(
+    decoder: &Decoder,
+    jobs: &[&Job],
+    done: &mut dyn FnMut(usize, Result<Outcome, EngineError>),
+) -> Result<(), String> {
+    match catch_unwind(AssertUnwindSafe(|| run::run(decoder, jobs, done))) {
+        Ok(ran) => ran.map_err(|error| error.to_string()),
+        Err(panic) => {
+            let message = panic_message(&*panic);
+            tracing::error!(message, "a wave panicked");
+            Err(message)
+        }
+    }
+}
+
+/// What a panic said.
+pub(crate) fn panic_message(panic: &(dyn std::any::Any + Send)) -> String {
+    let message = panic.downcast_ref::<String>().map(String::as_str).or_else(|| panic.downcast_ref::<&str>().copied());
+    message.unwrap_or("a panic").to_owned()
 }
 
 fn milliseconds(duration: std::time::Duration) -> f64 {

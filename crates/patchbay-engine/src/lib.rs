@@ -1,9 +1,11 @@
 //! The executor: plans in, tensors out.
 //!
 //! An [`Engine`] owns one model and one worker thread. A [`Job`] is a checked plan with its token ids and stored tensors; the
-//! worker packs the rows of all its inputs into one matrix without padding and walks the layers once a pass (`walk`). At each
-//! site that the plan names, the visitor (`visit`) carries out the plan's steps: reads gather blocks out of the packed value,
-//! writes scatter them into it (`part`), and operations run as soon as their arguments are known (`values`, `ops`).
+//! worker takes those that wait together and walks the layers once for the next pass of each (`run`, `walk`). What is computed
+//! follows from the plans ([`patchbay_graph::wave`]): tokens that nobody needs are not, and what requests have in common is
+//! once. At each site that a plan names its track carries out the plan's steps (`visit`, `track`): reads gather blocks out of
+//! the packed value, writes scatter them into it (`part`), and operations run as soon as their arguments are known (`values`,
+//! `ops`).
 mod backward;
 pub mod engine;
 pub mod job;
@@ -13,6 +15,7 @@ mod part;
 mod ragged;
 mod run;
 mod tokens;
+mod track;
 mod values;
 mod visit;
 mod walk;

@@ -1,9 +1,77 @@
 //! Reading and writing parts of a tensor, block by block.
-//!
-//! Both are made of operations that candle can differentiate, and nothing is changed in place.
 
-use candle_core::{DType, Device, Result, Tensor};
+use candle_core::{CpuStorage, DType, Device, InplaceOp2, Layout, Result, Tensor, Var, bail};
 use patchbay_graph::selection::Blocks;
+
+/// A site's packed value while steps look at it.
+pub(crate) struct Shown {
+    value: Tensor,
+    /// Whether nobody else holds its memory, so that it can be written in place.
+    own: bool,
+}
+
+impl Shown {
+    pub(crate) fn new(value: &Tensor) -> Result<Self> {
+        Ok(Self { value: value.contiguous()?, own: false })
+    }
+
+    /// The value to go on with.
+    pub(crate) fn into_value(self) -> Tensor {
+        self.value
+    }
+
+    /// The blocks in order, as a tensor of shape `dims`; padding is zero.
+    pub(crate) fn read(&mut self, blocks: &Blocks, dims: &[usize]) -> Result<Tensor> {
+        // what is read as it lies shares the memory
+        self.own &= !blocks.is_identity();
+        read(&self.value, blocks, dims)
+    }
+
+    /// Puts a part into these blocks; where a block is named twice the last one counts.
+    pub(crate) fn write(&mut self, blocks: &Blocks, part: &Tensor) -> Result<()> {
+        let plain = self.value.device().is_cpu() && self.value.dtype() == DType::F32;
+        let tracked = self.value.track_op() || part.track_op();
+        if !plain || tracked || blocks.is_identity() {
+            (self.value, self.own) = (write(&self.value, blocks, part)?, false);
+            return Ok(());
+        }
+        if !self.own {
+            (self.value, self.own) = (self.value.copy()?, true);
+        }
+        self.value.inplace_op2(&part.contiguous()?, &Scatter(blocks))
+    }
+
+    /// Adds a variable that is zero.
+    pub(crate) fn vary(&mut self) -> Result<Var> {
+        let variable = Var::zeros(self.value.dims(), self.value.dtype(), self.value.device())?;
+        (self.value, self.own) = ((&self.value + variable.as_tensor())?, false);
+        Ok(variable)
+    }
+}
+
+/// Puts blocks into a matrix of float32 that nobody else holds.
+struct Scatter<'a>(&'a Blocks);
+
+impl InplaceOp2 for Scatter<'_> {
+    fn name(&self) -> &'static str {
+        "scatter-blocks"
+    }
+
+    fn cpu_fwd(&self, into: &mut CpuStorage, at: &Layout, from: &CpuStorage, of: &Layout) -> Result<()> {
+        let (CpuStorage::F32(into), CpuStorage::F32(from)) = (into, from) else {
+            bail!("blocks of float32 go into float32 alone");
+        };
+        let (Some((start, end)), Some((first, last))) = (at.contiguous_offsets(), of.contiguous_offsets()) else {
+            bail!("blocks go from contiguous memory to contiguous memory");
+        };
+        let (into, from, size) = (&mut into[start..end], &from[first..last], self.0.size);
+        let parts = from.chunks_exact(size.max(1));
+        for (block, part) in self.0.index.iter().zip(parts).filter(|(block, _)| **block != Blocks::PAD) {
+            into[*block as usize * size..][..size].copy_from_slice(part);
+        }
+        Ok(())
+    }
+}
 
 /// The blocks of `source`, in order, as a tensor of shape `dims`; padding is zero.
 pub(crate) fn read(source: &Tensor, blocks: &Blocks, dims: &[usize]) -> Result<Tensor> {
@@ -25,7 +93,7 @@ pub(crate) fn read(source: &Tensor, blocks: &Blocks, dims: &[usize]) -> Result<T
 }
 
 /// `target` with these blocks replaced by `part`; where a block is named twice the last one counts.
-pub(crate) fn write(target: &Tensor, blocks: &Blocks, part: &Tensor) -> Result<Tensor> {
+fn write(target: &Tensor, blocks: &Blocks, part: &Tensor) -> Result<Tensor> {
     if blocks.is_identity() {
         return part.reshape(target.dims());
     }

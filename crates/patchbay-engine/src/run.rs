@@ -1,57 +1,152 @@
-//! One job, from its first token to its last result.
+//! Requests that run together, from their first token to their last result.
 
 use candle_core::{Device, Tensor};
-use patchbay_graph::plan::Returned;
+use patchbay_graph::plan::{Pass, Returned};
+use patchbay_graph::wave::{Asked, Wave};
 use patchbay_model::Decoder;
 
 use crate::backward::Tape;
 use crate::engine::EngineError;
 use crate::job::{Answer, Job, Outcome, Receipt, Usage};
 use crate::tokens::top_tokens;
+use crate::track::Track;
 use crate::values::Values;
-use crate::visit::Visitor;
-use crate::walk::Walk;
+use crate::visit::Visit;
+use crate::walk::walk;
 
-/// Runs a job.
+/// Whether a job can share its waves with others. One that takes gradients keeps everything on the way.
+pub(crate) fn can_share(job: &Job) -> bool {
+    job.plan.gradients.is_empty()
+}
+
+/// A job on its way.
+struct Task<'a> {
+    job: &'a Job,
+    values: Values<'a>,
+    tape: Tape<'a>,
+    receipts: Vec<Receipt>,
+    /// The pass that comes next.
+    next: usize,
+    /// The most jobs that shared a wave with it.
+    company: usize,
+}
+
+/// Runs jobs in waves, one for the next pass of each, and says what each came to as soon as it is known.
 ///
 /// # Errors
-/// The job was cancelled, or the device failed; what a graph can get wrong was found when it was planned.
-pub(crate) fn run(decoder: &Decoder, job: &Job) -> Result<Outcome, EngineError> {
-    let plan = &*job.plan;
-    let mut values = Values::new(plan, &job.tensors, decoder);
-    values.prologue()?;
-    let mut tape = Tape::new(decoder, job);
-    let mut receipts = Vec::new();
-    let mut layers_run = 0;
-    for pass in &plan.passes {
-        let walk = Walk { decoder, job, pass };
-        let mut visitor = Visitor::new(plan, decoder.tree(), pass, &mut values, walk.layout());
-        let mut stages = Vec::new();
-        walk.run(&mut visitor, |stage| {
-            if tape.records() {
-                stages.push(stage);
-            }
-        })?;
-        layers_run += visitor.layers_run;
-        receipts.extend(visitor.into_receipts());
-        tape.push(pass, stages);
-        for gradient in &pass.gradients {
-            tape.take(*gradient, &mut values)?;
+/// The device failed, and not for one job alone: those that were not `done` have no outcome.
+pub(crate) fn run(
+    decoder: &Decoder,
+    jobs: &[&Job],
+    done: &mut dyn FnMut(usize, Result<Outcome, EngineError>),
+) -> candle_core::Result<()> {
+    let mut tasks: Vec<(usize, Task<'_>)> = Vec::with_capacity(jobs.len());
+    for (number, job) in jobs.iter().enumerate() {
+        match Task::new(decoder, job) {
+            Ok(task) => tasks.push((number, task)),
+            Err(error) => done(number, Err(error)),
         }
-        pass.after.iter().try_for_each(|id| values.compute(*id))?;
     }
-    let usage = Usage {
-        prompt_tokens: plan.inputs.iter().flat_map(|input| &input.lengths).sum(),
-        passes: plan.passes.len(),
-        layers_run,
-        layer_count: decoder.tree().layers.len(),
-        co_batched: 1,
-        ..Usage::default()
+    while !tasks.is_empty() {
+        let mut ended = wave(decoder, tasks.iter_mut().map(|(_, task)| task).collect())?;
+        let mut going_on = Vec::with_capacity(tasks.len());
+        for ((number, task), ended) in tasks.into_iter().zip(ended.drain(..)) {
+            match ended {
+                Err(error) => done(number, Err(error)),
+                Ok(()) if task.next == task.job.plan.passes.len() => done(number, task.finish(decoder)),
+                Ok(()) => going_on.push((number, task)),
+            }
+        }
+        tasks = going_on;
+    }
+    Ok(())
+}
+
+/// One wave: the next pass of each task.
+fn wave<'a>(decoder: &'a Decoder, mut tasks: Vec<&mut Task<'a>>) -> candle_core::Result<Vec<Result<(), EngineError>>> {
+    let passes: Vec<Option<&Pass>> = tasks.iter().map(|task| task.job.plan.passes.get(task.next)).collect();
+    let with_pass: Vec<usize> = (0..tasks.len()).filter(|task| passes[*task].is_some()).collect();
+    let own = |task: &usize| -> Option<Asked<'_>> {
+        let job = tasks[*task].job;
+        passes[*task].map(|pass| (&*job.plan, pass, job.ids.as_slice()))
     };
-    receipts.sort_by_key(|receipt: &Receipt| receipt.node);
-    let results = answers(job, &values)?;
-    let kept = plan.kept.iter().map(|(name, value)| Ok((name.clone(), on_cpu(values.get(*value)?)?)));
-    Ok(Outcome { results, kept: kept.collect::<candle_core::Result<_>>()?, receipts, usage })
+    let description: Vec<_> = with_pass.iter().filter_map(own).collect();
+    let wave = Wave::new(&description, decoder.tree(), decoder.depends_on_length());
+    let records = description.iter().any(|(plan, _, _)| !plan.gradients.is_empty());
+    drop(description);
+
+    let cancels: Vec<_> = with_pass.iter().map(|task| tasks[*task].job.cancel.clone()).collect();
+    let mut tracks = Vec::with_capacity(with_pass.len());
+    for (task, pass) in tasks.iter_mut().zip(&passes) {
+        if let Some(pass) = pass {
+            tracks.push(Track::new(tracks.len(), &task.job.plan, decoder.tree(), pass, &mut task.values));
+        }
+    }
+    let mut visit = Visit::new(wave.clone(), decoder.tree(), tracks);
+    let mut stages = Vec::new();
+    let look = |visit: &mut Visit<'_, '_>| {
+        for (track, _) in cancels.iter().enumerate().filter(|(_, cancel)| cancel.is_cancelled()) {
+            if visit.failures[track].is_none() {
+                visit.fail(track, EngineError::Cancelled);
+            }
+        }
+    };
+    walk(decoder, &mut visit, look, |stage| {
+        if records {
+            stages.push(stage);
+        }
+    })?;
+    let Visit { tracks, failures, .. } = visit;
+    let receipts: Vec<Vec<Receipt>> = tracks.into_iter().map(Track::into_receipts).collect();
+    let company = receipts.len();
+    let mut results: Vec<Result<(), EngineError>> = tasks.iter().map(|_| Ok(())).collect();
+    for ((task, receipts), failure) in with_pass.into_iter().zip(receipts).zip(failures) {
+        results[task] = match failure {
+            Some(failure) => Err(failure),
+            None => {
+                let task = &mut *tasks[task];
+                task.receipts.extend(receipts);
+                task.company = task.company.max(company);
+                task.end_pass(wave.clone(), std::mem::take(&mut stages))
+            }
+        };
+    }
+    Ok(results)
+}
+
+impl<'a> Task<'a> {
+    fn new(decoder: &'a Decoder, job: &'a Job) -> Result<Self, EngineError> {
+        let mut values = Values::new(&job.plan, &job.tensors, decoder);
+        values.prologue()?;
+        Ok(Self { job, values, tape: Tape::new(decoder, job), receipts: Vec::new(), next: 0, company: 1 })
+    }
+
+    /// Takes the gradients of a pass that has ended, and makes what can be made now.
+    fn end_pass(&mut self, wave: Wave, stages: Vec<crate::walk::Stage>) -> Result<(), EngineError> {
+        let pass = &self.job.plan.passes[self.next];
+        self.next += 1;
+        self.tape.push(pass, wave, stages);
+        for gradient in &pass.gradients {
+            self.tape.take(*gradient, &mut self.values)?;
+        }
+        Ok(pass.after.iter().try_for_each(|id| self.values.compute(*id))?)
+    }
+
+    fn finish(mut self, decoder: &Decoder) -> Result<Outcome, EngineError> {
+        let (plan, tree) = (&*self.job.plan, decoder.tree());
+        let usage = Usage {
+            prompt_tokens: plan.inputs.iter().flat_map(|input| &input.lengths).sum(),
+            passes: plan.passes.len(),
+            layers_run: plan.cost.layers_run,
+            layer_count: tree.layers.len(),
+            co_batched: self.company,
+            ..Usage::default()
+        };
+        self.receipts.sort_by_key(|receipt: &Receipt| receipt.node);
+        let results = answers(self.job, &self.values)?;
+        let kept = plan.kept.iter().map(|(name, value)| Ok((name.clone(), on_cpu(self.values.get(*value)?)?)));
+        Ok(Outcome { results, kept: kept.collect::<candle_core::Result<_>>()?, receipts: self.receipts, usage })
+    }
 }
 
 fn answers(job: &Job, values: &Values<'_>) -> candle_core::Result<Vec<(String, Answer)>> {

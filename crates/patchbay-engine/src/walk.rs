@@ -1,158 +1,165 @@
-//! One pass: a walk through the layers, in stages that a gradient can be taken back through.
+//! One walk through the layers, in stages that a gradient can be taken back through.
 
-use candle_core::Tensor;
-use patchbay_graph::layout::{Layout, PackedRow};
-use patchbay_graph::plan::{Pass, PassInput, Plan};
-use patchbay_graph::selection::Blocks;
+use candle_core::{Result, Tensor};
 use patchbay_graph::stage::Part;
+use patchbay_graph::wave::lanes::Lane;
+use patchbay_graph::wave::matrix::Matrix;
 use patchbay_graph::{LayerSite, Site};
-use patchbay_model::{Decoder, NoMemory, Run, Segments};
+use patchbay_model::{Decoder, NoMemory, Onward, Run, Segment, Segments, Span};
 
-use crate::engine::EngineError;
-use crate::job::Job;
 use crate::part;
-use crate::visit::Visitor;
+use crate::visit::Visit;
 
-/// One pass of a job.
-#[derive(Clone, Copy)]
-pub(crate) struct Walk<'a> {
-    pub(crate) decoder: &'a Decoder,
-    pub(crate) job: &'a Job,
-    pub(crate) pass: &'a Pass,
-}
-
-/// A part of a pass, and what goes into it.
+/// A part of a walk, and what goes into it.
 #[derive(Clone)]
 pub(crate) struct Stage {
     pub(crate) part: Part,
     /// The residual stream, packed; nothing goes into the embedding.
     pub(crate) stream: Option<Tensor>,
-    /// The rows that are in the stream.
-    pub(crate) layout: Layout,
+    /// The lanes that are in the stream.
+    pub(crate) matrix: Matrix,
 }
 
-impl<'a> Walk<'a> {
-    fn plan(&self) -> &'a Plan {
-        &self.job.plan
-    }
-
-    /// The rows that the pass begins with.
-    pub(crate) fn layout(&self) -> Layout {
-        Layout::of_inputs(&self.plan().inputs, self.pass.inputs.iter().map(|input| input.input))
-    }
-
-    /// Whether any row has something to do in or after a part.
-    fn goes_on(&self, layout: &Layout, part: Part) -> bool {
-        layout.rows().iter().any(|row| self.input(row).until >= part.first_site())
-    }
-
-    /// Walks through every part that has something to do. Each is told to `record` with what goes into it.
-    ///
-    /// # Errors
-    /// The job was cancelled, or the device failed.
-    pub(crate) fn run(&self, visitor: &mut Visitor<'_, '_>, mut record: impl FnMut(Stage)) -> Result<(), EngineError> {
-        let mut stream = None;
-        for part in Part::all(self.decoder.tree().layers.len()) {
-            if self.job.cancel.is_cancelled() {
-                return Err(EngineError::Cancelled);
-            }
-            if !self.goes_on(&visitor.layout, part) {
-                break;
-            }
-            let stage = Stage { part, stream, layout: visitor.layout.clone() };
-            stream = self.stage(visitor, stage.part, stage.stream.clone())?;
-            record(stage);
+/// Walks through every part in which something is left to do. Each is told to `record` with what goes into it, and `look` may
+/// end requests before it.
+///
+/// # Errors
+/// The device failed.
+pub(crate) fn walk(
+    decoder: &Decoder,
+    visit: &mut Visit<'_, '_>,
+    mut look: impl FnMut(&mut Visit<'_, '_>),
+    mut record: impl FnMut(Stage),
+) -> Result<()> {
+    let (mut stream, mut matrix) = (None, Matrix::default());
+    for part in Part::all(decoder.tree().layers.len()) {
+        look(visit);
+        if visit.is_over() || (stream.is_some() && matrix.tokens() == 0) {
+            break;
         }
-        Ok(())
+        let this = Stage { part, stream, matrix };
+        (stream, matrix) = stage(decoder, visit, &this)?;
+        record(this);
     }
-
-    /// One part; gives what goes into the next one.
-    pub(crate) fn stage(
-        &self,
-        visitor: &mut Visitor<'_, '_>,
-        part: Part,
-        stream: Option<Tensor>,
-    ) -> candle_core::Result<Option<Tensor>> {
-        match (part, stream) {
-            (Part::Layer(layer), Some(stream)) => self.layer(visitor, stream, layer).map(Some),
-            (Part::Unembed, Some(stream)) => self.unembed(visitor, stream).map(|()| None),
-            _ => self.embed(visitor).map(Some),
-        }
-    }
-
-    fn embed(&self, visitor: &mut Visitor<'_, '_>) -> candle_core::Result<Tensor> {
-        let rows = visitor.layout.rows();
-        let ids: Vec<u32> = rows.iter().flat_map(|row| &self.job.ids[row.input][row.row]).copied().collect();
-        let segments = Segments::from_lengths(&visitor.layout.lengths());
-        self.decoder.embed(&ids, &segments, visitor)
-    }
-
-    /// A block and its ends, which blocks that do not run have too.
-    fn layer(&self, visitor: &mut Visitor<'_, '_>, stream: Tensor, layer: usize) -> candle_core::Result<Tensor> {
-        let stream = self.drop_rows(visitor, stream, Site::Layer(layer, LayerSite::Input))?;
-        let stream = visitor.steps_at(Site::Layer(layer, LayerSite::Input), stream)?;
-        let stream = self.drop_rows(visitor, stream, Site::Layer(layer, LayerSite::AttnInput))?;
-        if visitor.layout.rows().is_empty() {
-            return Ok(stream);
-        }
-        let stream = self.block(visitor, stream, layer)?;
-        visitor.steps_at(Site::Layer(layer, LayerSite::Output), stream)
-    }
-
-    /// A block, for the rows that do not skip it.
-    fn block(&self, visitor: &mut Visitor<'_, '_>, stream: Tensor, layer: usize) -> candle_core::Result<Tensor> {
-        let plan = self.plan();
-        let (active, tokens) = visitor.layout.retain(|row| plan.skip_at(row.input, layer).is_none());
-        let everything = active.rows().len() == visitor.layout.rows().len();
-        let mut out = stream.clone();
-        if !tokens.is_empty() {
-            visitor.layers_run += 1;
-            let segments = Segments::from_lengths(&active.lengths());
-            let all = std::mem::replace(&mut visitor.layout, active);
-            let computed = self.decoder.block(
-                layer,
-                part::rows(&stream, &tokens)?,
-                &mut Run::whole(&segments, &mut NoMemory),
-                visitor,
-            )?;
-            visitor.layout = all;
-            out = if everything { computed } else { merge(&stream, &computed, &tokens)? };
-        }
-        let takes_part = |input: usize| visitor.layout.rows().iter().any(|row| row.input == input);
-        let skips: Vec<_> = plan.skips.iter().filter(|skip| skip.first == layer && takes_part(skip.input)).collect();
-        for skip in skips {
-            out = visitor.replace_rows(skip, &out)?;
-        }
-        Ok(out)
-    }
-
-    fn unembed(&self, visitor: &mut Visitor<'_, '_>, stream: Tensor) -> candle_core::Result<()> {
-        let stream = self.drop_rows(visitor, stream, Site::LnFinalInput)?;
-        let wanted = |row: &PackedRow| self.input(row).final_tokens[row.row].clone();
-        let (layout, tokens) = visitor.layout.keep_tokens(wanted);
-        visitor.layout = layout;
-        self.decoder.unembed(part::rows(&stream, &tokens)?, visitor)
-    }
-
-    /// Leaves out the rows of inputs that have nothing left to do at `site` or after it.
-    fn drop_rows(&self, visitor: &mut Visitor<'_, '_>, stream: Tensor, site: Site) -> candle_core::Result<Tensor> {
-        let (layout, tokens) = visitor.layout.retain(|row| self.input(row).until >= site);
-        if layout.rows().len() == visitor.layout.rows().len() {
-            return Ok(stream);
-        }
-        visitor.layout = layout;
-        part::rows(&stream, &tokens)
-    }
-
-    fn input(&self, row: &PackedRow) -> &'a PassInput {
-        // every packed row comes from an input of the pass
-        let position = self.pass.inputs.iter().position(|input| input.input == row.input).unwrap_or_default();
-        &self.pass.inputs[position]
-    }
+    Ok(())
 }
 
-/// `stream` with the rows of these tokens replaced.
-fn merge(stream: &Tensor, computed: &Tensor, tokens: &[u32]) -> candle_core::Result<Tensor> {
-    let blocks = Blocks { size: stream.dim(1)?, index: tokens.to_vec(), total: stream.dim(0)? };
-    part::write(stream, &blocks, computed)
+/// One part; gives what goes into the next one.
+pub(crate) fn stage(decoder: &Decoder, visit: &mut Visit<'_, '_>, stage: &Stage) -> Result<(Option<Tensor>, Matrix)> {
+    let (stream, matrix) = match (stage.part, &stage.stream) {
+        (Part::Layer(number), Some(stream)) => layer(decoder, visit, stream.clone(), &stage.matrix, number)?,
+        (Part::Unembed, Some(stream)) => {
+            unembed(decoder, visit, stream, &stage.matrix)?;
+            return Ok((None, Matrix::default()));
+        }
+        _ => embed(decoder, visit)?,
+    };
+    Ok((Some(stream), matrix))
+}
+
+fn embed(decoder: &Decoder, visit: &mut Visit<'_, '_>) -> Result<(Tensor, Matrix)> {
+    let begin = visit.wave.embedded();
+    let lanes = visit.wave.lanes();
+    let ids: Vec<u32> = begin.lanes().iter().flat_map(|lane| &lanes[*lane].ids).copied().collect();
+    let segments = segments(&begin, lanes);
+    visit.place(begin.clone(), begin.clone());
+    let stream = decoder.embed(&ids, &segments, visit)?;
+    arrive(visit, 0, stream, &begin)
+}
+
+/// A block and its ends, which blocks that do not run have too.
+fn layer(
+    decoder: &Decoder,
+    visit: &mut Visit<'_, '_>,
+    stream: Tensor,
+    matrix: &Matrix,
+    layer: usize,
+) -> Result<(Tensor, Matrix)> {
+    visit.place(matrix.clone(), matrix.clone());
+    let stream = visit.steps_at(Site::Layer(layer, LayerSite::Input), stream)?;
+    let course = visit.wave.course(layer, matrix);
+    let parked = part::rows(&stream, &matrix.rows_of(&course.parked, visit.wave.lanes()))?;
+    let lanes = [course.onward.lanes(), &course.parked].concat();
+    let computed = block(decoder, visit, &stream, matrix, layer, course.running, course.onward)?;
+    let stream = if course.parked.is_empty() { computed } else { Tensor::cat(&[computed, parked], 0)? };
+    let after = Matrix::new(lanes, visit.wave.lanes());
+    let stream = visit.replace(layer, &after, stream)?;
+    let (stream, matrix) = arrive(visit, layer + 1, stream, &after)?;
+    visit.place(matrix.clone(), matrix.clone());
+    Ok((visit.steps_at(Site::Layer(layer, LayerSite::Output), stream)?, matrix))
+}
+
+/// A block, for the lanes that run through it; gives the stream of those that go on.
+fn block(
+    decoder: &Decoder,
+    visit: &mut Visit<'_, '_>,
+    stream: &Tensor,
+    matrix: &Matrix,
+    layer: usize,
+    running: Matrix,
+    onward: Matrix,
+) -> Result<Tensor> {
+    let lanes = visit.wave.lanes();
+    let x = part::rows(stream, &matrix.rows_of(running.lanes(), lanes))?;
+    if running.tokens() == 0 {
+        return Ok(x);
+    }
+    let going_on = looking(&running, &onward, lanes)?;
+    let all_go_on = running.lanes().len() == onward.lanes().len();
+    let (segments, onward_run) = match all_go_on {
+        true => (going_on, None),
+        false => {
+            let rows = running.rows_of(onward.lanes(), lanes);
+            (segments(&running, lanes), Some(Onward { rows, segments: going_on }))
+        }
+    };
+    visit.place(running, onward);
+    decoder.block(layer, x, &mut Run { segments: &segments, onward: onward_run.as_ref(), memory: &mut NoMemory }, visit)
+}
+
+/// The final norm and the unembedding, for the tokens that are looked at there.
+fn unembed(decoder: &Decoder, visit: &mut Visit<'_, '_>, stream: &Tensor, matrix: &Matrix) -> Result<()> {
+    if !visit.has_steps_from(Site::LnFinalInput) {
+        return Ok(());
+    }
+    let mut rows = vec![false; matrix.tokens()];
+    for track in &visit.tracks {
+        track.final_rows(&visit.wave, matrix).for_each(|row| rows[row as usize] = true);
+    }
+    let rows: Vec<u32> = (0..).zip(rows).filter(|(_, wanted)| *wanted).map(|(row, _)| row).collect();
+    let kept = matrix.keep(&rows);
+    visit.place(kept.clone(), kept);
+    decoder.unembed(part::rows(stream, &rows)?, visit)
+}
+
+/// The stream before a layer: without those who leave, with those who join.
+fn arrive(visit: &Visit<'_, '_>, layer: usize, stream: Tensor, after: &Matrix) -> Result<(Tensor, Matrix)> {
+    let Some((matrix, rows)) = visit.wave.before(layer, after) else {
+        candle_core::bail!("a lane joins before layer {layer} whose stream was not computed");
+    };
+    Ok((part::rows(&stream, &rows)?, matrix))
+}
+
+/// Lanes as segments, which look on nothing.
+fn segments(matrix: &Matrix, lanes: &[Lane]) -> Segments {
+    let mut start = 0;
+    let segment = |lane: &usize| {
+        let Lane { ids, position, length, .. } = &lanes[*lane];
+        start += ids.len();
+        Segment { start: start - ids.len(), len: ids.len(), position: *position, length: *length, keys: Vec::new() }
+    };
+    Segments::new(matrix.lanes().iter().map(segment).collect())
+}
+
+/// Lanes as segments that look on the keys of others.
+fn looking(running: &Matrix, onward: &Matrix, lanes: &[Lane]) -> Result<Segments> {
+    let plain = segments(onward, lanes);
+    let looking = plain.iter().zip(onward.lanes()).map(|(segment, lane)| {
+        let Some(keys) = running.keys(*lane, lanes) else {
+            candle_core::bail!("a lane looks on keys that were not computed");
+        };
+        let keys = keys.into_iter().map(|(start, len)| Span { source: 0, start, len }).collect();
+        Ok(Segment { keys, ..segment.clone() })
+    });
+    Ok(Segments::new(looking.collect::<Result<_>>()?))
 }

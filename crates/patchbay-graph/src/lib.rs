@@ -60,7 +60,6 @@ pub mod context;
 pub mod dtype;
 pub mod fields;
 pub mod index;
-pub mod layout;
 pub mod literal;
 pub mod module;
 pub mod node;
@@ -77,6 +76,7 @@ pub mod stage;
 pub mod sweep;
 pub mod text;
 pub mod tree;
+pub mod wave;
 pub mod weight;
 
 pub use check::{SweepPlan, Swept, cell, check, check_sweep};

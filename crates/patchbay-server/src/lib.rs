@@ -7,6 +7,7 @@
 
 mod blocking;
 pub mod caller;
+mod cells;
 pub mod device;
 pub mod failure;
 pub mod http;

@@ -120,7 +120,8 @@ fn load(model: &Model, hub: &HubSettings, queue: Option<usize>, memory: Option<u
         checks_passed: checks.checks.iter().all(|check| check.passed),
         load_ms: begin.elapsed().as_secs_f64() * 1e3,
     };
-    let settings = queue.map_or_else(EngineSettings::default, |queue| EngineSettings { queue });
+    let settings =
+        queue.map_or_else(EngineSettings::default, |queue| EngineSettings { queue, ..EngineSettings::default() });
     let engine = Engine::start(Arc::new(decoder), settings);
     Ok(Loaded { engine, tokenizer: checkpoint.tokenizer.map(Arc::new), checks, proof, warnings, facts })
 }

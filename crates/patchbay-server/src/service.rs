@@ -7,7 +7,7 @@
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use patchbay_engine::{EngineError, Job};
+use patchbay_engine::Job;
 use patchbay_graph::{Context, Encoding, Input, Request};
 use serde_json::{Value, json};
 use uuid::Uuid;
@@ -15,6 +15,7 @@ use uuid::Uuid;
 use crate::Failure;
 use crate::blocking::blocking;
 use crate::caller::Caller;
+use crate::cells::Cells;
 use crate::inputs::{InputReader, Tokenized};
 use crate::loader::LoadPlan;
 use crate::model::{Loaded, Model, State};
@@ -29,9 +30,6 @@ use crate::wire::result::Style;
 use crate::wire::tokens::{DetokenizeRequest, DetokenizeResponse, TokenizeRequest, TokenizeResponse};
 use crate::wire::trace::{ReceiptBody, TraceAnswer, TraceResponse};
 use crate::wire::validation::ValidateResponse;
-
-/// How long a sweep waits where the queue is full.
-const TURN: std::time::Duration = std::time::Duration::from_millis(2);
 
 /// The models, the callers' tensors, and what may be asked of them.
 #[derive(Debug)]
@@ -139,24 +137,18 @@ impl Service {
         }
     }
 
-    /// Runs one cell after the other.
+    /// Runs the cells.
     async fn sweep(self: &Arc<Self>, checked: Checked, style: Style) -> Result<Collector, Failure> {
         let checked = Arc::new(checked);
         let (Planned::Sweep(plan), Some(sweep)) = (&checked.planned, &checked.request.sweep) else {
             return Err(Failure::internal("a sweep without axes"));
         };
         let mut collector = Collector::new(plan, style);
+        let (service, owner) = (Arc::clone(self), Arc::clone(&checked));
+        let make = Arc::new(move |cell| service.cell(&owner, cell));
+        let mut cells = Cells::new(Arc::clone(&checked.model), plan.cells, make);
         for cell in 0..plan.cells {
-            let (service, owner) = (Arc::clone(self), Arc::clone(&checked));
-            let job = blocking(move || service.cell(&owner, cell)).await?;
-            let running = loop {
-                // once a sweep has begun it waits for its turn
-                match Running::submit(&checked.model, job.clone()) {
-                    Err(EngineError::Full) if cell > 0 => tokio::time::sleep(TURN).await,
-                    submitted => break submitted?,
-                }
-            };
-            let (places, outcome) = (sweep.places(cell), running.outcome().await?);
+            let (places, outcome) = (sweep.places(cell), cells.take().await?);
             collector = blocking(move || collector.add(&places, outcome).map(|()| collector)).await?;
         }
         Ok(collector)

@@ -32,6 +32,19 @@ pub(crate) struct Ran {
     pub(crate) outcome: Outcome,
 }
 
+/// A request that is in the queue or runs.
+pub(crate) struct Running {
+    plan: Arc<Plan>,
+    reply: tokio::sync::oneshot::Receiver<Result<Outcome, EngineError>>,
+}
+
+impl Running {
+    pub(crate) fn wait(self) -> Result<Ran, EngineError> {
+        let outcome = self.reply.blocking_recv().map_err(|_| EngineError::Stopped)??;
+        Ok(Ran { plan: self.plan, outcome })
+    }
+}
+
 struct Shelf<'a>(&'a HashMap<String, Tensor>);
 
 impl Store for Shelf<'_> {
@@ -84,13 +97,17 @@ impl Lab {
 
     /// Runs a body.
     pub(crate) fn try_run(&self, body: &Value) -> Result<Ran, EngineError> {
+        self.submit(body)?.wait()
+    }
+
+    /// Puts a body into the queue.
+    pub(crate) fn submit(&self, body: &Value) -> Result<Running, EngineError> {
         let (request, plan) = self.plan(body).map_err(EngineError::Refused)?;
         let plan = Arc::new(plan);
         let ids = request.inputs.iter().map(|input| input.rows.iter().map(ids).collect()).collect();
         let tensors = self.stored.iter().map(|(name, tensor)| ((name.clone(), None), tensor.clone())).collect();
         let job = Job { plan: Arc::clone(&plan), ids, tensors, cancel: Cancel::default() };
-        let outcome = self.engine.submit(job)?.blocking_recv().map_err(|_| EngineError::Stopped)??;
-        Ok(Ran { plan, outcome })
+        Ok(Running { plan, reply: self.engine.submit(job)? })
     }
 
     /// Runs a body that is right.

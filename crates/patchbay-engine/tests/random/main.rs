@@ -170,6 +170,55 @@ fn assert_row(together: &Ran, alone: &Ran, row: usize, body: &Value) {
     }
 }
 
+/// The same graph on ids that begin as everybody else's do: each row has a token of its own at a place of its own.
+fn alike(body: &Value, number: usize) -> Value {
+    let row = |row: usize, ids: &Value| -> Value {
+        let id = |token: usize| if token == 2 + (number + row) % 5 { 40 + number % 3 } else { (7 * token + 3) % 90 };
+        (0..ids.as_array().unwrap().len()).map(id).collect()
+    };
+    let rows = |input: &Value| -> Value {
+        match input.as_array() {
+            Some(rows) => rows.iter().enumerate().map(|(number, ids)| row(number, ids)).collect(),
+            None => input.clone(),
+        }
+    };
+    let mut body = body.clone();
+    if let Some(input) = body.get_mut("input") {
+        *input = rows(input);
+    }
+    for (_, input) in body.get_mut("inputs").and_then(Value::as_object_mut).into_iter().flatten() {
+        *input = rows(input);
+    }
+    body
+}
+
+#[test]
+fn requests_in_company_are_what_they_are_alone() {
+    for (number, model) in ["llama-gqa-tied", "gpt2", "gemma3", "mixtral", "llama-dynamic"].iter().enumerate() {
+        let lab = Lab::golden(model);
+        let body = |seed: u64| {
+            let seed = seed * 10 + number as u64;
+            alike(&Generator::graph(lab.tree(), seed, false).body, seed as usize)
+        };
+        let bodies: Vec<Value> = (0..count(60)).map(body).collect();
+        let alone: Vec<Ran> = bodies.iter().map(|body| lab.run(body)).collect();
+        // the others wait behind the first
+        let long = json!({"input": [vec![5; 10]], "graph": [
+            {"op": "save", "value": "layers.*.self_attn.heads", "as": "x"}]});
+        let first: Vec<_> = (0..20).map(|_| lab.submit(&long).unwrap()).collect();
+        let together: Vec<_> = bodies.iter().map(|body| lab.submit(body).unwrap()).collect();
+        first.into_iter().for_each(|running| drop(running.wait().unwrap()));
+        let together: Vec<Ran> = together.into_iter().map(|running| running.wait().unwrap()).collect();
+        let most = together.iter().map(|ran| ran.outcome.usage.co_batched).max();
+        assert!(most > Some(4), "{model}: hardly any request had company: {most:?}");
+        for ((together, alone), body) in together.iter().zip(&alone).zip(&bodies) {
+            assert_same(together, alone, body);
+            let receipts = |ran: &Ran| format!("{:?}", ran.outcome.receipts);
+            assert_eq!(receipts(together), receipts(alone), "{body}");
+        }
+    }
+}
+
 #[test]
 fn what_is_broken_is_refused_where_it_is_broken() {
     let lab = Lab::golden("llama-gqa-tied");

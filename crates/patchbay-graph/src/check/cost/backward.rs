@@ -8,11 +8,12 @@ use super::visit::Visitor;
 use super::walk::{Angles, Stage, Walk};
 use crate::plan::{Pass, Plan, Step, ValueId};
 use crate::stage::Part;
+use crate::wave::Wave;
 
 /// The passes that ran, with what went into each of their stages.
 pub(super) struct Tape<'a> {
     plan: &'a Plan,
-    passes: Vec<(&'a Pass, Vec<Stage>)>,
+    passes: Vec<(&'a Pass, Wave, Vec<Stage>)>,
     active: Vec<bool>,
 }
 
@@ -21,16 +22,16 @@ impl<'a> Tape<'a> {
         Self { plan, passes: Vec::new(), active: plan.active() }
     }
 
-    pub(super) fn push(&mut self, pass: &'a Pass, stages: Vec<Stage>) {
-        self.passes.push((pass, stages));
+    pub(super) fn push(&mut self, pass: &'a Pass, wave: Wave, stages: Vec<Stage>) {
+        self.passes.push((pass, wave, stages));
     }
 
     /// Takes a gradient, and puts it into the values.
     pub(super) fn take(&self, gradient: usize, values: &mut Values<'a>, angles: &mut Angles) {
         let mut back = Back { tape: self, gradient, known: HashMap::new(), found: HashMap::new() };
         back.known.insert(self.plan.gradients[gradient].of, values.meter().fresh(1, F32));
-        for (pass, stages) in self.passes.iter().rev() {
-            back.pass(pass, stages, values, angles);
+        for (pass, wave, stages) in self.passes.iter().rev() {
+            back.pass((pass, wave), stages, values, angles);
         }
         for (i, wrt) in self.plan.gradients[gradient].wrt.iter().enumerate() {
             let found = back.found.remove(&i);
@@ -49,7 +50,7 @@ struct Back<'t, 'a> {
 }
 
 impl<'a> Back<'_, 'a> {
-    fn pass(&mut self, pass: &'a Pass, stages: &[Stage], values: &Values<'a>, angles: &mut Angles) {
+    fn pass(&mut self, (pass, wave): (&'a Pass, &Wave), stages: &[Stage], values: &Values<'a>, angles: &mut Angles) {
         let plan = self.tape.plan;
         let lowest = plan.lowest(pass, self.gradient, &self.tape.active).unwrap_or(Part::Unembed);
         let mut stream = None;
@@ -60,7 +61,7 @@ impl<'a> Back<'_, 'a> {
                 continue;
             }
             let on = stage.part > lowest;
-            stream = self.stage(Walk { plan, pass }, stage, values, angles, &made, stream, on);
+            stream = self.stage((Walk { plan, pass }, wave), stage, values, angles, &made, stream, on);
             values.meter().forget();
         }
     }
@@ -68,7 +69,7 @@ impl<'a> Back<'_, 'a> {
     #[allow(clippy::too_many_arguments, reason = "a stage is taken back through with these")]
     fn stage(
         &mut self,
-        walk: Walk<'a>,
+        (walk, wave): (Walk<'a>, &Wave),
         stage: &Stage,
         values: &Values<'a>,
         angles: &mut Angles,
@@ -81,8 +82,8 @@ impl<'a> Back<'_, 'a> {
         let (mut again, leaves) = values.again(values.decoder.differentiable(), &leaves);
         let incoming = stage.stream.as_ref().filter(|_| on).map(|stream| meter.variable(stream.elements));
         let given = incoming.clone().or_else(|| stage.stream.clone());
-        let mut visitor = Visitor::new(walk.pass, &mut again, stage.layout.clone(), Some(self.gradient));
-        let outgoing = walk.stage(&mut visitor, angles, stage.part, given);
+        let mut visitor = Visitor::new(walk.pass, &mut again, wave, Some(self.gradient));
+        let (outgoing, _) = walk.stage(&mut visitor, angles, stage, given);
         let deltas = std::mem::take(&mut visitor.deltas);
         // each term is the sum of a product
         let term = |value: &Tensor, known: &Tensor| {

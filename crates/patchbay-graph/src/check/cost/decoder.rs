@@ -36,6 +36,24 @@ pub(super) struct Decoder<'a> {
     pub(super) kernels: Kernels<'a>,
 }
 
+/// What goes through a block.
+pub(super) struct Through {
+    /// Tokens that come in.
+    pub(super) tokens: usize,
+    /// Those that go on once keys and values are made.
+    pub(super) onward: usize,
+    /// Number and first position of the tokens of each segment that goes on.
+    pub(super) segments: Vec<(usize, usize)>,
+}
+
+impl Through {
+    /// Whole sequences.
+    fn whole(lengths: &[usize]) -> Self {
+        let tokens = lengths.iter().sum();
+        Self { tokens, onward: tokens, segments: lengths.iter().map(|len| (*len, 0)).collect() }
+    }
+}
+
 impl<'a> Decoder<'a> {
     pub(super) fn meter(&self) -> &'a Meter {
         self.kernels.meter
@@ -79,14 +97,15 @@ impl<'a> Decoder<'a> {
         self.kernels.norm(x, self.hidden(), self.has(&format!("layers.{layer}.{}.bias", place.name())))
     }
 
-    pub(super) fn block(&self, layer: usize, x: Tensor, lengths: &[usize], tap: &mut dyn Tap) -> Tensor {
+    pub(super) fn block(&self, layer: usize, x: Tensor, through: &Through, tap: &mut dyn Tap) -> Tensor {
         let at = |site| Site::Layer(layer, site);
         let sum = |a: &Tensor, b: Tensor| self.meter().make(a.elements, &[a, &b]);
         let x = offer(tap, at(LayerSite::Input), x);
         let attn_normed = self.normed(layer, NormPlace::AttnNorm, x.clone());
         let attn_input = offer(tap, at(LayerSite::AttnInput), attn_normed.clone());
-        let attn = self.attention(layer, &attn_input, lengths, tap);
+        let attn = self.attention(layer, &attn_input, through, tap);
         let attn = offer(tap, at(LayerSite::AttnAdd), self.normed(layer, NormPlace::AttnPostNorm, attn));
+        let x = self.going_on(x, through);
         let with_attn = sum(&x, attn);
         let (stream, mlp_input) = match self.tree.layers[layer].sequential {
             true => {
@@ -97,7 +116,7 @@ impl<'a> Decoder<'a> {
             false if self.tree.layers[layer].norms.contains(&NormPlace::MlpNorm) => {
                 (with_attn, self.norm(layer, NormPlace::MlpNorm, &x))
             }
-            false => (with_attn, attn_normed.clone()),
+            false => (with_attn, self.going_on(attn_normed.clone(), through)),
         };
         let mlp_input = offer(tap, at(LayerSite::MlpInput), mlp_input);
         let mlp = self.feed_forward(layer, &mlp_input, tap);
@@ -106,19 +125,30 @@ impl<'a> Decoder<'a> {
         offer(tap, at(LayerSite::Output), out)
     }
 
-    fn attention(&self, layer: usize, x: &Tensor, lengths: &[usize], tap: &mut dyn Tap) -> Tensor {
+    /// The rows that go on.
+    fn going_on(&self, x: Tensor, through: &Through) -> Tensor {
+        let elements = x.elements / through.tokens.max(1) as u64 * through.onward as u64;
+        if through.onward == through.tokens { x } else { self.meter().make(elements, &[&x]) }
+    }
+
+    fn attention(&self, layer: usize, x: &Tensor, through: &Through, tap: &mut dyn Tap) -> Tensor {
         let LayerTree { heads, kv_heads, head_dim, value_dim, window, .. } = self.tree.layers[layer];
         let [heads, kv_heads, key, value] = [heads, kv_heads, head_dim, value_dim].map(|size| size as u64);
         let (kernels, at) = (&self.kernels, |site| Site::Layer(layer, site));
-        let (packed, sizes) = (Packed::new(lengths, window), Heads { heads, key, value });
+        let (packed, sizes) = (Packed::new(&through.segments, window), Heads { heads, key, value });
         let biased = |name: &str| self.has(&format!("layers.{layer}.self_attn.{name}.bias"));
-        let project = |name: &str, width: u64| kernels.linear(x, [self.hidden(), width], biased(name));
+        let project = |name: &str, width: u64, x: &Tensor| kernels.linear(x, [self.hidden(), width], biased(name));
         let normed = |name: &str, x: &Tensor| match self.has(&format!("layers.{layer}.self_attn.{name}")) {
             true => kernels.norm(x, key, biased(name)),
             false => x.clone(),
         };
-        let projected = [("q_proj", heads * key), ("k_proj", kv_heads * key), ("v_proj", kv_heads * value)]
-            .map(|(name, width)| project(name, width));
+        let asking = self.going_on(x.clone(), through);
+        let projected = [
+            project("q_proj", heads * key, &asking),
+            project("k_proj", kv_heads * key, x),
+            project("v_proj", kv_heads * value, x),
+        ];
+        drop(asking);
         let (q, k) = (normed("q_norm", &projected[0]), normed("k_norm", &projected[1]));
         let q = offer(tap, at(LayerSite::Q), q);
         let k = offer(tap, at(LayerSite::K), k);
@@ -236,8 +266,8 @@ impl<'a> Decoder<'a> {
                 let _ids = self.meter().hold(20 * x.elements);
                 self.meter().fresh(x.elements * self.hidden(), F32)
             }
-            Module::Layer(layer) => self.block(layer, x.clone(), lengths, &mut NoTap),
-            Module::SelfAttn(layer) => self.attention(layer, x, lengths, &mut NoTap),
+            Module::Layer(layer) => self.block(layer, x.clone(), &Through::whole(lengths), &mut NoTap),
+            Module::SelfAttn(layer) => self.attention(layer, x, &Through::whole(lengths), &mut NoTap),
             Module::Mlp(layer) => self.feed_forward(layer, x, &mut NoTap),
             Module::Norm(layer, place) => self.norm(layer, place, x),
             Module::LnFinal => self.final_norm(x),

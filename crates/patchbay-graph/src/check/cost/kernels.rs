@@ -8,23 +8,29 @@ use super::meter::{Meter, Tensor, Way};
 #[derive(Clone, Debug, Default)]
 pub(super) struct Packed {
     pub(super) tokens: u64,
-    /// Pairs of tokens of one row.
+    /// Pairs of a token and a key up to that of its segment's last one.
     pub(super) pairs: u64,
     /// Those that are not masked.
     pub(super) seen: u64,
-    rows: Vec<u64>,
+    /// Tokens and keys of each segment.
+    segments: Vec<(u64, u64)>,
 }
 
 impl Packed {
-    /// Rows of these lengths, where a token sees so many back, itself included.
-    pub(super) fn new(lengths: &[usize], window: Option<usize>) -> Self {
-        let mut packed = Self { rows: lengths.iter().map(|length| *length as u64).collect(), ..Self::default() };
-        for length in lengths {
-            let length = *length as u64;
+    /// Segments of so many tokens from a position on, where a token sees so many back, itself included.
+    pub(super) fn new(segments: &[(usize, usize)], window: Option<usize>) -> Self {
+        let mut packed = Self::default();
+        // what the tokens up to this one see
+        let seen = |length: u64| {
             let window = window.map_or(length, |window| length.min(window as u64));
-            packed.tokens += length;
-            packed.pairs += length * length;
-            packed.seen += window * (window + 1) / 2 + (length - window) * window;
+            window * (window + 1) / 2 + (length - window) * window
+        };
+        for (len, position) in segments {
+            let (len, position) = (*len as u64, *position as u64);
+            packed.tokens += len;
+            packed.pairs += len * (position + len);
+            packed.seen += seen(position + len) - seen(position);
+            packed.segments.push((len, position + len));
         }
         packed
     }
@@ -107,8 +113,8 @@ impl Kernels<'_> {
     }
 
     /// The parts that are made of each row of so many tokens, put together.
-    fn each_row(&self, packed: &Packed, part: impl Fn(u64) -> Tensor) -> Tensor {
-        let mut parts: Vec<Tensor> = packed.rows.iter().map(|length| part(*length)).collect();
+    fn each_row(&self, packed: &Packed, part: impl Fn(u64, u64) -> Tensor) -> Tensor {
+        let mut parts: Vec<Tensor> = packed.segments.iter().map(|(len, keys)| part(*len, *keys)).collect();
         if parts.len() == 1 {
             return parts.swap_remove(0);
         }
@@ -121,10 +127,10 @@ impl Kernels<'_> {
         if !self.plain {
             return m.product(packed.pairs * sizes.heads, &[q, k], flops(packed.seen));
         }
-        self.each_row(packed, |length| {
-            let (n, each) = (length * length * sizes.heads, length * sizes.heads * sizes.key);
-            let (q, k) = (self.heads_first(q, each), self.heads_first(k, each));
-            let scaled = self.one(n, &m.product(n, &[&q, &k], flops(length * length)));
+        self.each_row(packed, |len, keys| {
+            let (n, each) = (len * keys * sizes.heads, sizes.heads * sizes.key);
+            let (q, k) = (self.heads_first(q, len * each), self.heads_first(k, keys * each));
+            let scaled = self.one(n, &m.product(n, &[&q, &k], flops(len * keys)));
             let masked = m.make(n, &[&scaled, &self.constant(n)]);
             m.view(&masked, n)
         })
@@ -135,8 +141,8 @@ impl Kernels<'_> {
         if !self.plain {
             return self.one(scores.elements, scores);
         }
-        self.each_row(packed, |length| {
-            let (n, small) = (length * length * heads, length * heads);
+        self.each_row(packed, |len, keys| {
+            let (n, small) = (len * keys * heads, len * heads);
             let matrices = m.view(scores, n);
             let below = m.make(n, &[&matrices, &m.view(&self.one(small, &matrices), n)]);
             let raised = m.made(n, &[&below], Way::Function(1));
@@ -153,10 +159,10 @@ impl Kernels<'_> {
             let _rows = m.hold(32 * packed.tokens * sizes.heads);
             return m.product(packed.tokens * each, &[probs, v], flops(packed.pairs));
         }
-        self.each_row(packed, |length| {
-            let v = self.heads_first(v, length * each);
-            let matrices = m.view(probs, length * length * sizes.heads);
-            self.one(length * each, &m.product(length * each, &[&matrices, &v], flops(length * length)))
+        self.each_row(packed, |len, keys| {
+            let v = self.heads_first(v, keys * each);
+            let matrices = m.view(probs, len * keys * sizes.heads);
+            self.one(len * each, &m.product(len * each, &[&matrices, &v], flops(len * keys)))
         })
     }
 
@@ -168,8 +174,10 @@ impl Kernels<'_> {
             return self.mix(&self.probs(&scores, packed, sizes.heads), v, packed, sizes);
         }
         // each head's rows, and some rows of scores
-        let _rows =
-            self.meter.hold(32 * packed.tokens * sizes.heads + 4 * QUERIES * packed.rows.iter().max().unwrap_or(&0));
+        let _rows = self.meter.hold(
+            32 * packed.tokens * sizes.heads
+                + 4 * QUERIES * packed.segments.iter().map(|(_, keys)| *keys).max().unwrap_or(0),
+        );
         let flops = 2.0 * (packed.seen * sizes.heads) as f64 * (sizes.key + sizes.value) as f64;
         self.meter.product(packed.tokens * sizes.heads * sizes.value, &qkv, flops)
     }

@@ -63,12 +63,14 @@ fn run(plan: &Plan, decoder: Decoder<'_>) {
     plan.prologue.iter().for_each(|id| values.compute(*id));
     for pass in &plan.passes {
         let mut stages = Vec::new();
-        Walk { plan, pass }.run(&mut values, &mut angles, |stage| {
+        let walk = Walk { plan, pass };
+        let wave = walk.wave(&values);
+        walk.run(&wave, &mut values, &mut angles, |stage| {
             if !plan.gradients.is_empty() {
                 stages.push(stage);
             }
         });
-        tape.push(pass, stages);
+        tape.push(pass, wave, stages);
         pass.gradients.iter().for_each(|gradient| tape.take(*gradient, &mut values, &mut angles));
         pass.after.iter().for_each(|id| values.compute(*id));
     }

@@ -151,7 +151,8 @@ impl<'a> Values<'a> {
         let found = match module {
             Module::Layer(_) | Module::SelfAttn(_) => {
                 let lengths = shape.sequences();
-                let packed = Packed::new(&lengths, None);
+                let whole: Vec<(usize, usize)> = lengths.iter().map(|len| (*len, 0)).collect();
+                let packed = Packed::new(&whole, None);
                 let width = self.decoder.tree.hidden as u64;
                 let _angles = meter.hold(self.decoder.angles(packed.tokens));
                 let padded = packed.tokens * width != x.elements;

@@ -6,10 +6,12 @@ use std::ops::Range;
 use super::decoder::Tap;
 use super::meter::Tensor;
 use super::values::{Values, elements, read, write};
-use crate::layout::Layout;
 use crate::plan::{Event, Pass, Plan, Skip, Source, Step, WriteMode, Wrt};
-use crate::selection::{Gather, Placement, Selection};
+use crate::selection::{Gather, Selection};
 use crate::site::{LayerSite, Packing, Site};
+use crate::wave::Wave;
+use crate::wave::mark::has_all_rows;
+use crate::wave::matrix::Matrix;
 
 /// The tap of one pass.
 pub(super) struct Visitor<'a, 'v> {
@@ -22,13 +24,14 @@ pub(super) struct Visitor<'a, 'v> {
     taking: Option<usize>,
     /// Variables added to sites, with what they are for.
     pub(super) deltas: Vec<(usize, Tensor, Gather)>,
-    layout: Layout,
-    /// Where inputs lie in the values of sites, as far as that was asked for.
-    placements: Vec<(usize, Packing, Placement)>,
+    pub(super) wave: &'v Wave,
+    /// Where lanes are at sites that all rows of a block have, and where at the others.
+    running: Matrix,
+    onward: Matrix,
 }
 
 impl<'a, 'v> Visitor<'a, 'v> {
-    pub(super) fn new(pass: &'a Pass, values: &'v mut Values<'a>, layout: Layout, taking: Option<usize>) -> Self {
+    pub(super) fn new(pass: &'a Pass, values: &'v mut Values<'a>, wave: &'v Wave, taking: Option<usize>) -> Self {
         let finished = pass.inputs.iter().filter(|input| input.finished && taking.is_none());
         let finished = finished.map(|input| input.input).collect();
         let mut at: HashMap<Site, Range<usize>> = HashMap::new();
@@ -46,29 +49,29 @@ impl<'a, 'v> Visitor<'a, 'v> {
             finished,
             taking,
             deltas: Vec::new(),
-            layout,
-            placements: Vec::new(),
+            wave,
+            running: Matrix::default(),
+            onward: Matrix::default(),
         }
     }
 
-    pub(super) fn layout(&self) -> &Layout {
-        &self.layout
+    /// Says where lanes are in the values that come.
+    pub(super) fn place(&mut self, running: Matrix, onward: Matrix) {
+        (self.running, self.onward) = (running, onward);
     }
 
-    /// Sets the rows that are there, and gives those that were.
-    pub(super) fn set_layout(&mut self, layout: Layout) -> Layout {
-        self.placements.clear();
-        std::mem::replace(&mut self.layout, layout)
+    /// Whether there are steps at or after a site.
+    pub(super) fn has_steps_from(&self, first: Site) -> bool {
+        self.at.keys().any(|site| *site >= first)
     }
 
     /// The blocks that a part of a site means.
-    fn gather(&mut self, input: usize, packing: Packing, selection: &Selection) -> Gather {
-        let known = self.placements.iter().position(|(of, like, _)| (*of, *like) == (input, packing));
-        let known = known.unwrap_or_else(|| {
-            self.placements.push((input, packing, self.layout.placement(input, packing)));
-            self.placements.len() - 1
-        });
-        self.layout.gather(&self.placements[known].2, packing, selection)
+    fn gather(&self, site: Site, input: usize, packing: Packing, selection: &Selection) -> Gather {
+        let matrix = match site {
+            Site::Layer(_, site) if has_all_rows(site) => &self.running,
+            _ => &self.onward,
+        };
+        matrix.gather(&self.plan.inputs[input], packing, selection)
     }
 
     pub(super) fn steps_at(&mut self, site: Site, mut value: Tensor) -> Tensor {
@@ -76,22 +79,25 @@ impl<'a, 'v> Visitor<'a, 'v> {
         let Some(packing) = self.values.decoder.tree.packing(site) else { return value };
         let meter = self.values.meter();
         value = meter.contiguous(&value);
+        // whether the value's memory is nobody else's, so that it is written in place
+        let mut own = false;
         for step in &self.steps[range] {
             match step.event {
                 Event::Compute(id) => self.values.compute(id),
                 Event::Read(id) => {
                     if let Source::Read(found) = &self.plan.values[id].source {
-                        let gather = self.gather(found.input, packing, &found.selection);
+                        let gather = self.gather(site, found.input, packing, &found.selection);
+                        own &= !gather.whole;
                         let found = read(meter, &value, gather, self.values.elements(id));
                         self.values.put(id, found);
                     }
                 }
-                Event::Write(number) => value = self.write(number, packing, value),
+                Event::Write(number) => value = self.write((site, number), packing, value, &mut own),
                 Event::Grad { gradient, wrt } if self.taking == Some(gradient) => {
                     let Wrt { input, selection, .. } = &self.plan.gradients[gradient].wrt[wrt];
                     let variable = meter.variable(value.elements);
                     value = meter.make(value.elements, &[&value, &variable]);
-                    let gather = self.gather(*input, packing, selection);
+                    let gather = self.gather(site, *input, packing, selection);
                     self.deltas.push((wrt, variable, gather));
                 }
                 Event::Grad { .. } => {}
@@ -100,10 +106,10 @@ impl<'a, 'v> Visitor<'a, 'v> {
         value
     }
 
-    fn write(&mut self, number: usize, packing: Packing, value: Tensor) -> Tensor {
+    fn write(&mut self, (site, number): (Site, usize), packing: Packing, value: Tensor, own: &mut bool) -> Tensor {
         let (planned, meter) = (&self.plan.writes[number], self.values.meter());
         let n = elements(planned.selection.shape());
-        let gather = self.gather(planned.input, packing, &planned.selection);
+        let gather = self.gather(site, planned.input, packing, &planned.selection);
         let before = read(meter, &value, gather, n);
         let given = self.values.get_as(planned.value, n);
         let after = match planned.mode {
@@ -114,16 +120,22 @@ impl<'a, 'v> Visitor<'a, 'v> {
             // both are compared element by element
             drop(meter.hold(2 * 4 * n));
         }
-        write(meter, &value, gather, &after)
+        if gather.whole || self.taking.is_some() || self.values.decoder.kernels.plain {
+            *own = false;
+            return write(meter, &value, gather, &after);
+        }
+        let copied = if *own { value } else { meter.make(value.elements, &[&value]) };
+        *own = true;
+        copied
     }
 
     /// The residual stream with the rows of one input replaced.
-    pub(super) fn replace_rows(&mut self, skip: &Skip, stream: Tensor) -> Tensor {
+    pub(super) fn replace_rows(&mut self, skip: &Skip, stream: Tensor, after: &Matrix) -> Tensor {
         let Some(with) = skip.with else { return stream };
         let packing = Packing::Channels { width: self.values.decoder.tree.hidden };
         let rows = crate::context::TokenRows::extents_of(&self.plan.inputs[skip.input].lengths, packing);
         let all = Selection::all(rows);
-        let gather = self.gather(skip.input, packing, &all);
+        let gather = after.gather(&self.plan.inputs[skip.input], packing, &all);
         let given = self.values.get_as(with, elements(all.shape()));
         write(self.values.meter(), &stream, gather, &given)
     }

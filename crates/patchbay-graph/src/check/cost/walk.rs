@@ -1,12 +1,14 @@
-//! A pass, stage by stage, priced.
+//! A walk through the layers, stage by stage, priced.
 
+use super::decoder::Through;
 use super::meter::{Held, Tensor};
 use super::values::Values;
 use super::visit::Visitor;
-use crate::layout::{Layout, PackedRow};
-use crate::plan::{Pass, PassInput, Plan};
+use crate::plan::{Pass, Plan};
 use crate::site::{LayerSite, Site};
 use crate::stage::Part;
+use crate::wave::Wave;
+use crate::wave::matrix::Matrix;
 
 /// A pass of a plan.
 #[derive(Clone, Copy)]
@@ -15,33 +17,44 @@ pub(super) struct Walk<'a> {
     pub(super) pass: &'a Pass,
 }
 
-/// A part of a pass, and what goes into it.
+/// A part of a walk, and what goes into it.
 pub(super) struct Stage {
     pub(super) part: Part,
     pub(super) stream: Option<Tensor>,
-    pub(super) layout: Layout,
+    pub(super) matrix: Matrix,
 }
 
 /// The angles by which the tokens at hand are rotated: the model keeps the last ones.
 #[derive(Default)]
 pub(super) struct Angles {
-    lengths: Vec<usize>,
+    lanes: Vec<usize>,
     held: Option<Held>,
 }
 
 impl<'a> Walk<'a> {
-    /// Walks through every part that has something to do, and tells `record` what goes into each.
-    pub(super) fn run(&self, values: &mut Values<'a>, angles: &mut Angles, mut record: impl FnMut(Stage)) {
-        let layout = Layout::of_inputs(&self.plan.inputs, self.pass.inputs.iter().map(|input| input.input));
+    /// The wave of the pass alone, none of whose rows begins like another.
+    pub(super) fn wave(&self, values: &Values<'a>) -> Wave {
+        let mut number = 0;
+        let mut ids = |len: &usize| {
+            number += 1;
+            vec![number; *len]
+        };
+        let ids: Vec<Vec<Vec<u32>>> =
+            self.plan.inputs.iter().map(|input| input.lengths.iter().map(&mut ids).collect()).collect();
+        Wave::new(&[(self.plan, self.pass, &ids)], values.decoder.tree, false)
+    }
+
+    /// Walks through every part in which something is left to do, and tells `record` what goes into each.
+    pub(super) fn run(&self, wave: &Wave, values: &mut Values<'a>, angles: &mut Angles, mut record: impl FnMut(Stage)) {
         let layers = values.decoder.tree.layers.len();
-        let mut visitor = Visitor::new(self.pass, values, layout, None);
-        let mut stream = None;
+        let mut visitor = Visitor::new(self.pass, values, wave, None);
+        let (mut stream, mut matrix) = (None, Matrix::default());
         for part in Part::all(layers) {
-            if !visitor.layout().rows().iter().any(|row| self.input(row).until >= part.first_site()) {
+            if stream.is_some() && matrix.tokens() == 0 {
                 break;
             }
-            let stage = Stage { part, stream, layout: visitor.layout().clone() };
-            stream = self.stage(&mut visitor, angles, part, stage.stream.clone());
+            let stage = Stage { part, stream, matrix };
+            (stream, matrix) = self.stage(&mut visitor, angles, &stage, stage.stream.clone());
             record(stage);
         }
     }
@@ -51,95 +64,121 @@ impl<'a> Walk<'a> {
         &self,
         visitor: &mut Visitor<'a, '_>,
         angles: &mut Angles,
-        part: Part,
+        stage: &Stage,
         stream: Option<Tensor>,
-    ) -> Option<Tensor> {
-        match (part, stream) {
-            (Part::Layer(layer), Some(stream)) => Some(self.layer(visitor, angles, stream, layer)),
+    ) -> (Option<Tensor>, Matrix) {
+        let (stream, matrix) = match (stage.part, stream) {
+            (Part::Layer(layer), Some(stream)) => self.layer(visitor, angles, stream, &stage.matrix, layer),
             (Part::Unembed, Some(stream)) => {
-                self.unembed(visitor, stream);
-                None
+                self.unembed(visitor, stream, &stage.matrix);
+                return (None, Matrix::default());
             }
             _ => {
-                let tokens = visitor.layout().here() as u64;
+                let begin = visitor.wave.embedded();
+                visitor.place(begin.clone(), begin.clone());
                 let decoder = visitor.values.decoder;
-                Some(decoder.embed(tokens, visitor))
+                let stream = decoder.embed(begin.tokens() as u64, visitor);
+                self.arrive(visitor, 0, stream, &begin)
             }
-        }
+        };
+        (Some(stream), matrix)
     }
 
-    fn layer(&self, visitor: &mut Visitor<'a, '_>, angles: &mut Angles, stream: Tensor, layer: usize) -> Tensor {
-        let stream = self.drop_rows(visitor, stream, Site::Layer(layer, LayerSite::Input));
+    fn layer(
+        &self,
+        visitor: &mut Visitor<'a, '_>,
+        angles: &mut Angles,
+        stream: Tensor,
+        matrix: &Matrix,
+        layer: usize,
+    ) -> (Tensor, Matrix) {
+        visitor.place(matrix.clone(), matrix.clone());
         let stream = visitor.steps_at(Site::Layer(layer, LayerSite::Input), stream);
-        let stream = self.drop_rows(visitor, stream, Site::Layer(layer, LayerSite::AttnInput));
-        if visitor.layout().rows().is_empty() {
-            return stream;
-        }
-        let stream = self.block(visitor, angles, stream, layer);
-        visitor.steps_at(Site::Layer(layer, LayerSite::Output), stream)
-    }
-
-    /// A block, for the rows that do not skip it.
-    fn block(&self, visitor: &mut Visitor<'a, '_>, angles: &mut Angles, stream: Tensor, layer: usize) -> Tensor {
-        let (active, tokens) = visitor.layout().retain(|row| self.plan.skip_at(row.input, layer).is_none());
-        let everything = active.rows().len() == visitor.layout().rows().len();
-        let (decoder, meter) = (visitor.values.decoder, visitor.values.meter());
-        let mut out = stream.clone();
-        if !tokens.is_empty() {
-            let (lengths, tokens) = (active.lengths(), tokens.len() as u64);
-            if angles.lengths != lengths {
-                angles.held = Some(meter.hold(decoder.angles(tokens)));
-                angles.lengths.clone_from(&lengths);
-            }
-            let all = visitor.set_layout(active);
-            let x = self.rows(visitor, &stream, tokens);
-            let computed = decoder.block(layer, x, &lengths, visitor);
-            visitor.set_layout(all);
-            out = match everything {
-                true => computed,
-                false => {
-                    let _index = meter.hold(4 * visitor.layout().here() as u64);
-                    let both = meter.make(stream.elements + computed.elements, &[&stream, &computed]);
-                    meter.make(stream.elements, &[&both])
-                }
-            };
-        }
+        let course = visitor.wave.course(layer, matrix);
+        let lanes = [course.onward.lanes(), &course.parked].concat();
+        let parked_tokens = Matrix::new(course.parked.clone(), visitor.wave.lanes()).tokens();
+        let parked = self.rows(visitor, &stream, parked_tokens);
+        let computed = self.block(visitor, angles, &stream, layer, course.running, course.onward);
+        let mut stream = match course.parked.is_empty() {
+            true => computed,
+            false => visitor.values.meter().make(parked.elements + computed.elements, &[&computed, &parked]),
+        };
+        drop(parked);
+        let after = Matrix::new(lanes, visitor.wave.lanes());
         for skip in self.plan.skips.iter().filter(|skip| skip.first == layer) {
-            if visitor.layout().rows().iter().any(|row| row.input == skip.input) {
-                out = visitor.replace_rows(skip, out);
+            let takes_part = self.pass.inputs.iter().any(|input| input.input == skip.input);
+            if takes_part {
+                stream = visitor.replace_rows(skip, stream, &after);
             }
         }
-        out
+        let (stream, matrix) = self.arrive(visitor, layer + 1, stream, &after);
+        visitor.place(matrix.clone(), matrix.clone());
+        (visitor.steps_at(Site::Layer(layer, LayerSite::Output), stream), matrix)
     }
 
-    fn unembed(&self, visitor: &mut Visitor<'a, '_>, stream: Tensor) {
-        let stream = self.drop_rows(visitor, stream, Site::LnFinalInput);
-        let (layout, tokens) = visitor.layout().keep_tokens(|row| self.input(row).final_tokens[row.row].clone());
-        visitor.set_layout(layout);
-        let x = self.rows(visitor, &stream, tokens.len() as u64);
+    /// A block, for the lanes that run through it.
+    fn block(
+        &self,
+        visitor: &mut Visitor<'a, '_>,
+        angles: &mut Angles,
+        stream: &Tensor,
+        layer: usize,
+        running: Matrix,
+        onward: Matrix,
+    ) -> Tensor {
+        let x = self.rows(visitor, stream, running.tokens());
+        if running.tokens() == 0 {
+            return x;
+        }
+        let (decoder, meter) = (visitor.values.decoder, visitor.values.meter());
+        if angles.lanes != onward.lanes() {
+            angles.held = Some(meter.hold(decoder.angles(running.tokens() as u64)));
+            angles.lanes = onward.lanes().to_vec();
+        }
+        let lanes = visitor.wave.lanes();
+        let segment = |lane: &usize| (lanes[*lane].ids.len(), lanes[*lane].position);
+        let segments = onward.lanes().iter().map(segment).collect();
+        let through = Through { tokens: running.tokens(), onward: onward.tokens(), segments };
+        visitor.place(running, onward);
+        decoder.block(layer, x, &through, visitor)
+    }
+
+    fn unembed(&self, visitor: &mut Visitor<'a, '_>, stream: Tensor, matrix: &Matrix) {
+        if !visitor.has_steps_from(Site::LnFinalInput) {
+            return;
+        }
+        let mut wanted = vec![false; matrix.tokens()];
+        for input in &self.pass.inputs {
+            for (row, view) in visitor.wave.views(0, input.input) {
+                let tokens = matrix.tokens_of(view, self.plan.inputs[input.input].lengths[row]);
+                let here = input.final_tokens[row].iter().filter_map(|token| tokens[*token]);
+                here.for_each(|token| wanted[token as usize] = true);
+            }
+        }
+        let rows: Vec<u32> = (0..).zip(wanted).filter(|(_, wanted)| *wanted).map(|(row, _)| row).collect();
+        let kept = matrix.keep(&rows);
+        visitor.place(kept.clone(), kept);
+        let x = self.rows(visitor, &stream, rows.len());
         let decoder = visitor.values.decoder;
         decoder.unembed(x, visitor);
     }
 
-    /// Leaves out the rows of inputs that have nothing left to do at `site` or after it.
-    fn drop_rows(&self, visitor: &mut Visitor<'a, '_>, stream: Tensor, site: Site) -> Tensor {
-        let (layout, tokens) = visitor.layout().retain(|row| self.input(row).until >= site);
-        if layout.rows().len() == visitor.layout().rows().len() {
-            return stream;
+    fn arrive(&self, visitor: &Visitor<'a, '_>, layer: usize, stream: Tensor, after: &Matrix) -> (Tensor, Matrix) {
+        // that a lane's stream is there before it joins is a matter of the wave, not of its price
+        let Some((matrix, rows)) = visitor.wave.before(layer, after) else { return (stream, after.clone()) };
+        let in_place = rows.len() == after.tokens() && (0..).zip(&rows).all(|(place, row)| place == *row);
+        match in_place {
+            true => (stream, matrix),
+            false => {
+                let elements = rows.len() as u64 * visitor.values.decoder.hidden();
+                (visitor.values.meter().make(elements, &[&stream]), matrix)
+            }
         }
-        visitor.set_layout(layout);
-        self.rows(visitor, &stream, tokens.len() as u64)
     }
 
     /// So many rows of the residual stream.
-    fn rows(&self, visitor: &Visitor<'a, '_>, stream: &Tensor, tokens: u64) -> Tensor {
-        let elements = tokens * visitor.values.decoder.tree.hidden as u64;
+    fn rows(&self, visitor: &Visitor<'a, '_>, stream: &Tensor, tokens: usize) -> Tensor {
+        let elements = tokens as u64 * visitor.values.decoder.hidden();
         if elements == stream.elements { stream.clone() } else { visitor.values.meter().make(elements, &[stream]) }
-    }
-
-    fn input(&self, row: &PackedRow) -> &'a PassInput {
-        // every packed row comes from an input of the pass
-        let position = self.pass.inputs.iter().position(|input| input.input == row.input).unwrap_or_default();
-        &self.pass.inputs[position]
     }
 }

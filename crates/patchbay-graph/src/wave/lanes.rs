@@ -1,0 +1,247 @@
+//! What a wave computes: lanes of tokens, each of which joins at one moment and leaves at another.
+//!
+//! As long as nothing is changed, what a token becomes depends on its sequence's ids up to it and on nothing else. So the
+//! rows of all requests in a wave are laid into one tree of ids, whose branches are computed once for all rows that begin
+//! alike. From the first token and the first moment at which something is changed, a row has lanes of its own: their
+//! residual stream is copied from the tree when they join, and they look on the tree's keys for the tokens before.
+
+use std::collections::{BTreeMap, HashMap};
+
+use super::mark::Mark;
+use super::row::Row;
+
+/// A run of tokens that are computed together, from one moment to another.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Lane {
+    /// Position of the first token.
+    pub position: usize,
+    /// Token ids.
+    pub ids: Vec<u32>,
+    /// Number of tokens of the whole sequence.
+    pub length: usize,
+    /// When it joins.
+    pub from: Mark,
+    /// Which requests use it, and how far each needs it to come.
+    pub claims: Vec<(usize, Mark)>,
+    /// The tokens before its first one.
+    pub before: Vec<Piece>,
+    /// Where its residual stream is copied from when it joins, if it does not begin with the embedding.
+    pub source: Vec<Piece>,
+    /// Blocks that it does not run through: first and last.
+    pub skips: Vec<(usize, usize)>,
+}
+
+/// Some neighbouring tokens of a lane.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Piece {
+    /// Position of the first in its sequence.
+    pub position: usize,
+    /// Number of the lane.
+    pub lane: usize,
+    /// The first one's place in the lane.
+    pub offset: usize,
+    /// How many they are.
+    pub len: usize,
+}
+
+/// Where a row's tokens are computed.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct View {
+    /// As the model makes them.
+    pub clean: Vec<Piece>,
+    /// In the row's own way; where such a lane has joined it stands for the token.
+    pub own: Vec<Piece>,
+}
+
+impl Lane {
+    /// How far it has to come for those requests that are `live`.
+    pub fn need(&self, live: impl Fn(usize) -> bool) -> Option<Mark> {
+        self.claims.iter().filter(|(track, _)| live(*track)).map(|(_, mark)| *mark).max()
+    }
+
+    /// Whether it does not run through a block.
+    pub fn skips(&self, layer: usize) -> bool {
+        self.skips.iter().any(|(first, last)| (*first..=*last).contains(&layer))
+    }
+}
+
+/// The lanes of a wave, and where each row's tokens are.
+#[derive(Clone, Debug)]
+pub struct Lanes {
+    /// The lanes.
+    pub lanes: Vec<Lane>,
+    /// Where the tokens of each row are, in the order in which the rows were given.
+    pub views: Vec<View>,
+}
+
+/// Lays rows out: each with the number of its request. Where values depend on the length of a sequence (`by_length`), only
+/// sequences of equal length begin alike.
+pub fn lay_out(rows: &[(usize, &Row)], by_length: bool) -> Lanes {
+    let mut tree = Tree::default();
+    let paths: Vec<Vec<usize>> = rows.iter().map(|(track, row)| tree.insert(*track, row, by_length)).collect();
+    let mut lanes = tree.lanes();
+    let views = rows.iter().zip(&paths).map(|((track, row), path)| own_lanes(&mut lanes, &tree, *track, row, path));
+    let views = views.collect();
+    Lanes { lanes, views }
+}
+
+/// A tree of token ids.
+#[derive(Default)]
+struct Tree {
+    nodes: Vec<Node>,
+    /// First tokens, by the length of their sequences where that matters.
+    roots: BTreeMap<(usize, u32), usize>,
+    /// Each node's lane and its place there.
+    places: HashMap<usize, (usize, usize)>,
+}
+
+struct Node {
+    id: u32,
+    position: usize,
+    length: usize,
+    parent: Option<usize>,
+    children: BTreeMap<u32, usize>,
+    claims: BTreeMap<usize, Mark>,
+}
+
+impl Node {
+    fn need(&self) -> Option<Mark> {
+        self.claims.values().max().copied()
+    }
+}
+
+impl Tree {
+    /// The nodes of a row's tokens, with its claims on them.
+    fn insert(&mut self, track: usize, row: &Row, by_length: bool) -> Vec<usize> {
+        let mut path = Vec::with_capacity(row.ids.len());
+        if row.parting.is_some_and(|parting| parting.from == Mark::EMBEDDED && parting.token == 0) {
+            return path;
+        }
+        let length = row.ids.len();
+        let mut parent = None;
+        for (position, id) in row.ids.iter().enumerate() {
+            let next = self.nodes.len();
+            let known = match parent {
+                None => self.roots.entry((if by_length { length } else { 0 }, *id)).or_insert(next),
+                Some(parent) => {
+                    let node: &mut Node = &mut self.nodes[parent];
+                    node.children.entry(*id).or_insert(next)
+                }
+            };
+            let node = *known;
+            if node == next {
+                let (children, claims) = (BTreeMap::new(), BTreeMap::new());
+                self.nodes.push(Node { id: *id, position, length, parent, children, claims });
+            }
+            if let Some(need) = row.clean_need(position) {
+                let claim = self.nodes[node].claims.entry(track).or_insert(need);
+                *claim = need.max(*claim);
+            }
+            path.push(node);
+            parent = Some(node);
+        }
+        path
+    }
+
+    /// Unbranched runs of nodes that are needed equally far.
+    fn lanes(&mut self) -> Vec<Lane> {
+        let mut lanes: Vec<Lane> = Vec::new();
+        let mut open: Vec<usize> = self.roots.values().rev().copied().collect();
+        while let Some(number) = open.pop() {
+            let node = &self.nodes[number];
+            open.extend(node.children.values().rev());
+            if node.claims.is_empty() {
+                continue;
+            }
+            let place = match node.parent.filter(|parent| self.goes_on(*parent, node)) {
+                Some(parent) => {
+                    let (lane, offset) = self.places[&parent];
+                    lanes[lane].ids.push(node.id);
+                    for (track, mark) in &node.claims {
+                        match lanes[lane].claims.iter_mut().find(|(known, _)| known == track) {
+                            Some((_, known)) => *known = (*known).max(*mark),
+                            None => lanes[lane].claims.push((*track, *mark)),
+                        }
+                    }
+                    (lane, offset + 1)
+                }
+                None => {
+                    lanes.push(Lane {
+                        position: node.position,
+                        ids: vec![node.id],
+                        length: node.length,
+                        from: Mark::EMBEDDED,
+                        claims: node.claims.iter().map(|(track, mark)| (*track, *mark)).collect(),
+                        before: self.ancestors(node),
+                        source: Vec::new(),
+                        skips: Vec::new(),
+                    });
+                    (lanes.len() - 1, 0)
+                }
+            };
+            self.places.insert(number, place);
+        }
+        lanes
+    }
+
+    /// Whether a node belongs to its parent's lane.
+    fn goes_on(&self, parent: usize, node: &Node) -> bool {
+        let parent = &self.nodes[parent];
+        parent.children.len() == 1 && parent.need() == node.need()
+    }
+
+    fn ancestors(&self, node: &Node) -> Vec<Piece> {
+        let mut path = Vec::new();
+        let mut next = node.parent;
+        while let Some(number) = next {
+            path.push(number);
+            next = self.nodes[number].parent;
+        }
+        path.reverse();
+        self.pieces(&path, 0)
+    }
+
+    /// Where the tokens of a path are computed that begins at this position; those that are not needed are nowhere.
+    fn pieces(&self, path: &[usize], first: usize) -> Vec<Piece> {
+        let mut pieces: Vec<Piece> = Vec::new();
+        for (position, node) in (first..).zip(path) {
+            let Some((lane, offset)) = self.places.get(node).copied() else { continue };
+            match pieces.last_mut() {
+                Some(last) if last.lane == lane && last.offset + last.len == offset => last.len += 1,
+                _ => pieces.push(Piece { position, lane, offset, len: 1 }),
+            }
+        }
+        pieces
+    }
+}
+
+/// Adds the lanes that a row has for itself, and says where its tokens are.
+fn own_lanes(lanes: &mut Vec<Lane>, tree: &Tree, track: usize, row: &Row, path: &[usize]) -> View {
+    let clean = tree.pieces(path, 0);
+    let mut own: Vec<Piece> = Vec::new();
+    let mut token = row.parting.map_or(row.ids.len(), |parting| parting.token);
+    let first = token;
+    while token < row.ids.len() {
+        let run = row.own_need(token);
+        let len = (token..row.ids.len()).take_while(|next| row.own_need(*next) == run).count();
+        if let Some((from, need)) = run {
+            let mut before = tree.pieces(path.get(..first).unwrap_or_default(), 0);
+            before.extend(own.iter().copied());
+            let source = path.get(token..token + len).unwrap_or_default();
+            let source = if from == Mark::EMBEDDED { Vec::new() } else { tree.pieces(source, token) };
+            own.push(Piece { position: token, lane: lanes.len(), offset: 0, len });
+            lanes.push(Lane {
+                position: token,
+                ids: row.ids[token..token + len].to_vec(),
+                length: row.ids.len(),
+                from,
+                claims: vec![(track, need)],
+                before,
+                source,
+                skips: row.skips.clone(),
+            });
+        }
+        token += len;
+    }
+    View { clean, own }
+}

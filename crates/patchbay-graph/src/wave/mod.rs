@@ -1,0 +1,120 @@
+//! Waves: one walk through the layers for the rows of any number of requests.
+//!
+//! A pass of a request says which sites of which tokens it looks at and changes ([`row`]). From that, and from nothing else,
+//! follows what has to be computed: runs of tokens, each of which joins at one moment and leaves at another ([`lanes`]).
+//! Tokens that nobody looks at, directly or through attention, are in no lane; what several rows have in common is in one.
+//! A [`Wave`] says for each layer which lanes go through it. It holds no numbers: the executor follows it with tensors, and
+//! the price of a plan with their sizes.
+
+pub mod lanes;
+pub mod mark;
+pub mod matrix;
+pub mod row;
+
+use lanes::{Lane, Lanes, View};
+use mark::Mark;
+use matrix::{Matrix, joined};
+use row::Row;
+
+use crate::plan::{Pass, Plan};
+use crate::tree::Tree;
+
+/// A pass of a request, its plan, and the ids of all rows of its inputs.
+pub type Asked<'a> = (&'a Plan, &'a Pass, &'a [Vec<Vec<u32>>]);
+
+/// What a walk through the layers computes.
+#[derive(Clone, Debug)]
+pub struct Wave {
+    lanes: Lanes,
+    /// Request, input and row of each view.
+    rows: Vec<(usize, usize, usize)>,
+    /// How far each lane has to come; nothing for those that nobody needs any more.
+    need: Vec<Option<Mark>>,
+}
+
+/// The way of lanes through one block.
+#[derive(Clone, Debug)]
+pub struct Course {
+    /// Lanes that go in.
+    pub running: Matrix,
+    /// Those of them that go on once keys and values are made.
+    pub onward: Matrix,
+    /// Lanes that pass by.
+    pub parked: Vec<usize>,
+}
+
+impl Wave {
+    /// The wave of these passes of requests. Where values depend
+    /// on the length of a sequence (`by_length`), only sequences of equal length have anything in common.
+    pub fn new(passes: &[Asked<'_>], tree: &Tree, by_length: bool) -> Self {
+        let rows: Vec<(usize, Row)> = passes
+            .iter()
+            .enumerate()
+            .flat_map(|(track, (plan, pass, ids))| {
+                row::rows(plan, pass, ids, tree).into_iter().map(move |r| (track, r))
+            })
+            .collect();
+        let borrowed: Vec<(usize, &Row)> = rows.iter().map(|(track, row)| (*track, row)).collect();
+        let lanes = lanes::lay_out(&borrowed, by_length);
+        let need = lanes.lanes.iter().map(|lane| lane.need(|_| true)).collect();
+        let rows = rows.iter().map(|(track, row)| (*track, row.input, row.row)).collect();
+        Self { lanes, rows, need }
+    }
+
+    /// The lanes.
+    pub fn lanes(&self) -> &[Lane] {
+        &self.lanes.lanes
+    }
+
+    /// Rows and views of one input of a request.
+    pub fn views(&self, track: usize, input: usize) -> Vec<(usize, &View)> {
+        let of = |(row, view): (&(usize, usize, usize), _)| (row.0 == track && row.1 == input).then_some((row.2, view));
+        self.rows.iter().zip(&self.lanes.views).filter_map(of).collect()
+    }
+
+    /// Lets go of what only requests need that are not `live` any more.
+    pub fn keep(&mut self, live: impl Fn(usize) -> bool) {
+        self.need = self.lanes.lanes.iter().map(|lane| lane.need(&live)).collect();
+    }
+
+    fn needs(&self, lane: usize, mark: Mark) -> bool {
+        self.need[lane] >= Some(mark)
+    }
+
+    /// The lanes that begin with the embedding.
+    pub fn embedded(&self) -> Matrix {
+        let begins = |lane: &usize| self.lanes()[*lane].from == Mark::EMBEDDED && self.needs(*lane, Mark::EMBEDDED);
+        Matrix::new((0..self.lanes().len()).filter(begins).collect(), self.lanes())
+    }
+
+    /// The lanes before a layer, of those whose stream is computed, and of each token the one in `before` that it is taken
+    /// from.
+    ///
+    /// Nothing where a lane joins whose stream was not computed, which would be a mistake in the wave.
+    pub fn before(&self, layer: usize, before: &Matrix) -> Option<(Matrix, Vec<u32>)> {
+        let mark = Mark::stream(layer);
+        let mut lanes: Vec<usize> = before.lanes().iter().copied().filter(|lane| self.needs(*lane, mark)).collect();
+        let mut rows = before.rows_of(&lanes, self.lanes());
+        let joins = |lane: &usize| self.lanes()[*lane].from == mark && self.needs(*lane, mark);
+        let joining: Vec<usize> = (0..self.lanes().len()).filter(joins).collect();
+        rows.extend(joined(before, &joining, self.lanes())?);
+        lanes.extend(joining);
+        Some((Matrix::new(lanes, self.lanes()), rows))
+    }
+
+    /// How the lanes before a layer go through it.
+    pub fn course(&self, layer: usize, before: &Matrix) -> Course {
+        let (keys, onward) = (Mark::keys(layer), Mark::handed(layer + 1));
+        let select = |which: &dyn Fn(usize) -> bool| -> Vec<usize> {
+            before.lanes().iter().copied().filter(|lane| which(*lane)).collect()
+        };
+        let skips = |lane: usize| self.lanes()[lane].skips(layer);
+        let running = select(&|lane| self.needs(lane, keys) && !skips(lane));
+        let going_on = running.iter().copied().filter(|lane| self.needs(*lane, onward)).collect();
+        Course {
+            running: Matrix::new(running, self.lanes()),
+            onward: Matrix::new(going_on, self.lanes()),
+            parked: select(&|lane| self.needs(lane, onward) && skips(lane)),
+        }
+    }
+}

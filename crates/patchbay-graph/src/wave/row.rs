@@ -1,0 +1,194 @@
+//! What a pass asks of each token of a row.
+
+use super::mark::Mark;
+use crate::plan::{Event, Pass, Plan, Source};
+use crate::selection::Selection;
+use crate::site::{Packing, Site};
+use crate::tree::Tree;
+
+/// A row of an input in a pass.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Row {
+    /// Number of the input.
+    pub input: usize,
+    /// Number of the row in it.
+    pub row: usize,
+    /// Its token ids.
+    pub ids: Vec<u32>,
+    /// How far each token has to come; nothing where it is not needed.
+    pub need: Vec<Option<Mark>>,
+    /// Where the row is no longer what the model makes of its ids.
+    pub parting: Option<Parting>,
+    /// Blocks that it does not run through: first and last.
+    pub skips: Vec<(usize, usize)>,
+    /// Whether it must be computed as one run of tokens and shared with nobody: the whole of its attention matrices is looked
+    /// at, or gradients are taken.
+    pub whole: bool,
+}
+
+/// The first token and the first moment at which something is changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Parting {
+    /// The token.
+    pub token: usize,
+    /// The moment.
+    pub from: Mark,
+}
+
+/// The rows of a pass, with what its steps ask of them; `ids` are those of every input, row by row.
+pub fn rows(plan: &Plan, pass: &Pass, ids: &[Vec<Vec<u32>>], tree: &Tree) -> Vec<Row> {
+    let mut asking = Asking { tree, rows: Vec::new() };
+    for taking_part in &pass.inputs {
+        let input = taking_part.input;
+        let skips = plan.skips.iter().filter(|skip| skip.input == input).map(|skip| (skip.first, skip.last));
+        let skips: Vec<_> = skips.collect();
+        asking.rows.extend(ids[input].iter().enumerate().map(|(row, ids)| Row {
+            input,
+            row,
+            ids: ids.clone(),
+            need: vec![None; ids.len()],
+            parting: None,
+            skips: skips.clone(),
+            whole: false,
+        }));
+    }
+    for step in &pass.steps {
+        match step.event {
+            Event::Read(id) => {
+                if let Source::Read(read) = &plan.values[id].source {
+                    asking.look(read.input, step.site, &read.selection);
+                }
+            }
+            Event::Write(write) => {
+                let write = &plan.writes[write];
+                asking.look(write.input, step.site, &write.selection);
+                asking.part(write.input, step.site, &write.selection);
+            }
+            // a derivative goes through everything
+            Event::Compute(_) | Event::Grad { .. } => {}
+        }
+    }
+    for skip in &plan.skips {
+        asking.skip(skip.input, skip.first, skip.with.is_some());
+    }
+    let private = !plan.gradients.is_empty();
+    for row in &mut asking.rows {
+        if private {
+            let until = pass.inputs.iter().find(|taking_part| taking_part.input == row.input).map(|input| input.until);
+            row.keep_private(until.map(|until| Mark::of(until, tree.layers.len())));
+        }
+        row.reach_back();
+    }
+    asking.rows.retain(|row| row.need.iter().any(Option::is_some));
+    asking.rows
+}
+
+struct Asking<'a> {
+    tree: &'a Tree,
+    rows: Vec<Row>,
+}
+
+impl Asking<'_> {
+    fn layers(&self) -> usize {
+        self.tree.layers.len()
+    }
+
+    fn of_input(&mut self, input: usize) -> impl Iterator<Item = &mut Row> {
+        self.rows.iter_mut().filter(move |row| row.input == input)
+    }
+
+    /// The tokens of each row that a selection of a site names. Nothing at all is looked at through the first token.
+    fn tokens(&self, site: Site, selection: &Selection) -> Vec<Vec<usize>> {
+        let axis = match self.tree.packing(site) {
+            Some(Packing::Heads { .. } | Packing::Pairs { .. }) => 2,
+            _ => 1,
+        };
+        let mut tokens = selection.tokens(axis);
+        if tokens.iter().all(Vec::is_empty) {
+            tokens.iter_mut().take(1).for_each(|row| row.push(0));
+        }
+        tokens
+    }
+
+    fn is_matrix(&self, site: Site) -> bool {
+        matches!(self.tree.packing(site), Some(Packing::Pairs { .. }))
+    }
+
+    fn look(&mut self, input: usize, site: Site, selection: &Selection) {
+        let (tokens, mark) = (self.tokens(site, selection), Mark::of(site, self.layers()));
+        let (matrix, from) = (self.is_matrix(site), Mark::parting(site, self.layers()));
+        for row in self.of_input(input) {
+            let Some(tokens) = tokens.get(row.row).filter(|tokens| !tokens.is_empty()) else { continue };
+            if matrix {
+                row.whole = true;
+                row.part(0, from);
+                row.need.iter_mut().for_each(|need| *need = (*need).max(Some(mark)));
+            }
+            for token in tokens {
+                row.need[*token] = row.need[*token].max(Some(mark));
+            }
+        }
+    }
+
+    fn part(&mut self, input: usize, site: Site, selection: &Selection) {
+        let (tokens, from) = (self.tokens(site, selection), Mark::parting(site, self.layers()));
+        for row in self.of_input(input) {
+            if let Some(first) = tokens.get(row.row).and_then(|tokens| tokens.iter().min()) {
+                row.part(*first, from);
+            }
+        }
+    }
+
+    fn skip(&mut self, input: usize, first: usize, replaced: bool) {
+        for row in self.of_input(input) {
+            row.part(0, Mark::stream(first));
+            if replaced {
+                row.need.iter_mut().for_each(|need| *need = (*need).max(Some(Mark::handed(first + 1))));
+            }
+        }
+    }
+}
+
+impl Row {
+    fn part(&mut self, token: usize, from: Mark) {
+        let before = self.parting.unwrap_or(Parting { token, from });
+        self.parting = Some(Parting { token: before.token.min(token), from: before.from.min(from) });
+    }
+
+    /// All of it, computed for nobody else.
+    fn keep_private(&mut self, until: Option<Mark>) {
+        self.whole = true;
+        self.part(0, Mark::EMBEDDED);
+        self.need.iter_mut().for_each(|need| *need = (*need).max(until));
+    }
+
+    /// Has the tokens before each one come as far as it needs their keys.
+    fn reach_back(&mut self) {
+        let mut keys = None;
+        for need in self.need.iter_mut().rev() {
+            *need = (*need).max(keys);
+            keys = keys.max(need.and_then(Mark::before));
+        }
+        if self.whole {
+            let furthest = self.need.iter().copied().max().flatten();
+            self.need.fill(furthest);
+        }
+    }
+
+    /// How far a token has to come as the model makes it, before the row parts from it.
+    pub fn clean_need(&self, token: usize) -> Option<Mark> {
+        match self.parting {
+            Some(Parting { token: first, from }) if token >= first => match self.need[token]? {
+                need if need < from => Some(need),
+                _ => from.copied(),
+            },
+            _ => self.need[token],
+        }
+    }
+
+    /// From when on and how far a token has to come in the row's own way, if it goes one.
+    pub fn own_need(&self, token: usize) -> Option<(Mark, Mark)> {
+        let Parting { token: first, from } = self.parting?;
+        self.need[token].filter(|need| token >= first && *need >= from).map(|need| (from, need))
+    }
+}
