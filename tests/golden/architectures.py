@@ -25,6 +25,8 @@ class Architecture:
     grouped: bool = False  # the one projection has for each key/value head its queries, key and value; else q, k, v
     qk_norms: tuple[str, str] | None = None  # before rotation
     heads_first: bool = False  # these norms see `[B, H, S, d]`
+    # Latent attention: the name of the function in the type's file that rotates, made of the configuration
+    latent: Callable[[Any], str] | None = None
     out: str = "o_proj"  # attention's output projection
     attention_output: str = ""  # the module whose output is attention's own; attention itself
     attn_post_norm: str | None = None
@@ -37,6 +39,7 @@ class Architecture:
     up: str = "up_proj"  # with the gate before it in the same projection, where that has the same name
     down: str = "down_proj"
     router: str = "gate"  # of a mixture of experts, beside its `experts`
+    weighed_input: bool = False  # the router's first output is a factor on the input of every expert
     mlp_post_norm: str | None = None
     multiplier: float = 1.0  # on what is added to the residual stream
     lm_head: str = "lm_head"
@@ -50,10 +53,28 @@ class Architecture:
 
 def architecture(model: nn.Module) -> Architecture:
     """The row of a model, with what hangs on its settings."""
-    row = ARCHITECTURES[model.config.model_type]
-    row = row if isinstance(row, Architecture) else row(model.config)
-    warmed = any(kind in str(getattr(model.config, "rope_parameters", None)) for kind in ("yarn", "longrope"))
+    config = text_config(model)
+    row = ARCHITECTURES[config.model_type]
+    row = row if isinstance(row, Architecture) else row(config)
+    if config is not model.config:
+        outer = ("embed", "positions", "blocks", "final_norm")
+        if hasattr(model, "model"):
+            row = replace(row, **{part: inside(getattr(row, part)) for part in outer})
+        else:  # Llama 4 holds a whole language model
+            whole = [part for part in (*outer, "lm_head") if getattr(row, part)]
+            row = replace(row, **{part: f"language_model.{getattr(row, part)}" for part in whole})
+    warmed = any(kind in str(getattr(config, "rope_parameters", None)) for kind in ("yarn", "longrope"))
     return replace(row, turned_only=False) if warmed else row
+
+
+def text_config(model: nn.Module) -> Any:
+    """The settings of the decoder, which are a section where the model is more than that."""
+    return model.config.get_text_config()
+
+
+def inside(path: str | None) -> str | None:
+    """A decoder's path where it is a part of a model that sees images as well."""
+    return path and path.replace("model.", "model.language_model.", 1)
 
 
 LLAMA = Architecture()
@@ -91,6 +112,7 @@ ARCHITECTURES: dict[str, Architecture | Callable[[Any], Architecture]] = {
     "gpt2": GPT2,
     "llama": LLAMA,
     "mistral": LLAMA,
+    "ministral3": replace(LLAMA, turned_only=False),
     "mixtral": LLAMA,
     "qwen2_moe": LLAMA,
     "qwen3_moe": HEAD_NORMS,
@@ -98,10 +120,29 @@ ARCHITECTURES: dict[str, Architecture | Callable[[Any], Architecture]] = {
     "granitemoe": lambda config: replace(
         LLAMA, scaled_embed=True, mlp="block_sparse_moe", router="router", multiplier=config.residual_multiplier
     ),
-    "glm4_moe": HEAD_NORMS,
+    "glm4_moe": lambda config: HEAD_NORMS if config.use_qk_norm else LLAMA,
     "ernie4_5_moe": LLAMA,
     "qwen2": LLAMA,
     "qwen3": HEAD_NORMS,
+    "dbrx": replace(
+        LLAMA,
+        embed="transformer.wte",
+        blocks="transformer.blocks",
+        final_norm="transformer.norm_f",
+        attn_norm="norm_attn_norm.norm_1",
+        attention="norm_attn_norm.attn",
+        qkv=("Wqkv",),
+        out="out_proj",
+        mlp_norm="norm_attn_norm.norm_2",
+        mlp="ffn",
+        router="router",
+    ),
+    "deepseek_v2": replace(LLAMA, latent=lambda _: "apply_rotary_emb"),
+    "deepseek_v3": replace(
+        LLAMA,
+        latent=lambda config: "apply_rotary_pos_emb_interleave" if config.rope_interleave else "apply_rotary_pos_emb",
+    ),
+    "llama4_text": replace(LLAMA, mlp="feed_forward", router="router", weighed_input=True, turned_only=False),
     "gemma": replace(LLAMA, scaled_embed=True),
     "gemma2": replace(SANDWICH, scaled_embed=True, turned_only=False),
     "gemma3_text": replace(SANDWICH, scaled_embed=True, qk_norms=("q_norm", "k_norm"), heads_first=True),
@@ -160,6 +201,10 @@ ARCHITECTURES: dict[str, Architecture | Callable[[Any], Architecture]] = {
     "nemotron": replace(LLAMA, gate=None),
     "seed_oss": LLAMA,
     "ernie4_5": LLAMA,
+    "apertus": replace(
+        HEAD_NORMS, heads_first=True, attn_norm="attention_layernorm", mlp_norm="feedforward_layernorm", gate=None
+    ),
+    "gpt_oss": replace(LLAMA, router="router"),
     "gptj": replace(
         GPT2,
         positions=None,

@@ -4,18 +4,23 @@ import torch
 from torch import nn
 
 from architectures import Architecture, architecture
+from choices import Choices
 from taps import Seen, trace, unembedding
 
 
 @torch.no_grad()
 def check(model: nn.Module, ids: list[int]):
     """Checks a trace of one row against itself, and the hooks against the model without any."""
-    seen, where = trace(model, ids), architecture(model)
+    where = architecture(model)
+    with Choices() as choices:
+        seen = trace(model, ids)
+    routers = sum(site.endswith(".router.logits") for site in seen)
+    assert choices.count >= routers, "a router chooses without topk, so that near ties go unseen"
     bare = model(torch.tensor([ids]), use_cache=False, output_attentions=True, output_hidden_states=True)
     assert seen["logits"].equal(bare.logits), "the hooks change the model"
     for index, block in enumerate(model.get_submodule(where.blocks)):
-        out = block.get_submodule(where.attention).get_submodule(where.out)
-        check_block(seen, f"layers.{index}", out.bias, where)
+        attention = block.get_submodule(where.attention)
+        check_block(seen, f"layers.{index}", attention, where)
         same(seen[f"layers.{index}.self_attn.probs"], bare.attentions[index], "probs as transformers returns them")
         if index:
             same(seen[f"layers.{index}.input"], bare.hidden_states[index], "input as transformers returns it")
@@ -32,13 +37,15 @@ def check_writes(model: nn.Module, ids: list[int]):
         same(again["logits"], seen["logits"], f"writing {site} back")
 
 
-def check_block(seen: Seen, name: str, bias: torch.Tensor | None, where: Architecture):
+def check_block(seen: Seen, name: str, attention: nn.Module, where: Architecture):
     """The block's own arithmetic, redone from its recorded sites."""
     at = {site.removeprefix(f"{name}."): value for site, value in seen.items() if site.startswith(f"{name}.")}
     scores, probs = at["self_attn.scores"], at["self_attn.probs"]
-    same(probs.sum(-1), torch.ones_like(probs[..., 0]), "sum of probs")
+    sinks = getattr(attention, "sinks", torch.full((scores.shape[1],), -torch.inf))
+    whole = torch.cat([scores, sinks.view(1, -1, 1, 1).expand(*scores.shape[:-1], 1)], -1).softmax(-1)
+    same(probs.sum(-1) + whole[..., -1], torch.ones_like(probs[..., 0]), "sum of probs and what goes into the sink")
     assert not probs.triu(1).any(), "attention looks ahead"
-    same(scores.softmax(-1), probs, "softmax of scores")
+    same(whole[..., :-1], probs, "softmax of scores")
     rotated, keys = at["self_attn.q_rot"], at["self_attn.k_rot"]
     groups = rotated.shape[1] // keys.shape[1]
     values = at["self_attn.v"].repeat_interleave(groups, 1)
@@ -50,7 +57,7 @@ def check_block(seen: Seen, name: str, bias: torch.Tensor | None, where: Archite
         raw = (rotated @ keys.repeat_interleave(groups, 1).mT).masked_fill(scores.isinf(), 0)
         known = scores.masked_fill(scores.isinf(), 0)
         same(raw * ((known * raw).sum() / (raw * raw).sum()), known, "scores up to their scale")
-    total = at["self_attn.heads"].sum(1)
+    total, bias = at["self_attn.heads"].sum(1), attention.get_submodule(where.out).bias
     same(total if bias is None else total + bias, at["self_attn.output"], "sum of heads")
     if not where.parallel:
         same(at["input"] + at["attn_add"], at["resid_mid"], "resid_mid")

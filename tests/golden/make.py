@@ -15,9 +15,11 @@ from pathlib import Path
 import torch
 import transformers
 
+from architectures import text_config
 from brief import brief_cases
 from cases import all_cases
 from checks import check, check_writes
+from choices import Unfit
 from golden import Golden, Recorded, greedy, made_with
 from grads import gradient_cases
 from models import write
@@ -29,17 +31,27 @@ from weights import weight_cases
 
 OUTCOME = {"logits": ("logits", "[:, -1]"), "residual": ("layers.2.output", "")}
 LENGTHS = {"clean": 5, "corrupt": 4, "short": 3}
+MOST_DRAWS = 200
 
 
 def record(tiny: Tiny, folder: Path):
-    """One model's folder, made anew. The name is the seed."""
+    """One model's folder, made anew. The name is the seed, with a number where that is unfit."""
     before = Recorded.read(folder)
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
-    seed = zlib.crc32(tiny.name.encode())
+    for draw in range(MOST_DRAWS):
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+        try:
+            return record_seeded(tiny, folder, zlib.crc32(f"{tiny.name}{draw or ''}".encode()), before)
+        except Unfit as why:
+            print(f"{tiny.name}: seed {draw} is unfit: {why}")
+    raise SystemExit(f"{tiny.name}: no seed is fit")
+
+
+def record_seeded(tiny: Tiny, folder: Path, seed: int, before: Recorded):
+    """The same from one seed."""
     model = write(tiny, folder, seed)
     choose = random.Random(seed)
-    prompts = {name: choose.sample(range(2, tiny.config["vocab_size"]), count) for name, count in LENGTHS.items()}
+    prompts = {name: choose.sample(range(2, tiny.vocab), count) for name, count in LENGTHS.items()}
     check(model, prompts["clean"])
     check_writes(model, prompts["clean"])
     golden = Golden(model, prompts, OUTCOME)
@@ -62,7 +74,7 @@ def record(tiny: Tiny, folder: Path):
 def continuation(model, choose: random.Random) -> dict:
     """16 greedy tokens after the first prompt drawn that leads to many different ones, with no near tie among them."""
     while True:
-        prompt = choose.sample(range(2, model.config.vocab_size), 4)
+        prompt = choose.sample(range(2, text_config(model).vocab_size), 4)
         ids = greedy(model, prompt, 16)
         if ids and len(set(ids)) >= 6:
             return {"prompt": prompt, "ids": ids}

@@ -36,7 +36,15 @@ class Tiny:
     tokenizer: bool = False
     config_edit: dict = field(default_factory=dict)  # fields put into config.json as older versions wrote them
     config_drop: tuple[str, ...] = ()
+    mxfp4: bool = False  # experts' projections as 4-bit floats in blocks of 32, each with a scale
     as_on_hub: bool = False  # GPT-2's published file: no `transformer.` prefix, and the causal masks as buffers
+
+    renames: tuple[tuple[str, str], ...] = ()  # how other versions named its tensors: first parts, and what stood for them
+
+    @property
+    def vocab(self) -> int:
+        """Size of the decoder's vocabulary."""
+        return self.config.get("text_config", self.config)["vocab_size"]
 
 
 GQA = LLAMA | {"hidden_size": 32, "num_attention_heads": 4, "num_key_value_heads": 2}
@@ -56,6 +64,7 @@ FALCON = SPECIAL | {
     "num_hidden_layers": 3,
     "ffn_hidden_size": 40,
 }
+SMALL = GQA | {"vocab_size": 40, "hidden_size": 16, "intermediate_size": 8}
 HEADS = LLAMA | {"num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 10}
 
 
@@ -72,9 +81,66 @@ def brief(name: str, model_type: str, base: dict, **config) -> Tiny:
 LINEAR = rope("linear", factor=4.0)
 DYNAMIC = rope("dynamic", factor=3.0)
 YARN = rope("yarn", factor=4.0, original_max_position_embeddings=16)
+GROWING = rope(
+    "yarn",
+    factor=4.0,
+    original_max_position_embeddings=2,
+    mscale=1.0,
+    mscale_all_dim=0.5,
+    llama_4_scaling_beta=0.4,
+)
 LONGROPE = {"short_factor": [1.0, 1.5, 2.0, 2.5], "long_factor": [1.25, 2.0, 3.0, 4.0]}
 BOTH_ROPES = {"sliding_attention": rope(theta=100.0), "full_attention": LINEAR}
+VISION = {
+    "hidden_size": 8,
+    "intermediate_size": 8,
+    "num_hidden_layers": 1,
+    "num_attention_heads": 2,
+    "image_size": 8,
+    "patch_size": 4,
+}
 SLIDING = ["sliding_attention", "full_attention", "sliding_attention"]
+
+DBRX = SPECIAL | {"vocab_size": 40, "d_model": 16, "n_heads": 4, "n_layers": 3, "max_seq_len": 64}
+DBRX_EXPERTS = {"ffn_hidden_size": 6, "moe_num_experts": 5, "moe_top_k": 2}
+# Every size of a head is another one.
+DEEPSEEK = SPECIAL | {
+    "pad_token_id": 0,
+    "vocab_size": 40,
+    "hidden_size": 16,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 4,
+    "num_hidden_layers": 3,
+    "intermediate_size": 10,
+    "moe_intermediate_size": 6,
+    "max_position_embeddings": 128,
+    "q_lora_rank": 9,
+    "kv_lora_rank": 8,
+    "qk_nope_head_dim": 4,
+    "qk_rope_head_dim": 6,
+    "v_head_dim": 5,
+    "first_k_dense_replace": 1,
+    "n_routed_experts": 8,
+    "num_experts_per_tok": 3,
+    "n_shared_experts": 2,
+    "n_group": 4,
+    "topk_group": 2,
+    "routed_scaling_factor": 1.5,
+}
+WARM_YARN = YARN | {"mscale": 0.5, "mscale_all_dim": 0.8}
+LLAMA4 = SPECIAL | {
+    "pad_token_id": 0,
+    "vocab_size": 40,
+    "hidden_size": 16,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "head_dim": 6,
+    "num_hidden_layers": 3,
+    "intermediate_size": 6,
+    "intermediate_size_mlp": 10,
+    "num_local_experts": 4,
+    "max_position_embeddings": 128,
+}
 
 BRIEF = [
     brief("llama-linear", "llama", GQA, rope_parameters=LINEAR),
@@ -87,6 +153,7 @@ BRIEF = [
         rope_parameters=rope("longrope", factor=8.0, original_max_position_embeddings=4, **LONGROPE),
     ),
     brief("mistral", "mistral", HEADS, sliding_window=2),
+    brief("ministral3", "ministral3", HEADS, sliding_window=3, rope_parameters=GROWING),
     brief(
         "qwen2", "qwen2", GQA, use_sliding_window=True, sliding_window=2, max_window_layers=1, tie_word_embeddings=True
     ),
@@ -110,8 +177,46 @@ BRIEF = [
         query_pre_attn_scalar=5,
         rope_parameters=BOTH_ROPES,
         attention_bias=True,
-        final_logit_softcapping=20.0,
+        final_logit_softcapping=4.0,
         tie_word_embeddings=False,
+    ),
+    brief(
+        "gemma3-vision",
+        "gemma3",
+        {},
+        text_config=HEADS
+        | {"sliding_window": 2, "sliding_window_pattern": 2, "query_pre_attn_scalar": 5, "tie_word_embeddings": True}
+        | {"rope_parameters": BOTH_ROPES},
+        tie_word_embeddings=False,
+        vision_config=VISION | {"model_type": "siglip_vision_model"},
+        mm_tokens_per_image=1,
+    ),
+    brief(
+        "llama4-vision",
+        "llama4",
+        {},
+        text_config=LLAMA4 | {"attention_chunk_size": 3, "interleave_moe_layer_step": 2, "num_experts_per_tok": 2},
+        vision_config=VISION
+        | {"model_type": "llama4_vision_model", "vision_output_dim": 8, "projector_input_dim": 8}
+        | {"projector_output_dim": 8},
+        tie_word_embeddings=False,
+    ),
+    Tiny(
+        "mistral3",
+        "mistral3",
+        {
+            "text_config": HEADS | {"model_type": "ministral3", "sliding_window": 3, "rope_parameters": GROWING},
+            "vision_config": VISION | {"model_type": "pixtral", "head_dim": 4},
+            "tie_word_embeddings": False,
+        },
+        brief=True,
+        # without the key transformers takes the two for tied, and sees from the files that they are not
+        config_drop=("tie_word_embeddings",),
+        renames=(
+            ("language_model.model.", "model.language_model."),
+            ("language_model.lm_head.", "lm_head."),
+            ("", "model."),
+        ),
     ),
     brief(
         "phi3",
@@ -174,6 +279,7 @@ BRIEF = [
         attention_bias=True,
         rope_parameters=rope(),
     ),
+    brief("cohere-mqa", "cohere", SMALL, num_key_value_heads=1, pad_token_id=0, use_qk_norm=True, logit_scale=0.5),
     brief("cohere-plain", "cohere", GQA, pad_token_id=0, logit_scale=2.0),
     brief(
         "cohere2",
@@ -249,40 +355,78 @@ BRIEF = [
     brief(
         "mixtral",
         "mixtral",
-        GQA,
+        SMALL,
         num_local_experts=5,
         num_experts_per_tok=2,
         sliding_window=3,
         rope_parameters=rope(),
     ),
     brief(
-        "qwen3_moe",
-        "qwen3_moe",
-        GQA,
-        num_experts=6,
+        "mixtral-full",
+        "mixtral",
+        SMALL,
+        num_local_experts=4,
         num_experts_per_tok=3,
-        moe_intermediate_size=20,
+        head_dim=6,
+        hidden_act="gelu",
+        tie_word_embeddings=True,
+    ),
+    brief(
+        "qwen3_moe",
+        "qwen3_moe",
+        SMALL,
+        num_experts=6,
+        num_experts_per_tok=2,
+        moe_intermediate_size=6,
         mlp_only_layers=[0],
         norm_topk_prob=True,
         attention_bias=True,
     ),
     brief(
+        "qwen3_moe-window",
+        "qwen3_moe",
+        SMALL,
+        num_experts=4,
+        num_experts_per_tok=2,
+        moe_intermediate_size=6,
+        decoder_sparse_step=2,
+        norm_topk_prob=False,
+        use_sliding_window=True,
+        sliding_window=2,
+        head_dim=6,
+        tie_word_embeddings=True,
+    ),
+    brief(
         "qwen2_moe",
         "qwen2_moe",
-        GQA,
+        SMALL,
         num_experts=6,
         num_experts_per_tok=3,
-        moe_intermediate_size=20,
-        shared_expert_intermediate_size=24,
+        moe_intermediate_size=6,
+        shared_expert_intermediate_size=10,
         decoder_sparse_step=2,
         use_sliding_window=True,
         sliding_window=2,
     ),
-    brief("olmoe", "olmoe", GQA, num_experts=6, num_experts_per_tok=3, clip_qkv=1.5, attention_bias=True),
+    brief(
+        "qwen2_moe-normed",
+        "qwen2_moe",
+        SMALL,
+        num_experts=4,
+        num_experts_per_tok=2,
+        moe_intermediate_size=6,
+        shared_expert_intermediate_size=10,
+        norm_topk_prob=True,
+        mlp_only_layers=[2],
+        qkv_bias=False,
+        tie_word_embeddings=True,
+    ),
+    brief("olmoe", "olmoe", SMALL, num_experts=5, num_experts_per_tok=2, clip_qkv=1.5, attention_bias=True),
+    brief("olmoe-normed", "olmoe", SMALL, num_experts=4, num_experts_per_tok=2, norm_topk_prob=True),
     brief(
         "granitemoe",
         "granitemoe",
-        GQA,
+        SMALL,
         num_local_experts=5,
         num_experts_per_tok=3,
         embedding_multiplier=3.0,
@@ -291,31 +435,170 @@ BRIEF = [
         attention_multiplier=0.2,
     ),
     brief(
+        "granitemoe-bias",
+        "granitemoe",
+        SMALL,
+        num_local_experts=4,
+        num_experts_per_tok=2,
+        attention_bias=True,
+        attention_multiplier=0.3,
+        tie_word_embeddings=True,
+    ),
+    brief(
         "glm4_moe",
         "glm4_moe",
-        HEADS,
+        SMALL,
         pad_token_id=0,
-        head_dim=12,
+        head_dim=8,
         use_qk_norm=True,
         attention_bias=True,
-        n_routed_experts=8,
+        n_routed_experts=6,
         num_experts_per_tok=3,
-        moe_intermediate_size=20,
+        moe_intermediate_size=6,
         n_shared_experts=2,
-        n_group=4,
+        n_group=3,
         topk_group=2,
         routed_scaling_factor=1.5,
     ),
     brief(
+        "glm4_moe-plain",
+        "glm4_moe",
+        SMALL,
+        pad_token_id=0,
+        head_dim=4,
+        n_routed_experts=5,
+        num_experts_per_tok=2,
+        moe_intermediate_size=6,
+        n_group=1,
+        topk_group=1,
+        norm_topk_prob=False,
+        first_k_dense_replace=0,
+        rope_parameters=rope(partial_rotary_factor=1.0),
+        tie_word_embeddings=True,
+    ),
+    brief(
         "ernie4_5_moe",
         "ernie4_5_moe",
-        GQA,
+        SMALL,
         use_bias=True,
         moe_num_experts=6,
         moe_k=3,
-        moe_intermediate_size=20,
+        moe_intermediate_size=6,
         moe_num_shared_experts=2,
         rope_parameters=rope(),
+    ),
+    brief(
+        "ernie4_5_moe-bare",
+        "ernie4_5_moe",
+        SMALL,
+        moe_num_experts=4,
+        moe_k=2,
+        moe_intermediate_size=6,
+        moe_num_shared_experts=0,
+        moe_layer_start_index=0,
+        moe_layer_end_index=1,
+        moe_norm_min=0.7,
+        tie_word_embeddings=False,
+    ),
+    brief(
+        "ernie4_5_moe-interval",
+        "ernie4_5_moe",
+        SMALL,
+        moe_num_experts=4,
+        moe_k=2,
+        moe_intermediate_size=6,
+        moe_num_shared_experts=1,
+        moe_layer_interval=2,
+        head_dim=6,
+    ),
+    brief(
+        "dbrx",
+        "dbrx",
+        DBRX,
+        attn_config={"kv_n_heads": 2, "clip_qkv": 1.5, "rope_theta": 500.0},
+        ffn_config=DBRX_EXPERTS | {"moe_normalize_expert_weights": 2.0},
+        rope_parameters=rope(),
+    ),
+    brief(
+        "dbrx-plain",
+        "dbrx",
+        DBRX,
+        attn_config={"kv_n_heads": 1, "clip_qkv": 8.0, "rope_theta": 500.0},
+        ffn_config=DBRX_EXPERTS | {"moe_normalize_expert_weights": None, "ffn_act_fn": {"name": "gelu"}},
+        rope_parameters=LINEAR,
+    ),
+    brief("deepseek_v3", "deepseek_v3", DEEPSEEK, attention_bias=True, rope_parameters=rope()),
+    brief(
+        "deepseek_v3-halves",
+        "deepseek_v3",
+        DEEPSEEK,
+        q_lora_rank=None,
+        rope_interleave=False,
+        norm_topk_prob=False,
+        n_shared_experts=1,
+        rope_parameters=WARM_YARN,
+    ),
+    brief(
+        "deepseek_v2",
+        "deepseek_v2",
+        DEEPSEEK,
+        attention_bias=True,
+        mlp_bias=True,
+        topk_method="group_limited_greedy",
+        rope_parameters=WARM_YARN,
+    ),
+    brief("deepseek_v2-greedy", "deepseek_v2", DEEPSEEK, q_lora_rank=None, norm_topk_prob=True, rope_parameters=rope()),
+    brief(
+        "llama4",
+        "llama4_text",
+        LLAMA4,
+        attention_chunk_size=2,
+        attention_bias=True,
+        num_experts_per_tok=2,
+        moe_layers=[1, 2],
+        no_rope_layers=[1, 0, 1],
+        floor_scale=2,
+        attn_scale=0.4,
+    ),
+    brief(
+        "llama4-plain",
+        "llama4_text",
+        LLAMA4,
+        attention_chunk_size=3,
+        interleave_moe_layer_step=2,
+        no_rope_layer_interval=3,
+        use_qk_norm=False,
+        attn_temperature_tuning=False,
+        tie_word_embeddings=True,
+        rope_parameters=LLAMA3_ROPE,
+    ),
+    brief(
+        "apertus",
+        "apertus",
+        HEADS,
+        attention_bias=True,
+        rope_parameters=LLAMA3_ROPE | {"original_max_position_embeddings": 16},
+    ),
+    brief(
+        "gpt_oss",
+        "gpt_oss",
+        HEADS,
+        num_local_experts=5,
+        num_experts_per_tok=2,
+        intermediate_size=20,
+        sliding_window=2,
+        swiglu_alpha=1.3,
+        swiglu_limit=0.8,
+        rope_parameters=YARN | {"truncate": False},
+    ),
+    Tiny(
+        "gpt_oss-mxfp4",
+        "gpt_oss",
+        GQA | {"num_local_experts": 3, "num_experts_per_tok": 2, "intermediate_size": 64, "head_dim": 8}
+        | {"sliding_window": 3, "layer_types": ["full_attention", *SLIDING[:2]], "attention_bias": False}
+        | {"rope_parameters": rope()},
+        brief=True,
+        mxfp4=True,
     ),
     brief("gptj", "gptj", GPT2, n_embd=32, n_head=4, rotary_dim=4, n_inner=40),
     brief("gpt_bigcode", "gpt_bigcode", GPT2, n_embd=32, n_head=4, n_inner=40),

@@ -16,7 +16,8 @@ import torch
 from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
-from architectures import architecture, kv_heads
+from architectures import architecture, kv_heads, text_config
+from choices import Choices
 
 Seen = dict[str, Tensor]
 Edit = Callable[[Tensor, Seen], Tensor]
@@ -45,10 +46,18 @@ def run(taps: "Taps", ids: list[int]) -> Seen:
 
 
 def forget_length(model: nn.Module) -> nn.Module:
-    """Dynamic rotary scaling remembers the longest sequence so far; a sequence's own length shall decide."""
+    """Rotary scaling remembers the longest sequence so far; a sequence's own length shall decide.
+
+    The frequencies are copied, as transformers overwrites them in place.
+    """
     for module in model.modules():
-        if hasattr(module, "original_inv_freq"):
-            module.inv_freq, module.max_seq_len_cached = module.original_inv_freq, module.original_max_seq_len
+        if not hasattr(module, "original_max_seq_len"):
+            continue
+        for name, first in list(module.named_buffers(recurse=False, remove_duplicate=False)):
+            if name.endswith("original_inv_freq"):
+                prefix = name.removesuffix("original_inv_freq")
+                setattr(module, f"{prefix}inv_freq", first.clone())
+                setattr(module, f"{prefix}max_seq_len_cached", module.original_max_seq_len)
     return model
 
 
@@ -59,6 +68,7 @@ class Taps:
         self.model, self.edits, self.live = model, edits, live
         self.where = architecture(model)
         self.seen: Seen = {}
+        self.keys: dict[nn.Module, dict] = {}
 
     def visit(self, site: str, value: Tensor) -> Tensor:
         """Shows the value to the site's edit. Where there is none the same tensor comes back, unless it is live."""
@@ -79,6 +89,7 @@ class Taps:
         """Hooks every site in, and takes all hooks out again."""
         with ExitStack() as stack:
             self.stack, self.hooks = stack, []
+            stack.enter_context(Choices())
             self.clip = self.take_clip()
             stack.callback(lambda: [hook.remove() for hook in self.hooks])
             if self.where.scaled_embed:
@@ -93,12 +104,15 @@ class Taps:
             yield
 
     def take_clip(self) -> float | None:
-        """The bound on q, k and v. The hooks clip in the model's place, so that the sites are what comes after it."""
+        """The bound on q, k and v. The hooks clip in the model's place, so that the sites are what comes after it.
+
+        A bound that nothing reaches takes its place: DBRX's attention cannot do without one.
+        """
         holders = [self.model.config, *self.model.modules()]
         holders = [holder for holder in holders if isinstance(getattr(holder, "clip_qkv", None), float)]
         clip = holders[0].clip_qkv if holders else None
         for holder in holders:
-            self.stack.enter_context(mock.patch.object(holder, "clip_qkv", None))
+            self.stack.enter_context(mock.patch.object(holder, "clip_qkv", torch.inf))
         return clip
 
     def find(self, path: str) -> nn.Module:
@@ -109,7 +123,10 @@ class Taps:
         attention, mlp = block.get_submodule(where.attention), block.get_submodule(where.mlp)
         self.on_input(block, f"{name}.input")
         self.on_input(attention, f"{name}.self_attn.input")
-        self.hook_projections(attention, f"{name}.self_attn")
+        if where.latent:
+            self.hook_latents(attention, f"{name}.self_attn")
+        else:
+            self.hook_projections(attention, f"{name}.self_attn")
         if where.inner is None:
             self.hook_eager(attention, f"{name}.self_attn")
         else:
@@ -158,6 +175,9 @@ class Taps:
                 return forward(*args)
 
         self.stack.enter_context(mock.patch.object(router, "forward", routed))
+        if self.where.weighed_input:
+            self.on_output(router, f"{name}.probs")
+            return
 
         def given(_, args):
             states, index, chosen = args
@@ -215,7 +235,7 @@ class Taps:
 
     def hook_projections(self, attention: nn.Module, name: str):
         """q, k and v as `[1, heads, S, head_dim]`, before rotation, after the norms that come before it."""
-        where, config = self.where, self.model.config
+        where, config = self.where, text_config(self.model)
         normed = "qk" if where.qk_norms else ""
 
         def clipped(output: Tensor) -> Tensor:
@@ -257,6 +277,52 @@ class Taps:
         for letter, path in zip("qk", where.qk_norms or ()):
             self.hooks.append(attention.get_submodule(path).register_forward_hook(norm(letter)))
 
+    def hook_latents(self, attention: nn.Module, name: str):
+        """q, k and v of latent attention, before rotation. What is rotated of the keys is the same in all of them.
+
+        q, the other part of k, and v are written where they are projected. What is written to the keys' shared part
+        is told apart by head: `turned_keys` rotates it again, with transformers' own function.
+        """
+        config = self.model.config
+        own, value = config.qk_nope_head_dim, config.v_head_dim
+        latest = self.keys[attention] = {}
+
+        def enter(_, args, kwargs):
+            latest["angles"] = kwargs["position_embeddings"]
+
+        def queries(_, args, output):
+            return join_heads(self.visit(f"{name}.q", split_heads(output, config.qk_head_dim)))
+
+        def narrowed(_, args, output):
+            latest["shared"] = output[..., config.kv_lora_rank :][:, None]
+
+        def widened(_, args, output):
+            shape, heads = output.shape, config.num_attention_heads
+            parts = output.reshape(1, -1, heads, own + value).transpose(1, 2)
+            shared = latest["shared"].expand(-1, heads, -1, -1)
+            keys = torch.cat([parts[..., :own], shared], -1)
+            after = self.visit(f"{name}.k", keys)
+            latest["written"] = None if after is keys else after[..., own:]
+            values = self.visit(f"{name}.v", parts[..., own:])
+            return torch.cat([after[..., :own], values], -1).transpose(1, 2).reshape(shape)
+
+        self.hooks.append(attention.register_forward_pre_hook(enter, with_kwargs=True))
+        projection = attention.q_proj if config.q_lora_rank is None else attention.q_b_proj
+        self.hooks.append(projection.register_forward_hook(queries))
+        self.hooks.append(attention.kv_a_proj_with_mqa.register_forward_hook(narrowed))
+        self.hooks.append(attention.kv_b_proj.register_forward_hook(widened))
+
+    def turned_keys(self, attention: nn.Module, key: Tensor) -> Tensor:
+        """The rotated keys, of what was written to them before."""
+        latest = self.keys.get(attention, {})
+        written = latest.get("written")
+        if written is None:
+            return key
+        rotate, angles = self.where.latent(self.model.config), latest["angles"]
+        angles = angles if isinstance(angles, tuple) else (angles,)
+        _, turned = getattr(sys.modules[type(attention).__module__], rotate)(written, written, *angles)
+        return torch.cat([key[..., : -turned.shape[-1]], turned], -1)
+
     def hook_eager(self, attention: nn.Module, name: str):
         """What happens inside of the eager attention function: rotated q and k, scores, probs, z.
 
@@ -273,8 +339,13 @@ class Taps:
             scale = module.scaling if self.where.scaled_query else 1
             shown = query / scale if self.where.scaled_query else query
             after = self.visit(f"{name}.q_rot", shown)
-            query, key = query if after is shown else after * scale, self.visit(f"{name}.k_rot", key)
-            with mock.patch.object(nn.functional, "softmax", tapped_softmax):
+            query = query if after is shown else after * scale
+            key = self.visit(f"{name}.k_rot", self.turned_keys(attention, key))
+            with ExitStack() as inside:
+                if hasattr(module, "sinks"):
+                    beside, tapped_softmax = self.softmax_with_sinks(name, mask)
+                    inside.enter_context(mock.patch.object(torch, "cat", beside))
+                inside.enter_context(mock.patch.object(nn.functional, "softmax", tapped_softmax))
                 output, weights = eager(module, query, key, value, mask, **kwargs)
             return self.visit(f"{name}.z", output.transpose(1, 2)).transpose(1, 2), weights
 
@@ -293,6 +364,25 @@ class Taps:
 
         return tapped
 
+    def softmax_with_sinks(self, name: str, mask: Tensor | None) -> tuple[Callable, Callable]:
+        """torch's cat, which puts each head's sink beside its scores, and the softmax of both: what belongs to keys is shown."""
+        cat, softmax = torch.cat, nn.functional.softmax
+
+        def beside(parts, *args, **options):
+            scores, sinks = parts
+            hidden = scores if mask is None else mask
+            masked = scores.masked_fill(hidden < torch.finfo(hidden.dtype).min / 2, -torch.inf)
+            after = self.visit(f"{name}.scores", masked)
+            return cat([scores if after is masked else after, sinks], *args, **options)
+
+        def tapped(both, *args, **options):
+            probs = softmax(both, *args, **options)
+            shown = probs[..., :-1]
+            after = self.visit(f"{name}.probs", shown)
+            return probs if after is shown else cat([after, probs[..., -1:]], -1)
+
+        return beside, tapped
+
     def hook_inline(self, attention: nn.Module, name: str):
         """The same where attention calls softmax itself: torch's is replaced while the module runs."""
         running = ExitStack()
@@ -300,7 +390,7 @@ class Taps:
 
         home, inner = sys.modules[type(attention).__module__], self.where.inner
         rotates = inner and hasattr(home, inner)
-        shared = kv_heads(self.model.config)
+        shared = kv_heads(text_config(self.model))
 
         def rotated(query, key, *args):
             query, key = rotate(query, key, *args)
@@ -334,7 +424,7 @@ class Taps:
 
     def hook_heads(self, attention: nn.Module, site: str):
         """Each head's share of the output projection, `[1, heads, S, hidden]`: together with the bias, its output."""
-        size = head_dim(self.model)
+        size = value_dim(self.model)
 
         def hook(projection, args, _):
             shares = head_shares(projection, split_heads(args[0], size))
@@ -360,8 +450,13 @@ def unchanged(value: Tensor, _: Seen) -> Tensor:
 
 def head_dim(model: nn.Module) -> int:
     """Size of one head."""
-    config = model.config
+    config = text_config(model)
     return getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+
+
+def value_dim(model: nn.Module) -> int:
+    """Size of a head's values."""
+    return model.config.v_head_dim if architecture(model).latent else head_dim(model)
 
 
 def split_qkv(output: Tensor, config: Any, grouped: bool) -> list[Tensor]:

@@ -1,24 +1,35 @@
 //! Chat templates, rendered as transformers renders them.
 //!
-//! A template is Jinja with `trim_blocks` and `lstrip_blocks`, Python's string methods, `raise_exception`,
+//! A template is Jinja with `trim_blocks`, `lstrip_blocks` and loop controls, Python's methods of strings, `raise_exception`,
 //! `strftime_now` and a `tojson` that writes what Python's `json.dumps(ensure_ascii=False)` does
 //! (transformers' `utils/chat_template_utils.py`). Templates come with the model, so they are treated as untrusted: they
 //! reach nothing but their arguments, and a budget of instructions ends those that do not end.
 
+mod filters;
+mod methods;
+mod written;
+
 use std::collections::BTreeMap;
-use std::io;
+use std::ffi::OsStr;
 use std::path::Path;
 
 use minijinja::syntax::SyntaxConfig;
-use minijinja::value::{Kwargs, Serde};
+use minijinja::value::Serde;
 use minijinja::{Environment, ErrorKind};
-use serde::Serialize;
 use serde_json::{Map, Value, json};
 
 use crate::CheckpointError;
 
-/// Instructions a template may run: a thousand times what a long conversation takes.
-const FUEL: u64 = 50_000_000;
+/// Instructions a template may run, and 64 times the bytes it may make: a hundred times what a long conversation takes.
+const FUEL: u64 = 5_000_000;
+/// Bytes of stack a template may take; only what it does take is ever given to it.
+const STACK: usize = 1 << 29;
+/// The folder of named templates.
+const ADDITIONAL: &str = "additional_chat_templates";
+/// How deep macros may call one another.
+const DEEPEST_CALL: usize = 200;
+/// What the messages' reasoning is called, the first name found counting: templates read the first or the second.
+const REASONING: [&str; 3] = ["reasoning_content", "thinking", "reasoning"];
 
 /// What a chat template is rendered with, beside the messages.
 #[derive(Clone, Debug, Default)]
@@ -27,6 +38,8 @@ pub struct ChatOptions {
     pub add_generation_prompt: bool,
     /// Tools the model may call, as JSON schemas, for templates that know them.
     pub tools: Option<Value>,
+    /// Documents the model may quote, as objects with a `title` and a `text`, for templates that know them.
+    pub documents: Option<Value>,
     /// Further variables of the template, such as `enable_thinking`.
     pub extra: Map<String, Value>,
 }
@@ -37,27 +50,65 @@ pub(crate) struct ChatTemplates {
     default: Option<String>,
     /// Used where tools are given.
     tool_use: Option<String>,
+    /// The names of all, where they have names.
+    names: Vec<String>,
 }
 
 impl ChatTemplates {
     /// One template, or none.
     pub(crate) fn one(template: Option<&str>) -> Self {
-        Self { default: template.map(str::to_owned), tool_use: None }
+        Self { default: template.map(str::to_owned), ..Self::default() }
+    }
+
+    /// The same with another one where tools are given.
+    pub(crate) fn with_tools(self, template: Option<&str>) -> Self {
+        Self { tool_use: template.map(str::to_owned), ..self }
     }
 
     /// The value of `chat_template` in a `tokenizer_config.json`: one template, or a list of named ones.
     pub(crate) fn from_config(value: &Value) -> Option<Self> {
         match value {
             Value::String(template) => Some(Self::one(Some(template))),
-            Value::Array(named) => {
-                let find = |name: &str| {
-                    let entry = named.iter().find(|entry| entry.get("name").and_then(Value::as_str) == Some(name))?;
-                    Some(entry.get("template")?.as_str()?.to_owned())
-                };
-                Some(Self { default: find("default"), tool_use: find("tool_use") })
-            }
+            Value::Array(named) => Some(Self::named(named.iter().filter_map(|entry| {
+                Some((entry.get("name")?.as_str()?.to_owned(), entry.get("template")?.as_str()?.to_owned()))
+            }))),
             _ => None,
         }
+    }
+
+    /// The templates in files of their own, which come before those in a `tokenizer_config.json`: `chat_template.jinja` and the
+    /// named ones of the folder `additional_chat_templates`.
+    pub(crate) fn from_files(folder: &Path) -> Result<Option<Self>, CheckpointError> {
+        let mut templates = BTreeMap::new();
+        let mut read = |name: &str, file: &Path| -> Result<(), CheckpointError> {
+            if file.is_file() {
+                let template = std::fs::read_to_string(file).map_err(CheckpointError::io(file, "read"))?;
+                templates.insert(name.to_owned(), template);
+            }
+            Ok(())
+        };
+        read("default", &folder.join("chat_template.jinja"))?;
+        for entry in folder.join(ADDITIONAL).read_dir().into_iter().flatten().flatten() {
+            let file = entry.path();
+            if let (Some(name), Some("jinja")) = (file.file_stem(), file.extension().and_then(OsStr::to_str)) {
+                read(&name.to_string_lossy(), &file)?;
+            }
+        }
+        Ok((!templates.is_empty()).then(|| Self::named(templates)))
+    }
+
+    /// Templates with names, of which two have a meaning.
+    fn named(templates: impl IntoIterator<Item = (String, String)>) -> Self {
+        let mut named = Self::default();
+        for (name, template) in templates {
+            match name.as_str() {
+                "default" => named.default = Some(template),
+                "tool_use" => named.tool_use = Some(template),
+                _ => {}
+            }
+            named.names.push(name);
+        }
+        named
     }
 
     pub(crate) fn default_template(&self) -> Option<&str> {
@@ -73,16 +124,17 @@ impl ChatTemplates {
         options: &ChatOptions,
     ) -> Result<String, CheckpointError> {
         let wrong = |detail: String| CheckpointError::Chat { file: file.to_path_buf(), detail };
-        let template = options
-            .tools
-            .as_ref()
-            .and(self.tool_use.as_deref())
-            .or(self.default.as_deref())
-            .ok_or_else(|| wrong("is missing: this model takes plain text only".to_owned()))?;
+        let template = options.tools.as_ref().and(self.tool_use.as_deref()).or(self.default.as_deref()).ok_or_else(
+            || match self.names.join("`, `").as_str() {
+                "" => wrong("is missing: this model takes plain text only".to_owned()),
+                names => wrong(format!("to take is not clear: there are only `{names}`, and none is `default`")),
+            },
+        )?;
+        let messages = prepared(messages).map_err(|detail| wrong(format!("failed: {detail}")))?;
         let mut context = json!({
             "messages": messages,
             "tools": options.tools,
-            "documents": null,
+            "documents": options.documents,
             "add_generation_prompt": options.add_generation_prompt,
         });
         for (name, value) in special_tokens {
@@ -92,10 +144,43 @@ impl ChatTemplates {
             context[name] = value.clone();
         }
         // The tag only marks the assistant's words for training; what it encloses is rendered as it stands.
-        let template = generation_tags_removed(template);
-        let render = || environment()?.template_from_str(&template)?.render(Serde(&context));
-        render().map_err(|error: minijinja::Error| wrong(format!("failed: {}", explain(&error))))
+        let template = generation_tags_removed(&template.replace("\r\n", "\n").replace('\r', "\n"));
+        let render = || {
+            let rendered = environment()?.template_from_str(&template)?.render(Serde(&context));
+            rendered.map_err(|error| minijinja::Error::new(error.kind(), explain(&error)))
+        };
+        let rendered = on_deep_stack(render).map_err(|detail| wrong(format!("failed: {detail}")))?;
+        rendered.map_err(|error: minijinja::Error| wrong(format!("failed: {}", explain(&error))))
     }
+}
+
+/// Runs a template on a stack that it cannot overflow: what it nests with all its fuel is taken apart level by level.
+fn on_deep_stack<T: Send>(work: impl FnOnce() -> T + Send) -> Result<T, String> {
+    std::thread::scope(|scope| {
+        let thread = std::thread::Builder::new().stack_size(STACK).spawn_scoped(scope, work);
+        let thread = thread.map_err(|error| format!("no thread could be started ({error})"))?;
+        thread.join().map_err(|_| "the template engine gave up".to_owned())
+    })
+}
+
+/// Messages as transformers hands them to a template: without keys that say nothing, and with a message's reasoning under both
+/// names that templates know.
+fn prepared(messages: &Value) -> Result<Vec<Map<String, Value>>, String> {
+    let list = messages.as_array().filter(|list| !list.is_empty()).ok_or("there are no messages")?;
+    let prepare = |(i, message): (usize, &Value)| {
+        let message = message.as_object().ok_or_else(|| format!("message {i} is no object"))?;
+        let message: Map<String, Value> = message
+            .iter()
+            .filter(|(_, value)| !value.is_null())
+            .map(|(key, value)| (key.clone(), value.clone()))
+            .collect();
+        let Some(reasoning) = REASONING.iter().find_map(|name| message.get(*name)).cloned() else { return Ok(message) };
+        let mut named = Map::from_iter([("thinking".to_owned(), reasoning.clone())]);
+        named.extend(message);
+        named.insert(REASONING[0].to_owned(), reasoning);
+        Ok(named)
+    };
+    list.iter().enumerate().map(prepare).collect()
 }
 
 /// An error of the template in one line, with the place it happened at.
@@ -108,12 +193,14 @@ fn environment() -> Result<Environment<'static>, minijinja::Error> {
     let mut environment = Environment::new();
     environment.set_syntax(SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build()?);
     environment.set_fuel(Some(FUEL));
-    environment.set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
+    environment.set_recursion_limit(DEEPEST_CALL);
+    environment.set_unknown_method_callback(methods::call);
+    environment.set_formatter(filters::write);
+    filters::add_to(&mut environment);
     environment.add_function("raise_exception", |message: String| -> Result<String, minijinja::Error> {
         Err(minijinja::Error::new(ErrorKind::InvalidOperation, message))
     });
     environment.add_function("strftime_now", strftime_now);
-    environment.add_filter("tojson", to_json);
     Ok(environment)
 }
 
@@ -136,55 +223,6 @@ fn generation_tags_removed(template: &str) -> String {
     text
 }
 
-/// `json.dumps(value, ensure_ascii=False, indent=indent, sort_keys=sort_keys)`.
-fn to_json(value: Serde<Value>, options: Kwargs) -> Result<String, minijinja::Error> {
-    let indent: Option<usize> = options.get("indent")?;
-    let sort_keys: Option<bool> = options.get("sort_keys")?;
-    let _: Option<bool> = options.get("ensure_ascii")?;
-    options.assert_all_used()?;
-    let value = if sort_keys == Some(true) { sorted(&value.0) } else { value.0 };
-    let mut bytes = Vec::new();
-    let indent = indent.map(|width| " ".repeat(width.min(64)));
-    let written = match &indent {
-        None => value.serialize(&mut serde_json::Serializer::with_formatter(&mut bytes, PythonSpacing)),
-        Some(indent) => {
-            let formatter = serde_json::ser::PrettyFormatter::with_indent(indent.as_bytes());
-            value.serialize(&mut serde_json::Serializer::with_formatter(&mut bytes, formatter))
-        }
-    };
-    let text = written.map(|()| String::from_utf8_lossy(&bytes).into_owned());
-    text.map_err(|error| minijinja::Error::new(ErrorKind::BadSerialization, error.to_string()))
-}
-
-/// The value with the keys of its objects in order.
-fn sorted(value: &Value) -> Value {
-    match value {
-        Value::Array(items) => items.iter().map(sorted).collect(),
-        Value::Object(object) => {
-            let object: BTreeMap<&String, Value> = object.iter().map(|(key, value)| (key, sorted(value))).collect();
-            object.into_iter().map(|(key, value)| (key.clone(), value)).collect()
-        }
-        other => other.clone(),
-    }
-}
-
-/// JSON on one line as Python writes it: a space after each comma and colon.
-struct PythonSpacing;
-
-impl serde_json::ser::Formatter for PythonSpacing {
-    fn begin_array_value<W: ?Sized + io::Write>(&mut self, writer: &mut W, first: bool) -> io::Result<()> {
-        if first { Ok(()) } else { writer.write_all(b", ") }
-    }
-
-    fn begin_object_key<W: ?Sized + io::Write>(&mut self, writer: &mut W, first: bool) -> io::Result<()> {
-        if first { Ok(()) } else { writer.write_all(b", ") }
-    }
-
-    fn begin_object_value<W: ?Sized + io::Write>(&mut self, writer: &mut W) -> io::Result<()> {
-        writer.write_all(b": ")
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -195,39 +233,10 @@ mod tests {
     }
 
     #[test]
-    fn blocks_leave_no_blank_lines_and_python_methods_work() {
-        let template = "{{ bos_token }}\n{% for m in messages %}\n  {% if m['role'].startswith('u') %}\n[{{ m.content.strip() }}]\n  {% endif %}\n{% endfor %}\n";
-        let messages = json!([{"role": "user", "content": " hi "}, {"role": "system", "content": "x"}]);
-        assert_eq!(render(template, messages, &ChatOptions::default()).unwrap(), "<s>\n[hi]\n");
-    }
-
-    #[test]
-    fn tojson_is_pythons() {
-        let tools = json!([{"name": "f<ö>", "z": 1.5, "a": {"b": null, "c": [true, "x'\"y"]}}]);
-        let options = ChatOptions { tools: Some(tools), ..ChatOptions::default() };
-        let text = render("{{ tools | tojson }}", json!([]), &options).unwrap();
-        assert_eq!(text, r#"[{"name": "f<ö>", "z": 1.5, "a": {"b": null, "c": [true, "x'\"y"]}}]"#);
-        let text = render("{{ tools[0].a | tojson(indent=2, sort_keys=true) }}", json!([]), &options).unwrap();
-        assert_eq!(text, "{\n  \"b\": null,\n  \"c\": [\n    true,\n    \"x'\\\"y\"\n  ]\n}");
-    }
-
-    #[test]
-    fn a_templates_own_refusal_is_the_error() {
-        let error = render("{{ raise_exception('roles must alternate') }}", json!([]), &ChatOptions::default());
-        assert!(error.unwrap_err().to_string().contains("roles must alternate"));
-    }
-
-    #[test]
-    fn a_template_without_end_is_ended() {
-        let template = "{% for a in range(9999) %}{% for b in range(9999) %}{{ a }}{% endfor %}{% endfor %}";
-        assert!(render(template, json!([]), &ChatOptions::default()).unwrap_err().to_string().contains("fuel"));
-    }
-
-    #[test]
     fn dates_come_from_strftime_and_bad_formats_are_errors() {
-        let year = render("{{ strftime_now('%Y') }}", json!([]), &ChatOptions::default()).unwrap();
+        let year = render("{{ strftime_now('%Y') }}", json!([{}]), &ChatOptions::default()).unwrap();
         assert!(year.parse::<u32>().unwrap() > 2000);
-        assert!(render("{{ strftime_now('%Q %!') }}", json!([]), &ChatOptions::default()).is_err());
+        assert!(render("{{ strftime_now('%Q %!') }}", json!([{}]), &ChatOptions::default()).is_err());
     }
 
     #[test]
@@ -237,7 +246,7 @@ mod tests {
             {"name": "tool_use", "template": "tools"},
         ]);
         let templates = ChatTemplates::from_config(&named).unwrap();
-        let render = |options| templates.render(Path::new("t"), &BTreeMap::new(), &json!([]), &options).unwrap();
+        let render = |options| templates.render(Path::new("t"), &BTreeMap::new(), &json!([{}]), &options).unwrap();
         assert_eq!(render(ChatOptions::default()), "plain");
         assert_eq!(render(ChatOptions { tools: Some(json!([])), ..ChatOptions::default() }), "tools");
     }

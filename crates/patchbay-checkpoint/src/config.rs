@@ -65,6 +65,26 @@ impl Config {
         Some(Self { file: self.file.clone(), prefix: format!("{}{key}.", self.prefix), value })
     }
 
+    /// The same with the values of these keys where it does not have them, not even as `null`.
+    #[must_use]
+    pub fn or(mut self, defaults: &[(&str, Value)]) -> Self {
+        if let Value::Object(map) = &mut self.value {
+            for (key, value) in defaults {
+                map.entry(*key).or_insert_with(|| value.clone());
+            }
+        }
+        self
+    }
+
+    /// The same with this value at a key, whatever stood there.
+    #[must_use]
+    pub fn with(mut self, key: &str, value: Value) -> Self {
+        if let Value::Object(map) = &mut self.value {
+            map.insert(key.to_owned(), value);
+        }
+        self
+    }
+
     /// The architecture's name, `model_type`.
     ///
     /// # Errors
@@ -205,6 +225,15 @@ mod tests {
         assert!(config.flag("tied", false).unwrap());
         assert_eq!(config.opt_str("act").unwrap(), Some("silu"));
         assert_eq!(config.opt_f64_list("ints").unwrap(), Some(vec![1.0, 2.5]));
+    }
+
+    #[test]
+    fn defaults_stand_in_for_absent_keys_alone() {
+        let config = config(json!({"n": 3, "none": null})).or(&[("n", json!(4)), ("none", json!(5)), ("m", json!(6))]);
+        assert_eq!(config.usize("n").unwrap(), 3);
+        assert_eq!(config.opt_usize("none").unwrap(), None);
+        assert_eq!(config.usize("m").unwrap(), 6);
+        assert_eq!(config.with("n", json!(9)).usize("n").unwrap(), 9);
     }
 
     #[test]

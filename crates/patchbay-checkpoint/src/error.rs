@@ -55,6 +55,19 @@ pub enum CheckpointError {
         /// What would have been read, if that is a short list.
         known: Vec<String>,
     },
+    /// The weights are quantised in a way that is not read.
+    #[error(
+        "{}: weights quantised with \"{method}\"{} are not read (8-bit floats with scales, MXFP4 and GGUF files are). \
+         Load the unquantised model they were made from, or a GGUF file of it", .file.display(), Detail(.what)
+    )]
+    Quantized {
+        /// The configuration that says so.
+        file: PathBuf,
+        /// The method's name, its `quant_method`.
+        method: String,
+        /// What of the method it is, as "4 bits", where that is said.
+        what: Option<String>,
+    },
     /// A key of a configuration is absent or of the wrong kind.
     #[error("{}: `{key}` is {found}, but must be {expected}", .file.display())]
     Config {
@@ -170,6 +183,15 @@ struct Nearest<'a>(&'a [String]);
 impl fmt::Display for Nearest<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.0.is_empty() { Ok(()) } else { write!(f, "; the nearest are `{}`", self.0.join("`, `")) }
+    }
+}
+
+/// More about what was named before, in brackets.
+struct Detail<'a>(&'a Option<String>);
+
+impl fmt::Display for Detail<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.as_ref().map_or(Ok(()), |detail| write!(f, " ({detail})"))
     }
 }
 

@@ -13,6 +13,7 @@ use hf_hub::repository::{HFRepository, RepoTypeModel};
 use hf_hub::{HFClient, HFError};
 
 use crate::progress::{Progress, ProgressEvent};
+use crate::quantization::Quantization;
 use crate::weights::FORMATS;
 use crate::{CheckpointError, Config};
 
@@ -56,8 +57,17 @@ impl std::fmt::Debug for HubSettings {
 }
 
 /// Files that a model may come with.
-const OPTIONAL: [&str; 4] =
-    ["generation_config.json", "tokenizer.json", "tokenizer_config.json", "chat_template.jinja"];
+const OPTIONAL: [&str; 6] = [
+    "generation_config.json",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "chat_template.jinja",
+    "additional_chat_templates/tool_use.jinja",
+];
+
+/// What takes the place of a `tokenizer.json`.
+const SENTENCEPIECE: [&str; 2] = ["tokenizer.model", "added_tokens.json"];
 
 /// Fetches what is needed of a repository, and gives the folder it lies in.
 pub(crate) fn fetch(
@@ -125,12 +135,17 @@ impl<'a> Fetch<'a> {
             Err(HFError::EntryNotFound { .. }) if !self.settings.offline => Err(self.find_reason().await),
             other => other.map_err(|error| self.explain("config.json", &error)),
         }?;
-        Config::from_file(&config)?;
+        Quantization::read(&Config::from_file(&config)?)?;
         let folder = config.parent().map(Path::to_path_buf).unwrap_or_default();
         let commit = folder.file_name().map(|name| name.to_string_lossy().into_owned());
         let commit = commit.as_deref();
         for file in OPTIONAL {
             self.optional(file, commit).await?;
+        }
+        if !folder.join("tokenizer.json").is_file() {
+            for file in SENTENCEPIECE {
+                self.optional(file, commit).await?;
+            }
         }
         self.weights(commit).await?;
         Ok(folder)

@@ -26,8 +26,11 @@ mod gguf;
 mod hub;
 mod mmap;
 mod progress;
+mod quantization;
+mod sentencepiece;
 mod source;
 mod tokenizer;
+mod vocabulary;
 mod weights;
 
 pub use chat::ChatOptions;
@@ -37,7 +40,9 @@ pub use hub::HubSettings;
 pub use progress::{Progress, ProgressEvent};
 pub use source::Source;
 pub use tokenizer::{Encoding, Tokenizer};
-pub use weights::Weights;
+pub use weights::{Part, Weights};
+
+use quantization::Quantization;
 
 use std::path::{Path, PathBuf};
 
@@ -76,19 +81,24 @@ fn open_folder(folder: &Path, progress: Progress<'_>) -> Result<Checkpoint, Chec
         });
     }
     let config = Config::from_file(&config)?;
-    // Its tensors would read as plain numbers, but without the scales beside them they mean something else.
-    if let Some(quantization) = config.section("quantization_config") {
-        let method = quantization.opt_str("quant_method")?.unwrap_or("unknown");
-        let what = format!("a checkpoint quantised with \"{method}\" (quantization_config)");
-        return Err(CheckpointError::Unsupported { file: config.file().to_path_buf(), what, known: Vec::new() });
+    let quantization = Quantization::read(&config)?;
+    let weights = Weights::open_folder(folder, quantization.as_ref(), progress)?;
+    let tokenizer = tokenizer_in(folder, progress)?;
+    Ok(Checkpoint { config, weights, tokenizer, origin: folder.to_path_buf() })
+}
+
+/// A tokenizer in the first form that a folder has it in.
+fn tokenizer_in(folder: &Path, progress: Progress<'_>) -> Result<Option<Tokenizer>, CheckpointError> {
+    let forms: [(_, fn(&Path) -> _); 2] =
+        [("tokenizer.json", Tokenizer::from_file), ("tokenizer.model", sentencepiece::read)];
+    for (name, read) in forms {
+        let file = folder.join(name);
+        if file.is_file() {
+            progress(ProgressEvent { stage: "tokenizer", what: name.to_owned(), done: 0, total: 0 });
+            return read(&file).map(Some);
+        }
     }
-    let weights = Weights::open_folder(folder, progress)?;
-    let tokenizer = folder.join("tokenizer.json");
-    let tokenizer = tokenizer.is_file().then(|| {
-        progress(ProgressEvent { stage: "tokenizer", what: "tokenizer.json".to_owned(), done: 0, total: 0 });
-        Tokenizer::from_file(&tokenizer)
-    });
-    Ok(Checkpoint { config, weights, tokenizer: tokenizer.transpose()?, origin: folder.to_path_buf() })
+    Ok(None)
 }
 
 fn open_gguf(file: &Path, progress: Progress<'_>) -> Result<Checkpoint, CheckpointError> {

@@ -1,18 +1,21 @@
 //! Text to token ids and back, as transformers does it, and the place of each token in the text.
 //!
-//! The work is done by the `tokenizers` crate. What is added here: which special tokens frame a text (from the
-//! tokenizer's post-processor, or from `add_bos_token` and `add_eos_token` where the model's files say it), the chat
-//! template, and the bytes each token alone stands for, from which [`Encoding::text`] and [`Encoding::ends`] are made:
+//! The work is done by the `tokenizers` crate. What is added here: which special tokens frame a text (those of the
+//! tokenizer's post-processor; a GGUF file says it in its metadata), the chat template, and the bytes each token alone stands for, from which [`Encoding::text`] and [`Encoding::ends`] are made:
 //! a quoted text is found in `text`, and `ends` says which token its last byte belongs to.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use serde_json::Value;
 use tokenizers::Tokenizer as Inner;
 
-use crate::chat::{ChatOptions, ChatTemplates};
-use crate::{CheckpointError, Config};
+use crate::CheckpointError;
+use crate::chat::ChatOptions;
+
+mod settings;
+
+pub(crate) use settings::Settings;
 
 /// A model's tokenizer.
 pub struct Tokenizer {
@@ -24,21 +27,6 @@ pub struct Tokenizer {
     before: Vec<u32>,
     after: Vec<u32>,
     settings: Settings,
-}
-
-/// What a tokenizer's files say beside the tokenizer itself.
-#[derive(Default)]
-pub(crate) struct Settings {
-    /// The file, for messages.
-    pub(crate) file: PathBuf,
-    /// `bos_token` and the like, and their text.
-    pub(crate) special_tokens: BTreeMap<String, String>,
-    /// Whether BOS and EOS frame a text; where neither is said, the tokenizer's post-processor decides.
-    pub(crate) add_bos: Option<bool>,
-    pub(crate) add_eos: Option<bool>,
-    /// Tokens that end a generation, beside EOS.
-    pub(crate) stop_ids: Vec<u32>,
-    pub(crate) chat: ChatTemplates,
 }
 
 /// How a token's entry in the vocabulary spells its bytes.
@@ -67,7 +55,7 @@ pub struct Encoding {
 }
 
 impl Tokenizer {
-    /// Reads a `tokenizer.json`, and beside it `tokenizer_config.json`, `chat_template.jinja` and
+    /// Reads a `tokenizer.json`, and beside it `tokenizer_config.json`, `special_tokens_map.json`, the chat templates and
     /// `generation_config.json` where they exist.
     ///
     /// # Errors
@@ -192,8 +180,10 @@ impl Tokenizer {
 
     /// Whether the decoder takes the first space away: tried on a token that begins with one.
     fn probe_first_space(&self) -> bool {
-        let piece =
-            |id: &u32| self.inner.id_to_token(*id).is_some_and(|piece| piece.starts_with('▁') && piece.len() > 3);
+        // One space alone, so that what is left after one is taken away begins with none.
+        let is_word =
+            |piece: &str| piece.strip_prefix('▁').is_some_and(|word| !word.is_empty() && !word.starts_with('▁'));
+        let piece = |id: &u32| self.inner.id_to_token(*id).is_some_and(|piece| is_word(&piece));
         let probe = (self.spelling == Spelling::Pieces).then(|| (0..self.vocab_size() as u32).find(piece)).flatten();
         probe.is_some_and(|id| self.inner.decode(&[id], false).is_ok_and(|text| !text.starts_with(' ')))
     }
@@ -264,43 +254,6 @@ impl Tokenizer {
 impl std::fmt::Debug for Tokenizer {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Tokenizer").field("file", &self.settings.file).field("vocab", &self.vocab_size()).finish()
-    }
-}
-
-impl Settings {
-    /// Reads the files beside a `tokenizer.json`.
-    fn read(path: &Path, inner: &Inner) -> Result<Self, CheckpointError> {
-        let folder = path.parent().unwrap_or(Path::new(""));
-        let read = |name: &str| {
-            let file = folder.join(name);
-            file.is_file().then(|| Config::from_file(&file)).transpose()
-        };
-        let mut settings = Self { file: path.to_path_buf(), ..Self::default() };
-        if let Some(config) = read("tokenizer_config.json")? {
-            for name in ["bos_token", "eos_token", "unk_token", "pad_token", "cls_token", "sep_token"] {
-                // Either the text itself, or an object with the text in it.
-                let text = config.get(name).and_then(|value| value.get("content").unwrap_or(value).as_str());
-                settings.special_tokens.extend(text.map(|text| (name.to_owned(), text.to_owned())));
-            }
-            settings.add_bos = config.get("add_bos_token").and_then(Value::as_bool);
-            settings.add_eos = config.get("add_eos_token").and_then(Value::as_bool);
-            settings.chat = config.get("chat_template").and_then(ChatTemplates::from_config).unwrap_or_default();
-        }
-        let jinja = folder.join("chat_template.jinja");
-        if jinja.is_file() {
-            let template = std::fs::read_to_string(&jinja).map_err(CheckpointError::io(&jinja, "read"))?;
-            settings.chat = ChatTemplates::one(Some(&template));
-        }
-        for name in ["generation_config.json", "config.json"] {
-            if let Some(ids) = read(name)?.and_then(|config| config.get("eos_token_id").cloned()) {
-                let ids = ids.as_array().cloned().unwrap_or_else(|| vec![ids]);
-                settings.stop_ids.extend(ids.iter().filter_map(|id| id.as_u64().and_then(|id| u32::try_from(id).ok())));
-            }
-        }
-        settings.stop_ids.extend(settings.special_tokens.get("eos_token").and_then(|eos| inner.token_to_id(eos)));
-        settings.stop_ids.sort_unstable();
-        settings.stop_ids.dedup();
-        Ok(settings)
     }
 }
 

@@ -8,7 +8,8 @@ use std::collections::HashMap;
 use std::path::Path;
 
 use candle_core::{DType, Device, Tensor};
-use common::{fixture, open_path};
+use common::{fixture, fixture_json, open_path};
+use patchbay_checkpoint::ChatOptions;
 use serde_json::{Value, json};
 
 fn tensor(values: &[f32], shape: &[usize]) -> Tensor {
@@ -129,14 +130,16 @@ fn what_is_missing_is_said_with_a_way_to_mend_it() {
 }
 
 #[test]
-fn checkpoints_that_need_scales_are_refused() {
-    let folder = sharded(&json!({"a.weight": "model-1.safetensors"}));
-    write(
-        folder.path(),
-        "config.json",
-        &json!({"model_type": "llama", "quantization_config": {"quant_method": "fp8"}}),
-    );
-    assert!(error(folder.path()).contains("quantised with \"fp8\""));
+fn weights_quantised_in_ways_that_are_not_read_are_refused_before_anything_else() {
+    let folder = tempfile::tempdir().unwrap();
+    for (method, more) in [("gptq", json!(4)), ("awq", json!(4)), ("bitsandbytes", json!(null)), ("hqq", json!(2))] {
+        let quantization = json!({"quant_method": method, "bits": more});
+        write(folder.path(), "config.json", &json!({"model_type": "llama", "quantization_config": quantization}));
+        // There are no weights to be found missing or malformed.
+        let message = error(folder.path());
+        assert!(message.contains(&format!("config.json: weights quantised with \"{method}\"")), "{message}");
+        assert!(message.contains("Load the unquantised model they were made from, or a GGUF file"), "{message}");
+    }
 }
 
 /// A word-level tokenizer with a post-processor that frames a text.
@@ -192,14 +195,73 @@ fn the_post_processor_frames_a_text_and_truncation_is_off() {
 }
 
 #[test]
-fn add_bos_token_and_a_template_file_are_heard_before_the_rest() {
-    let config = json!({"bos_token": "<s>", "eos_token": "</s>", "add_bos_token": true, "chat_template": "inline"});
+fn a_template_file_is_heard_before_the_config() {
+    let config = json!({"bos_token": "<s>", "eos_token": "</s>", "chat_template": "inline"});
     let folder = with_tokenizer(&config, &json!({}));
     std::fs::write(folder.path().join("chat_template.jinja"), "{{ bos_token }}{{ messages[0].content }}").unwrap();
     let tokenizer = open_path(folder.path()).unwrap().tokenizer.unwrap();
-    assert_eq!(tokenizer.encode("dog", true).unwrap().ids, [0, 4]);
+    assert_eq!(tokenizer.encode("dog", true).unwrap().ids, [0, 4, 1]);
     assert_eq!(tokenizer.encode("dog", false).unwrap().ids, [4]);
     let messages = json!([{"role": "user", "content": "dog"}]);
     assert_eq!(tokenizer.apply_chat_template(&messages, &Default::default()).unwrap(), "<s>dog");
     assert_eq!(tokenizer.decode(&[0, 4, 1], true).unwrap(), "dog");
+}
+
+#[test]
+fn named_templates_lie_in_a_folder_or_a_list() {
+    let messages = json!([{"role": "user", "content": "dog"}]);
+    let render = |folder: &Path, tools: Option<Value>| {
+        let tokenizer = open_path(folder).unwrap().tokenizer.unwrap();
+        let options = ChatOptions { tools, ..ChatOptions::default() };
+        tokenizer.apply_chat_template(&messages, &options).map_err(|error| error.to_string())
+    };
+    let list = json!([{"name": "default", "template": "listed"}, {"name": "tool_use", "template": "listed tools"}]);
+    let folder = with_tokenizer(&json!({"chat_template": list}), &json!({}));
+    assert_eq!(render(folder.path(), None).unwrap(), "listed");
+    assert_eq!(render(folder.path(), Some(json!([]))).unwrap(), "listed tools");
+    let named = folder.path().join("additional_chat_templates");
+    std::fs::create_dir(&named).unwrap();
+    std::fs::write(named.join("rag.jinja"), "quoted").unwrap();
+    let error = render(folder.path(), None).unwrap_err();
+    assert!(error.contains("there are only `rag`, and none is `default`"), "{error}");
+    std::fs::write(named.join("tool_use.jinja"), "filed tools").unwrap();
+    std::fs::write(folder.path().join("chat_template.jinja"), "filed").unwrap();
+    assert_eq!(render(folder.path(), None).unwrap(), "filed");
+    assert_eq!(render(folder.path(), Some(json!([]))).unwrap(), "filed tools");
+}
+
+#[test]
+fn special_tokens_have_their_names_in_templates() {
+    let render = |folder: &Path| {
+        let template = "{{ bos_token }}|{{ image_token }}|{{ mask_token }}|{{ think_token }}|{{ add_bos_token }}";
+        std::fs::write(folder.join("chat_template.jinja"), template).unwrap();
+        let tokenizer = open_path(folder).unwrap().tokenizer.unwrap();
+        tokenizer.apply_chat_template(&json!([{"role": "user"}]), &ChatOptions::default()).unwrap()
+    };
+    let config = json!({"bos_token": {"content": "<s>"}, "image_token": "<i>", "add_bos_token": true,
+                        "extra_special_tokens": {"think_token": "<t>"}, "mask_token": null});
+    let folder = with_tokenizer(&config, &json!({}));
+    assert_eq!(render(folder.path()), "<s>|<i>||<t>|");
+    // What older models have in a file of its own comes before, unless the first file is a newer one.
+    write(folder.path(), "special_tokens_map.json", &json!({"bos_token": "<b>", "mask_token": {"content": "<m>"}}));
+    assert_eq!(render(folder.path()), "<b>|<i>|<m>|<t>|");
+    let newer = json!({"bos_token": "<s>", "added_tokens_decoder": {}});
+    write(folder.path(), "tokenizer_config.json", &newer);
+    assert_eq!(render(folder.path()), "<s>||||");
+}
+
+#[test]
+fn texts_are_framed_as_in_transformers() {
+    let recorded = fixture_json("frames.json");
+    let cases = recorded["cases"].as_array().unwrap();
+    assert!(cases.len() > 200);
+    for case in cases {
+        let folder = with_tokenizer(&case["config"], &json!({}));
+        write(folder.path(), "tokenizer.json", &recorded["tokenizers"][case["frame"].to_string().replace(',', ", ")]);
+        let tokenizer = open_path(folder.path()).unwrap().tokenizer.unwrap();
+        let plain = tokenizer.encode("a", false).unwrap().ids;
+        let ids = |key: &str| serde_json::from_value::<Vec<u32>>(case[key].clone()).unwrap();
+        let framed = [ids("before"), plain, ids("after")].concat();
+        assert_eq!(tokenizer.encode("a", true).unwrap().ids, framed, "{case}");
+    }
 }

@@ -212,6 +212,38 @@ fn pytorch_weights_are_the_second_choice() {
 }
 
 #[test]
+fn a_sentencepiece_model_comes_along_where_there_is_no_tokenizer_json() {
+    let mut hub = hub();
+    let files = hub.commits.get_mut(COMMIT).unwrap();
+    let model = std::fs::read(fixture("sentencepiece/llama.model")).unwrap();
+    files.insert("tokenizer.model".to_owned(), model);
+    files.insert("added_tokens.json".to_owned(), br#"{"<fim>": 420}"#.to_vec());
+    let mut both = files.clone();
+    both.insert(
+        "tokenizer.json".to_owned(),
+        br#"{"model": {"type": "WordLevel", "vocab": {"a": 0}, "unk_token": "a"}}"#.to_vec(),
+    );
+    hub.commits.insert(TAGGED, both);
+    let stand = hub.serve();
+    let tokenizer = load("org/tiny", &stand.settings()).unwrap().tokenizer.unwrap();
+    assert_eq!((tokenizer.id("<s>"), tokenizer.id("<fim>")), (Some(1), Some(420)));
+    let checkpoint = load("org/tiny@v1", &stand.settings()).unwrap();
+    assert_eq!(checkpoint.tokenizer.unwrap().vocab_size(), 1);
+    assert!(!checkpoint.origin.join("tokenizer.model").exists());
+}
+
+#[test]
+fn weights_that_are_not_read_are_not_fetched() {
+    let mut hub = hub();
+    let config = br#"{"model_type": "llama", "quantization_config": {"quant_method": "gptq", "bits": 4}}"#;
+    hub.commits.get_mut(COMMIT).unwrap().insert("config.json".to_owned(), config.to_vec());
+    let stand = hub.serve();
+    let error = load("org/tiny", &stand.settings()).unwrap_err().to_string();
+    assert!(error.contains("\"gptq\" (4 bits)"), "{error}");
+    assert_eq!(stand.downloads(), 1);
+}
+
+#[test]
 fn a_token_is_sent_and_a_refusal_says_what_to_do() {
     let stand = Hub { token: Some("read-me"), ..hub() }.serve();
     load("org/tiny", &stand.settings()).unwrap();

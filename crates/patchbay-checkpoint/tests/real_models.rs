@@ -12,7 +12,7 @@ mod common;
 use std::path::PathBuf;
 
 use candle_core::{DType, Device};
-use common::{check_tokenizer, fixture_json, open_path};
+use common::{check_tokenizer, fixture_json, open_path, same};
 
 /// A file or folder among the real models; nothing, with a line that says so, where it is not there.
 fn model(name: &str) -> Option<PathBuf> {
@@ -43,7 +43,7 @@ fn check(gguf: &str, folder: &str, without: &[&str]) {
     }
     for (key, value) in from_file.config.raw().as_object().unwrap() {
         let expected = from_folder.config.raw().get(key);
-        assert!(expected.is_none_or(|expected| expected == value), "{key}: {value} instead of {expected:?}");
+        assert!(expected.is_none_or(|expected| same(value, expected)), "{key}: {value} instead of {expected:?}");
     }
 }
 

@@ -15,8 +15,8 @@
 //!
 //! // two layers, eight wide, with two heads each
 //! let layer = LayerTree {
-//!     heads: 2, kv_heads: 2, head_dim: 4, value_dim: 4, mlp: Some(16), gate: true, experts: None, window: None, sequential: true,
-//!     norms: Vec::new(),
+//!     heads: 2, kv_heads: 2, head_dim: 4, value_dim: 4, mlp: Some(16), gate: true, experts: None, window: None, chunk: None,
+//!     sequential: true, norms: Vec::new(),
 //! };
 //! let tree = Tree { hidden: 8, vocab: 100, context: 32, fused: true, layers: vec![layer; 2], weights: Default::default() };
 //!

@@ -44,6 +44,8 @@ pub struct LayerTree {
     pub experts: Option<Experts>,
     /// How many tokens back a query sees, itself included; all where nothing stands here.
     pub window: Option<usize>,
+    /// Positions in a chunk, where a query sees the keys of its own chunk alone.
+    pub chunk: Option<usize>,
     /// Whether the MLP follows attention (true) or runs beside it (false).
     pub sequential: bool,
     /// The norms it has, in the order of the forward pass.

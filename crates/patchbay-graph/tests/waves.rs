@@ -75,7 +75,7 @@ fn only_keys_are_made_of_tokens_that_nobody_looks_at_after_the_last_layer() {
 #[test]
 fn what_begins_alike_is_computed_once() {
     let rows = json!({"input": [[1, 2, 3], [1, 2, 4], [1, 2, 3]], "graph": [save("logits")]});
-    assert_eq!(counts(&[rows.clone()]), [(4, 4); 4]);
+    assert_eq!(counts(std::slice::from_ref(&rows)), [(4, 4); 4]);
     let other = json!({"input": [[1, 2, 3, 9]], "graph": [save("layers.1.output")]});
     assert_eq!(counts(&[rows, other]), [(5, 5), (5, 5), (4, 4), (4, 4)]);
 }

@@ -102,7 +102,9 @@ impl Trial<'_> {
 
     /// Attention probabilities add up to 1 for every query, with nothing above the diagonal.
     fn attention_rows(&self) -> Result<Finding> {
-        let tree = self.decoder.tree();
+        let (tree, layers) = (self.decoder.tree(), &self.decoder.spec().layers);
+        let sinks = |site: Site| site.layer().is_some_and(|layer| layers[layer].attention.sinks.is_some());
+        let sinking = layers.iter().any(|layer| layer.attention.sinks.is_some());
         let mut worst: f32 = 0.0;
         let mut tolerance = TOLERANCE;
         let mut above = None;
@@ -116,7 +118,9 @@ impl Trial<'_> {
                 for len in self.segments.iter().flat_map(|segment| std::iter::repeat_n(segment.len, heads)) {
                     let (matrix, tail) = rest.split_at(len * len);
                     for (query, row) in matrix.chunks_exact(len.max(1)).enumerate() {
-                        worst = worst.max((row.iter().sum::<f32>() - 1.0).abs());
+                        let excess = row.iter().sum::<f32>() - 1.0;
+                        // A sink takes a share that no key has.
+                        worst = worst.max(if sinks(site) { excess } else { excess.abs() });
                         if row[query + 1..].iter().any(|prob| *prob != 0.0) {
                             above = above.or(Some(site));
                         }
@@ -128,6 +132,9 @@ impl Trial<'_> {
         )?;
         Ok(match above {
             Some(site) => Err(format!("{site} looks ahead of its query")),
+            None if worst <= tolerance && sinking => {
+                Ok("no row adds up to more than 1, what it lacks is its sink's".into())
+            }
             None if worst <= tolerance => Ok(format!("every row adds up to 1 within {worst:.1e}")),
             None => Err(format!("a row is {worst:.1e} away from adding up to 1")),
         })

@@ -44,6 +44,7 @@ pub struct Decoder {
     tree: Arc<Tree>,
     weights: Arc<ModelWeights>,
     kernels: Arc<dyn Kernels>,
+    warnings: Arc<[String]>,
     device: Device,
     dtype: DType,
 }
@@ -63,6 +64,8 @@ impl Decoder {
         let LoadOptions { device, dtype } = options.clone();
         let weights = Loader::new(&checkpoint.weights, &spec, &device, dtype, progress).load()?;
         let kernels = fastest(&device, dtype);
+        let warnings: Arc<[String]> = crate::part::left_out(&spec, &checkpoint.weights).into_iter().collect();
+        warnings.iter().for_each(|warning| tracing::warn!(model_type = spec.model_type, "{warning}"));
         tracing::info!(
             model_type = spec.model_type,
             parameters = weights.parameters,
@@ -72,7 +75,7 @@ impl Decoder {
         let mut tree = Tree { fused: kernels.fused(), ..spec.tree() };
         tree.weights = weights.named().into_iter().map(|(name, weight)| (name, weight.dims().to_vec())).collect();
         let tree = Arc::new(tree);
-        Ok(Self { spec: Arc::new(spec), tree, weights: Arc::new(weights), kernels, device, dtype })
+        Ok(Self { spec: Arc::new(spec), tree, weights: Arc::new(weights), kernels, warnings, device, dtype })
     }
 
     /// The same model with other kernels.
@@ -93,6 +96,11 @@ impl Decoder {
     /// What the architecture is.
     pub fn spec(&self) -> &Spec {
         &self.spec
+    }
+
+    /// What a user of the model has to know about how it was loaded: each a sentence.
+    pub fn warnings(&self) -> &[String] {
+        &self.warnings
     }
 
     /// The device that holds the weights.

@@ -9,6 +9,7 @@ use crate::kernels::Kernels;
 use crate::mlp::Mlp;
 use crate::parameters::Linear;
 use crate::router::Router;
+use crate::spec::Weighed;
 use crate::tap::LayerTap;
 
 /// The experts of one block. T packed tokens, E experts.
@@ -17,6 +18,7 @@ pub(crate) struct Experts {
     pub(crate) router: Router,
     pub(crate) experts: Vec<Mlp>,
     pub(crate) shared: Option<Shared>,
+    pub(crate) weighed: Weighed,
 }
 
 /// The expert that every token goes through besides.
@@ -40,7 +42,7 @@ impl Experts {
         tap.offer(LayerSite::MlpOutput, output)
     }
 
-    /// Each expert's output for the tokens that give it a weight, times that weight `[T, E]`, added up.
+    /// Each expert's output for the tokens that give it a weight `[T, E]`, a factor on its output or its input, added up.
     ///
     /// An expert that no token gives a weight does not run. A token's sum goes through its experts in their order, so that it does
     /// not depend on the tokens beside it.
@@ -56,9 +58,12 @@ impl Experts {
                 continue;
             }
             let index = index(&own)?;
-            let output = expert.apply(kernels, &x.index_select(&index, 0)?)?;
+            let input = x.index_select(&index, 0)?;
             let weight = by_expert.get(number)?.index_select(&index, 0)?.unsqueeze(1)?;
-            shares.push(output.broadcast_mul(&weight)?);
+            shares.push(match self.weighed {
+                Weighed::Output => expert.apply(kernels, &input)?.broadcast_mul(&weight)?,
+                Weighed::Input => expert.apply(kernels, &input.broadcast_mul(&weight)?)?,
+            });
             tokens.extend(own);
         }
         let nothing = Tensor::zeros(x.shape(), x.dtype(), x.device())?;

@@ -30,12 +30,18 @@ pub struct Scoring {
     pub alibi: Option<Alibi>,
     /// How many tokens back a query sees, itself included; all where nothing stands here.
     pub window: Option<usize>,
+    /// Positions in a chunk, where a query sees the keys of its own chunk alone.
+    pub chunk: Option<usize>,
+    /// A logit of each head that takes part in the softmax and belongs to no key.
+    pub sinks: Option<Vec<f32>>,
 }
 
 impl Scoring {
     /// The first position that the query at this one sees; the last one is its own.
     pub fn first_key(&self, query: usize) -> usize {
-        self.window.map_or(0, |window| (query + 1).saturating_sub(window))
+        let in_window = self.window.map_or(0, |window| (query + 1).saturating_sub(window));
+        let in_chunk = self.chunk.map_or(0, |chunk| query - query % chunk.max(1));
+        in_window.max(in_chunk)
     }
 
     /// What a head adds to the score of the key at this position, in a sequence of this many tokens.
@@ -90,11 +96,12 @@ pub trait Kernels: Send + Sync + Debug {
     /// As [`linear`](Self::linear).
     fn scores(&self, q: &Tensor, keys: &[Tensor], segments: &Segments, scoring: &Scoring) -> Result<Tensor>;
 
-    /// The softmax of each row of attention matrices with this many heads.
+    /// The softmax of each row of attention matrices with this many heads. Where each head has a sink, its share is what
+    /// a row lacks of 1.
     ///
     /// # Errors
     /// As [`linear`](Self::linear).
-    fn probs(&self, scores: &Tensor, segments: &Segments, heads: usize) -> Result<Tensor>;
+    fn probs(&self, scores: &Tensor, segments: &Segments, heads: usize, sinks: Option<&[f32]>) -> Result<Tensor>;
 
     /// Each head's mix of the values: `[T, heads, d]`.
     ///
@@ -116,10 +123,11 @@ pub trait Kernels: Send + Sync + Debug {
     ) -> Result<Tensor> {
         let heads = q.dim(1)?;
         let scores = self.scores(q, keys, segments, scoring)?;
-        self.mix(&self.probs(&scores, segments, heads)?, values, segments, heads)
+        let probs = self.probs(&scores, segments, heads, scoring.sinks.as_deref())?;
+        self.mix(&probs, values, segments, heads)
     }
 
-    /// The activation of `x`, times `up` where there is one.
+    /// The activation of `x`, times `up` where there is one, or what the activation makes of it.
     ///
     /// # Errors
     /// As [`linear`](Self::linear).

@@ -4,9 +4,9 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use candle_core::{DType, Device, Tensor};
-use patchbay_checkpoint::{Progress, ProgressEvent, Weights};
+use patchbay_checkpoint::{Part, Progress, ProgressEvent, Weights};
 
-use crate::attention::Attention;
+use crate::attention::{Attention, Latent};
 use crate::block::Block;
 use crate::error::LoadError;
 use crate::experts::{Experts, Shared};
@@ -16,8 +16,9 @@ use crate::parameters::{Linear, Norm};
 use crate::rope::{Rotary, RotarySpec};
 use crate::router::Router;
 use crate::spec::{
-    AttentionSpec, CorrectionSpec, FeedForward as FeedForwardSpec, LayerSpec, Layout, LearnedPositions, LinearSpec,
-    MlpSpec, MoeSpec, NormSpec, RouterSpec, Rows, SharedSpec, Spec, Stack,
+    Activation, ActivationSpec, AttentionSpec, CorrectionSpec, FeedForward as FeedForwardSpec, LatentSpec, LayerSpec,
+    Layout, LearnedPositions, LinearSpec, MlpSpec, MoeSpec, NormSpec, RouterSpec, Rows, SharedSpec, Spec, Stack, Xielu,
+    XieluSpec,
 };
 
 /// Every weight of a model.
@@ -42,11 +43,13 @@ pub(crate) struct Loader<'a> {
     device: &'a Device,
     dtype: DType,
     progress: Progress<'a>,
-    /// Fused tensors of the block at work, which several projections take their part of.
+    /// Fused tensors of a format that is only read whole, while several projections take their part of them.
     fused: HashMap<String, Tensor>,
     /// One for each kind of rotation in the model.
     rotations: Vec<Arc<Rotary>>,
     parameters: u64,
+    /// Numbers in all tensors that the model asks for.
+    total: u64,
 }
 
 type Result<T> = std::result::Result<T, LoadError>;
@@ -60,13 +63,16 @@ impl<'a> Loader<'a> {
         progress: Progress<'a>,
     ) -> Self {
         let (fused, rotations) = (HashMap::new(), Vec::new());
-        Self { weights, spec, device, dtype, progress, fused, rotations, parameters: 0 }
+        let total = crate::part::parameters(spec, weights);
+        Self { weights, spec, device, dtype, progress, fused, rotations, parameters: 0, total }
     }
 
     pub(crate) fn load(mut self) -> Result<ModelWeights> {
         let Spec { hidden, vocab, ref embedding, ref layers, ref final_norm, ref head, .. } = *self.spec;
         let width = embedding.projection.as_ref().map_or(hidden, |projection| projection.input);
-        let stored = self.tensor(&embedding.weight, &[vocab, width])?;
+        let own = head.own.as_deref().filter(|own| self.find(own).is_some());
+        let there = self.find(&embedding.weight).is_some();
+        let stored = self.tensor(own.filter(|_| !there).unwrap_or(&embedding.weight), &[vocab, width])?;
         let positions = embedding.positions.as_ref();
         let positions = positions.map(|LearnedPositions { weight, rows, .. }| self.tensor(weight, &[*rows, hidden]));
         let positions = positions.transpose()?;
@@ -75,7 +81,11 @@ impl<'a> Loader<'a> {
         let final_norm = self.opt_norm(final_norm.as_ref())?;
         let width = head.projection.as_ref().map_or(hidden, LinearSpec::output);
         let tied = head.weight == embedding.weight;
-        let weight = if tied { stored.clone() } else { self.tensor(&head.weight, &[vocab, width])? };
+        let weight = match own.filter(|_| there) {
+            Some(own) => self.unless_same(own, &stored)?,
+            None if tied => stored.clone(),
+            None => self.tensor(&head.weight, &[vocab, width])?,
+        };
         // Projections between the tables and the stream become part of the tables.
         let weight = match &head.projection {
             Some(projection) => weight.matmul(&self.linear(projection)?.weight)?,
@@ -106,10 +116,13 @@ impl<'a> Loader<'a> {
     }
 
     fn attention(&mut self, spec: &AttentionSpec) -> Result<Attention> {
+        let sinks = spec.sinks.as_ref().map(|name| self.tensor(name, &[spec.heads])).transpose()?;
         Ok(Attention {
             heads: spec.heads,
             kv_heads: spec.kv_heads,
-            head_dim: spec.head_dim,
+            value_dim: spec.value_dim,
+            q_latent: self.latent(spec.q_latent.as_ref())?,
+            kv_latent: self.latent(spec.kv_latent.as_ref())?,
             q: self.linear(&spec.q)?,
             k: self.linear(&spec.k)?,
             v: self.linear(&spec.v)?,
@@ -119,16 +132,27 @@ impl<'a> Loader<'a> {
             k_norm: self.opt_norm(spec.k_norm.as_ref())?,
             norm_after_rotation: spec.norm_after_rotation,
             rotary: spec.rotary.as_ref().map(|rotary| self.rotary(rotary)),
+            position_scale: spec.position_scale,
             scoring: Scoring {
                 scale: spec.scale as f32,
                 soft_cap: spec.soft_cap.map(|cap| cap as f32),
                 alibi: spec.alibi.clone(),
                 window: spec.window,
+                chunk: spec.chunk,
+                sinks: sinks.as_ref().map(numbers).transpose()?,
             },
+            sinks,
         })
     }
 
+    fn latent(&mut self, spec: Option<&LatentSpec>) -> Result<Option<Latent>> {
+        let Some(LatentSpec { down, norm }) = spec else { return Ok(None) };
+        Ok(Some(Latent { down: self.linear(down)?, norm: self.norm(norm)? }))
+    }
+
     fn feed_forward(&mut self, spec: &FeedForwardSpec) -> Result<FeedForward> {
+        // What attention had fused is not held beside the MLP.
+        self.fused.clear();
         match spec {
             FeedForwardSpec::Mlp(mlp) => self.mlp(mlp).map(FeedForward::Mlp),
             FeedForwardSpec::Experts(experts) => self.experts(experts).map(FeedForward::Experts),
@@ -145,7 +169,7 @@ impl<'a> Loader<'a> {
             }
             None => None,
         };
-        Ok(Experts { router, experts, shared })
+        Ok(Experts { router, experts, shared, weighed: spec.weighed })
     }
 
     fn router(&mut self, spec: &RouterSpec) -> Result<Router> {
@@ -165,12 +189,39 @@ impl<'a> Loader<'a> {
     }
 
     fn mlp(&mut self, spec: &MlpSpec) -> Result<Mlp> {
+        let (activation, learned) = match &spec.activation {
+            ActivationSpec::Fixed(activation) => (*activation, Vec::new()),
+            ActivationSpec::Xielu(xielu) => self.xielu(xielu)?,
+        };
         Ok(Mlp {
-            activation: spec.activation,
+            activation,
+            learned,
             gate: spec.gate.as_ref().map(|gate| self.linear(gate)).transpose()?,
             up: self.linear(&spec.up)?,
             down: self.linear(&spec.down)?,
         })
+    }
+
+    fn xielu(&mut self, spec: &XieluSpec) -> Result<(Activation, Vec<(&'static str, Tensor)>)> {
+        let parts = [("alpha_p", &spec.alpha_p), ("alpha_n", &spec.alpha_n), ("beta", &spec.beta), ("eps", &spec.eps)];
+        let (mut learned, mut found) = (Vec::new(), [None; 4]);
+        for (number, (part, name)) in found.iter_mut().zip(parts) {
+            // The slope and the bound are no parameters: older files lack them.
+            let stored = self.find(name);
+            if matches!(part, "beta" | "eps") && stored.is_none() {
+                continue;
+            }
+            let shape = stored
+                .and_then(|stored| self.weights.shape(&stored))
+                .filter(|shape| shape.is_empty())
+                .map_or(vec![1], <[usize]>::to_vec);
+            let tensor = self.tensor(name, &shape)?;
+            *number = numbers(&tensor.flatten_all()?)?.first().copied();
+            learned.push((part, tensor));
+        }
+        let [positive, negative, beta, eps] = found;
+        let xielu = Xielu::from_stored(positive.unwrap_or_default(), negative.unwrap_or_default(), beta, eps);
+        Ok((Activation::Xielu(xielu), learned))
     }
 
     fn rotary(&mut self, spec: &RotarySpec) -> Arc<Rotary> {
@@ -202,29 +253,57 @@ impl<'a> Loader<'a> {
     }
 
     fn linear(&mut self, spec: &LinearSpec) -> Result<Linear> {
-        let total = spec.rows.total;
         let weight = match spec.layout {
-            Layout::OutIn => self.shared(&spec.weight, &[total, spec.input], spec)?,
-            Layout::InOut => self.shared(&spec.weight, &[spec.input, total], spec)?.t()?,
+            Layout::OutIn => self.part(&spec.weight, &[spec.rows.total, spec.input], spec)?,
+            Layout::InOut => self.part(&spec.weight, &[spec.input, spec.rows.total], spec)?,
         };
-        let weight = take(&weight, spec.rows)?;
-        let bias = match &spec.bias {
-            Some(name) => Some(take(&self.shared(name, &[total], spec)?, spec.rows)?),
-            None => None,
-        };
+        let bias = spec.bias.as_ref().map(|name| self.part(name, &[spec.rows.total], spec)).transpose()?;
         Ok(Linear { weight, bias })
     }
 
-    /// A tensor of this shape, of which several projections may take a part; that of one projection where they are stacked.
-    fn shared(&mut self, name: &str, shape: &[usize], spec: &LinearSpec) -> Result<Tensor> {
-        let Some(Stack { count, index }) = spec.stack else {
-            let whole = spec.rows == Rows::all(spec.rows.total);
-            return if whole { self.tensor(name, shape) } else { self.kept(name, shape) };
-        };
-        Ok(self.kept(name, &[&[count], shape].concat())?.get(index)?)
+    /// A tensor that may be the same as one that is there already, which is kept then.
+    fn unless_same(&mut self, name: &str, known: &Tensor) -> Result<Tensor> {
+        let tensor = self.tensor(name, known.dims())?;
+        // in parts, as a table is large
+        for start in (0..tensor.dim(0)?).step_by(1024) {
+            let rows = (tensor.dim(0)? - start).min(1024);
+            let differ = tensor.narrow(0, start, rows)?.ne(&known.narrow(0, start, rows)?)?;
+            if differ.flatten_all()?.max(0)?.to_scalar::<u8>()? != 0 {
+                return Ok(tensor);
+            }
+        }
+        self.parameters -= tensor.elem_count() as u64;
+        Ok(known.clone())
     }
 
-    /// A tensor that the block needs again.
+    /// A projection's own part of a tensor that may hold several, stacked, fused or transposed; `shape` is that of one of the
+    /// stack. Only this part is held, unless the format has no parts: then all of it until the last projection has its own.
+    fn part(&mut self, name: &str, shape: &[usize], spec: &LinearSpec) -> Result<Tensor> {
+        let LinearSpec { rows, .. } = *spec;
+        let transposed = spec.layout == Layout::InOut && shape.len() == 2;
+        // a stack that is joined with the axis after it is read as one that is not
+        let apart: Vec<usize> = spec.stack.iter().map(|stack| stack.count).chain(shape.iter().copied()).collect();
+        let stored = spec.stack.map_or_else(|| shape.to_vec(), |stack| stack.stored(shape));
+        let mut part = Part::of(&apart);
+        if let Some(Stack { index, .. }) = spec.stack {
+            part = part.index(index);
+        }
+        part = if transposed { part.transposed() } else { part };
+        part = if rows == Rows::all(rows.total) { part } else { part.rows(rows.group, rows.start, rows.len) };
+        let place = self.stored_name(name);
+        if let Some(tensor) = self.weights.get_part(&place, &stored, &part, self.dtype, self.device)? {
+            self.count(&place, &tensor);
+            return Ok(tensor);
+        }
+        let whole = if part == Part::of(&stored) { self.tensor(name, &stored)? } else { self.kept(name, &stored)? };
+        let one = match spec.stack {
+            None => whole,
+            Some(stack) => whole.reshape(apart)?.get(stack.index)?,
+        };
+        Ok(take(&if transposed { one.t()? } else { one }, rows)?)
+    }
+
+    /// A tensor that is needed again.
     fn kept(&mut self, name: &str, shape: &[usize]) -> Result<Tensor> {
         if let Some(known) = self.fused.get(name) {
             return Ok(known.clone());
@@ -234,24 +313,41 @@ impl<'a> Loader<'a> {
         Ok(tensor)
     }
 
+    /// Under which name the checkpoint has a tensor of the spec, if it does.
+    fn find(&self, name: &str) -> Option<String> {
+        self.spec.stored_names(name).into_iter().find(|stored| self.weights.contains(stored))
+    }
+
     fn tensor(&mut self, name: &str, shape: &[usize]) -> Result<Tensor> {
         self.tensor_as(name, shape, self.dtype)
     }
 
     fn tensor_as(&mut self, name: &str, shape: &[usize], dtype: DType) -> Result<Tensor> {
-        // Checkpoints of the bare model, without its head, lack the prefix.
-        let short = name.strip_prefix(self.spec.base_prefix).filter(|short| self.weights.contains(short));
-        let name = if self.weights.contains(name) { name } else { short.unwrap_or(name) };
-        let tensor = self.weights.get(name, shape, dtype, self.device)?;
-        self.parameters += tensor.elem_count() as u64;
-        (self.progress)(ProgressEvent {
-            stage: "weights",
-            what: name.to_owned(),
-            done: self.parameters * self.dtype.size_in_bytes() as u64,
-            total: self.weights.parameters() * self.dtype.size_in_bytes() as u64,
-        });
+        let name = self.stored_name(name);
+        let tensor = self.weights.get(&name, shape, dtype, self.device)?;
+        self.count(&name, &tensor);
         Ok(tensor)
     }
+
+    /// The name in the file; the first of those that it may have where the file has none.
+    fn stored_name(&self, name: &str) -> String {
+        let first = || self.spec.stored_names(name).into_iter().next().unwrap_or_default();
+        self.find(name).unwrap_or_else(first)
+    }
+
+    fn count(&mut self, name: &str, tensor: &Tensor) {
+        self.parameters += tensor.elem_count() as u64;
+        let bytes = |numbers: u64| numbers * self.dtype.size_in_bytes() as u64;
+        let done = bytes(self.parameters);
+        // What the specification asks for is what is read, but for rows of a fused tensor that no projection has.
+        let total = bytes(self.total).max(done);
+        (self.progress)(ProgressEvent { stage: "weights", what: name.to_owned(), done, total });
+    }
+}
+
+/// A vector's numbers.
+fn numbers(tensor: &Tensor) -> candle_core::Result<Vec<f32>> {
+    tensor.to_dtype(DType::F32)?.to_vec1()
 }
 
 /// The rows of a stored `[total, …]` that belong to one projection, contiguous.

@@ -31,6 +31,8 @@ impl FeedForward {
 #[derive(Debug)]
 pub(crate) struct Mlp {
     pub(crate) activation: Activation,
+    /// What the activation's numbers are made of, each with its standardized name.
+    pub(crate) learned: Vec<(&'static str, Tensor)>,
     pub(crate) gate: Option<Linear>,
     pub(crate) up: Linear,
     pub(crate) down: Linear,

@@ -3,6 +3,7 @@
 use candle_core::Tensor;
 use patchbay_graph::module::NormPlace;
 
+use crate::attention::{Attention, Latent};
 use crate::block::Block;
 use crate::experts::{Experts, Shared};
 use crate::load::ModelWeights;
@@ -32,12 +33,8 @@ fn block_weights(block: &Block) -> Vec<(String, &Tensor)> {
     for place in NormPlace::ALL {
         block.norm(place).into_iter().for_each(|found| norm(&mut named, place.name(), found));
     }
-    linear(&mut named, "self_attn.q_proj", &attention.q);
-    linear(&mut named, "self_attn.k_proj", &attention.k);
-    linear(&mut named, "self_attn.v_proj", &attention.v);
-    linear(&mut named, "self_attn.o_proj", &attention.o);
-    attention.q_norm.iter().for_each(|found| norm(&mut named, "self_attn.q_norm", found));
-    attention.k_norm.iter().for_each(|found| norm(&mut named, "self_attn.k_norm", found));
+    attention_weights(&mut named, attention);
+    named.extend(attention.sinks.iter().map(|sinks| ("self_attn.sinks".to_owned(), sinks)));
     match mlp {
         FeedForward::Mlp(mlp) => mlp_weights(&mut named, "mlp", mlp),
         FeedForward::Experts(experts) => expert_weights(&mut named, experts),
@@ -45,7 +42,24 @@ fn block_weights(block: &Block) -> Vec<(String, &Tensor)> {
     named
 }
 
-fn expert_weights<'a>(named: &mut Vec<(String, &'a Tensor)>, Experts { router, experts, shared }: &'a Experts) {
+fn attention_weights<'a>(named: &mut Vec<(String, &'a Tensor)>, attention: &'a Attention) {
+    // a projection of a latent is the second of two
+    let mut projections = |latent: &'a Option<Latent>, name: &str, second: &[(&str, &'a Linear)]| {
+        if let Some(Latent { down, norm: found }) = latent {
+            linear(named, &format!("self_attn.{name}_a_proj"), down);
+            norm(named, &format!("self_attn.{name}_a_norm"), found);
+        }
+        let part = if latent.is_some() { "_b" } else { "" };
+        second.iter().for_each(|(name, found)| linear(named, &format!("self_attn.{name}{part}_proj"), found));
+    };
+    projections(&attention.q_latent, "q", &[("q", &attention.q)]);
+    projections(&attention.kv_latent, "kv", &[("k", &attention.k), ("v", &attention.v)]);
+    linear(named, "self_attn.o_proj", &attention.o);
+    attention.q_norm.iter().for_each(|found| norm(named, "self_attn.q_norm", found));
+    attention.k_norm.iter().for_each(|found| norm(named, "self_attn.k_norm", found));
+}
+
+fn expert_weights<'a>(named: &mut Vec<(String, &'a Tensor)>, Experts { router, experts, shared, .. }: &'a Experts) {
     linear(named, "mlp.router", &router.projection);
     named.extend(router.correction.iter().map(|correction| ("mlp.router.correction".to_owned(), correction)));
     for (number, expert) in experts.iter().enumerate() {
@@ -61,6 +75,7 @@ fn mlp_weights<'a>(named: &mut Vec<(String, &'a Tensor)>, name: &str, mlp: &'a M
     mlp.gate.iter().for_each(|gate| linear(named, &format!("{name}.gate_proj"), gate));
     linear(named, &format!("{name}.up_proj"), &mlp.up);
     linear(named, &format!("{name}.down_proj"), &mlp.down);
+    named.extend(mlp.learned.iter().map(|(part, number)| (format!("{name}.act_fn.{part}"), number)));
 }
 
 fn linear<'a>(named: &mut Vec<(String, &'a Tensor)>, name: &str, weights: &'a Linear) {

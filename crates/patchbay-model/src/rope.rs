@@ -1,6 +1,6 @@
 //! Rotary position embeddings (Su et al. 2021, <https://arxiv.org/abs/2104.09864>) and their scalings.
 //!
-//! A head's first `dims` channels are taken as `dims / 2` pairs, and pair `j` of the token at position `p` is rotated
+//! `dims` channels of a head are taken as `dims / 2` pairs, and pair `j` of the token at position `p` is rotated
 //! by the angle `p · f_j`, with `f_j = theta^(-2j / dims)` changed by the scaling. Frequencies, angles, cosines and
 //! sines are computed in float32 in the order of Hugging Face's `modeling_rope_utils.py`, so that they agree with it
 //! to the last bits even far out in a long context.
@@ -17,7 +17,9 @@ use crate::segments::Segments;
 pub struct RotarySpec {
     /// Base of the frequencies.
     pub theta: f64,
-    /// Channels of a head that are rotated, its first ones; even.
+    /// The first channel of a head that is rotated.
+    pub start: usize,
+    /// How many channels are rotated; even.
     pub dims: usize,
     /// Which channels make a pair.
     pub pairing: Pairing,
@@ -32,6 +34,8 @@ pub enum Pairing {
     Halves,
     /// Channel `2j` with channel `2j + 1` (GPT-J, Cohere).
     Neighbours,
+    /// Channel `2j` with channel `2j + 1`, which become channels `j` and `j + dims / 2` (DeepSeek 3).
+    NeighboursToHalves,
 }
 
 /// The change of the frequencies, by the names of Hugging Face's `rope_type`.
@@ -190,6 +194,8 @@ pub struct RotaryRows {
     pub cos: Tensor,
     /// `[T, dims / 2]`.
     pub sin: Tensor,
+    /// The first channel of a head that is rotated.
+    pub start: usize,
     /// Which channels make a pair.
     pub pairing: Pairing,
 }
@@ -237,7 +243,7 @@ impl Rotary {
             }
         }
         let tensor = |rows| Tensor::from_vec(rows, shape, &self.device)?.to_dtype(self.dtype);
-        Ok(RotaryRows { cos: tensor(cos)?, sin: tensor(sin)?, pairing: self.spec.pairing })
+        Ok(RotaryRows { cos: tensor(cos)?, sin: tensor(sin)?, start: self.spec.start, pairing: self.spec.pairing })
     }
 }
 
@@ -247,7 +253,7 @@ mod tests {
     use crate::segments::Segment;
 
     fn spec(scaling: RotaryScaling) -> RotarySpec {
-        RotarySpec { theta: 10000.0, dims: 8, pairing: Pairing::Halves, scaling }
+        RotarySpec { theta: 10000.0, start: 0, dims: 8, pairing: Pairing::Halves, scaling }
     }
 
     fn close(found: &[f32], expected: &[f32]) {

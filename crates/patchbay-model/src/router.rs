@@ -6,7 +6,7 @@ use candle_core::{D, DType, Result, Tensor};
 use candle_nn::ops;
 
 use crate::parameters::Linear;
-use crate::spec::{Groups, Scores};
+use crate::spec::{GroupScore, Groups, Scores, WeightNorm};
 
 /// The router of one mixture of experts. T packed tokens, E experts.
 #[derive(Debug)]
@@ -17,7 +17,7 @@ pub(crate) struct Router {
     pub(crate) correction: Option<Tensor>,
     pub(crate) groups: Option<Groups>,
     pub(crate) chosen: usize,
-    pub(crate) normalised: Option<f64>,
+    pub(crate) normalised: Option<WeightNorm>,
     pub(crate) scale: f64,
 }
 
@@ -29,11 +29,18 @@ impl Router {
         let exact = logits.to_dtype(DType::F32)?;
         let scores = match self.scores {
             Scores::Softmax => ops::softmax(&exact, D::Minus1)?,
-            Scores::Sigmoid => ops::sigmoid(&exact)?,
+            Scores::Sigmoid | Scores::SigmoidOfChosen => ops::sigmoid(&exact)?,
         };
-        let weights = (&scores * self.choice(&scores)?)?;
+        let choice = self.choice(if self.scores == Scores::SigmoidOfChosen { &exact } else { &scores })?;
+        let weights = (&scores * &choice)?;
         let weights = match self.normalised {
-            Some(least) => weights.broadcast_div(&(weights.sum_keepdim(1)? + least)?)?,
+            Some(WeightNorm { order: 1.0, least }) => {
+                weights.broadcast_div(&weights.sum_keepdim(1)?.maximum(least)?)?
+            }
+            Some(WeightNorm { order, least }) => {
+                let sum = (scores.powf(order)? * &choice)?.sum_keepdim(1)?;
+                weights.broadcast_div(&sum.powf(1.0 / order)?.maximum(least)?)?
+            }
             None => weights,
         };
         let weights = if self.scale == 1.0 { weights } else { (weights * self.scale)? };
@@ -60,7 +67,11 @@ fn best_experts(scores: &[f32], groups: Option<Groups>, chosen: usize) -> Vec<us
     let Some(groups) = groups else { return largest(scores.iter().copied().enumerate().collect(), chosen) };
     let size = scores.len() / groups.count.max(1);
     let group_scores = scores.chunks_exact(size.max(1)).enumerate().map(|(group, members)| {
-        let best = largest(members.iter().copied().enumerate().collect(), 2);
+        let counted = match groups.score {
+            GroupScore::Best => 1,
+            GroupScore::TwoBest => 2,
+        };
+        let best = largest(members.iter().copied().enumerate().collect(), counted);
         (group, best.into_iter().map(|member| members[member]).sum())
     });
     let open = largest(group_scores.collect(), groups.chosen);
@@ -109,12 +120,29 @@ mod tests {
     }
 
     #[test]
-    fn a_group_counts_by_its_two_best() {
-        let scores = [0.9, 0.0, 0.0, 0.5, 0.5, 0.1];
-        let groups = Some(Groups { count: 2, chosen: 1 });
-        let mut best = best_experts(&scores, groups, 2);
-        best.sort_unstable();
-        assert_eq!(best, [3, 4]);
+    fn a_group_counts_by_its_best_or_its_two_best() {
+        let scores = [0.8, 0.0, 0.1, 0.5, 0.5, 0.1];
+        let best = |score| {
+            let mut best = best_experts(&scores, Some(Groups { count: 2, chosen: 1, score }), 2);
+            best.sort_unstable();
+            best
+        };
+        assert_eq!(best(GroupScore::TwoBest), [3, 4]);
+        assert_eq!(best(GroupScore::Best), [0, 2]);
+    }
+
+    #[test]
+    fn weights_are_divided_by_a_norm_of_any_order() {
+        let logits = [2f32, 4.0, 3.0, 0.5].map(f32::ln);
+        let mut softmax = router(Scores::Softmax);
+        softmax.normalised = Some(WeightNorm { order: 2.0, least: 0.0 });
+        close(&weights(&softmax, logits), &[0.0, 0.8, 0.6, 0.0]);
+    }
+
+    #[test]
+    fn sigmoids_that_are_equal_do_not_hide_the_larger_logit() {
+        let close_to_one = [60.0, 50.0, 70.0, -1.0];
+        close(&weights(&router(Scores::SigmoidOfChosen), close_to_one), &[1.0, 0.0, 1.0, 0.0]);
     }
 
     #[test]
@@ -123,9 +151,11 @@ mod tests {
         let mut softmax = router(Scores::Softmax);
         let sum = logits.iter().map(|logit| logit.exp()).sum::<f32>();
         close(&weights(&softmax, logits), &[0.0, 4.0 / sum, 3.0 / sum, 0.0]);
-        softmax.normalised = Some(0.0);
+        softmax.normalised = Some(WeightNorm::sum(0.0));
         softmax.scale = 2.0;
         close(&weights(&softmax, logits), &[0.0, 8.0 / 7.0, 6.0 / 7.0, 0.0]);
+        softmax.normalised = Some(WeightNorm::sum(0.9));
+        close(&weights(&softmax, logits), &[0.0, 8.0 / sum / 0.9, 6.0 / sum / 0.9, 0.0]);
     }
 
     #[test]

@@ -14,10 +14,21 @@ use patchbay_graph::{LayerTree, Tree};
 
 use crate::rope::RotarySpec;
 
+mod activation;
+mod attention;
 mod experts;
+mod latent;
 mod parts;
+mod size;
+mod stored;
 
-pub use experts::{CorrectionSpec, FeedForward, Groups, MoeSpec, RouterSpec, Scores, SharedSpec};
+pub use activation::{Activation, ActivationSpec, Xielu, XieluSpec};
+pub use attention::PositionScale;
+pub use experts::{
+    CorrectionSpec, FeedForward, GroupScore, Groups, MoeSpec, RouterSpec, Scores, SharedSpec, Weighed, WeightNorm,
+};
+pub use latent::LatentSpec;
+pub use stored::Part;
 
 /// A whole model.
 #[derive(Clone, Debug, PartialEq)]
@@ -32,6 +43,8 @@ pub struct Spec {
     pub context: usize,
     /// First part of most weights' names (`"model."`), which checkpoints saved without the language-model head lack.
     pub base_prefix: &'static str,
+    /// Where the decoder lies in a checkpoint that holds more than it.
+    pub part: Option<Part>,
     /// From token ids to the residual stream.
     pub embedding: EmbeddingSpec,
     /// The blocks, in order.
@@ -117,10 +130,10 @@ pub struct NormSpec {
     pub eps: f64,
     /// How many numbers are normed together.
     pub width: usize,
-    /// Heads that have a weight of their own each; 1 where all share one.
-    pub groups: usize,
-    /// Names of the stored weights: one of `[width]` (`[groups, width]` where there are several groups), or one of
-    /// `[width]` for each group. None where every weight is 1.
+    /// Heads, where each has a weight of its own and one tensor has them all.
+    pub groups: Option<usize>,
+    /// Names of the stored weights: one of `[width]` (`[groups, width]` where there are groups), or one of
+    /// `[width]` for each head. None where every weight is 1.
     pub weights: Vec<String>,
     /// Added to the stored weight (1 in Gemma, whose files hold `w - 1`).
     pub weight_offset: f64,
@@ -135,15 +148,21 @@ pub struct AttentionSpec {
     pub heads: usize,
     /// Key/value heads (K); divides H.
     pub kv_heads: usize,
-    /// Size of a head (d).
+    /// Size of a query or key head (d).
     pub head_dim: usize,
+    /// Size of a value head; d in most models.
+    pub value_dim: usize,
+    /// What queries are projected from, where that is not attention's input (DeepSeek 2).
+    pub q_latent: Option<LatentSpec>,
+    /// What keys and values are projected from, where that is not attention's input (DeepSeek 2).
+    pub kv_latent: Option<LatentSpec>,
     /// Query projection, `hidden → H·d`.
     pub q: LinearSpec,
-    /// Key projection, `hidden → K·d`.
+    /// Key projection, `hidden → K·d`; less what all key heads share of a latent.
     pub k: LinearSpec,
-    /// Value projection, `hidden → K·d`.
+    /// Value projection, `hidden → K·value_dim`.
     pub v: LinearSpec,
-    /// Output projection, `H·d → hidden`.
+    /// Output projection, `H·value_dim → hidden`.
     pub o: LinearSpec,
     /// Bound on the absolute value of queries, keys and values, after their projections and norms (OLMo, MPT).
     pub clip: Option<f64>,
@@ -155,6 +174,8 @@ pub struct AttentionSpec {
     pub norm_after_rotation: bool,
     /// Rotation of queries and keys by their position.
     pub rotary: Option<RotarySpec>,
+    /// Factor on each token's rotated queries, a part of `q_rot` (Llama 4, Ministral 3).
+    pub position_scale: Option<PositionScale>,
     /// Factor on the scores.
     pub scale: f64,
     /// `cap · tanh(score / cap)`, after the factor.
@@ -163,6 +184,11 @@ pub struct AttentionSpec {
     pub alibi: Option<Alibi>,
     /// How many tokens back a query sees, itself included; all where nothing stands here.
     pub window: Option<usize>,
+    /// Positions in a chunk, where a query sees the keys of its own chunk alone (Llama 4).
+    pub chunk: Option<usize>,
+    /// Name of the `[heads]` tensor with a logit of each head that takes part in the softmax and belongs to no key, so
+    /// that a query's probabilities add up to less than 1 (gpt-oss).
+    pub sinks: Option<String>,
 }
 
 /// Attention with linear biases (Press et al. 2021): each score gains its head's slope times its key's position.
@@ -193,7 +219,7 @@ pub struct MlpSpec {
     /// Width between the projections (F).
     pub width: usize,
     /// What is applied to the gate, or to the up projection where there is no gate.
-    pub activation: Activation,
+    pub activation: ActivationSpec,
     /// Gate projection, `hidden → F`, in a gated MLP.
     pub gate: Option<LinearSpec>,
     /// Up projection, `hidden → F`.
@@ -202,48 +228,14 @@ pub struct MlpSpec {
     pub down: LinearSpec,
 }
 
-/// A pointwise function, by the names of Hugging Face's `ACT2FN`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Activation {
-    /// `x · sigmoid(x)`: `silu`, `swish`.
-    Silu,
-    /// `x · Φ(x)` with the error function: `gelu`, `gelu_python`.
-    GeluErf,
-    /// GELU's tanh approximation: `gelu_new`, `gelu_pytorch_tanh`, `gelu_fast` and others.
-    GeluTanh,
-    /// `max(x, 0)`: `relu`.
-    Relu,
-    /// `max(x, 0)²`: `relu2`.
-    ReluSquared,
-}
-
-impl Activation {
-    /// The names in `config.json`, each with what it stands for.
-    pub const NAMES: [(&'static str, Self); 11] = [
-        ("silu", Self::Silu),
-        ("swish", Self::Silu),
-        ("gelu", Self::GeluErf),
-        ("gelu_python", Self::GeluErf),
-        ("gelu_new", Self::GeluTanh),
-        ("gelu_fast", Self::GeluTanh),
-        ("gelu_accurate", Self::GeluTanh),
-        ("gelu_pytorch_tanh", Self::GeluTanh),
-        ("gelu_python_tanh", Self::GeluTanh),
-        ("relu", Self::Relu),
-        ("relu2", Self::ReluSquared),
-    ];
-
-    /// The function that a `config.json` names.
-    pub fn from_name(name: &str) -> Option<Self> {
-        Self::NAMES.iter().find(|(known, _)| *known == name).map(|(_, activation)| *activation)
-    }
-}
-
 /// From the residual stream to logits.
 #[derive(Clone, Debug, PartialEq)]
 pub struct HeadSpec {
     /// Name of the `[vocab, hidden]` weight; the embedding's own where the two are tied.
     pub weight: String,
+    /// Where the two are tied, the name under which a checkpoint may hold a weight of the head's own all the same: as in
+    /// transformers it is taken where it differs from the embedding's, and stands in for that one where it is missing.
+    pub own: Option<String>,
     /// From the residual stream's width to the weight's, where they differ. Part of `lm_head`.
     pub projection: Option<LinearSpec>,
     /// Name of the `[vocab]` bias.
@@ -285,6 +277,18 @@ pub struct Stack {
     pub count: usize,
     /// Which one it is.
     pub index: usize,
+    /// Whether this axis and the next one are stored as one (DBRX).
+    pub joined: bool,
+}
+
+impl Stack {
+    /// The shape that is stored of projections that have this shape each.
+    pub fn stored(&self, shape: &[usize]) -> Vec<usize> {
+        match shape {
+            [first, rest @ ..] if self.joined => [&[self.count * first], rest].concat(),
+            _ => [&[self.count], shape].concat(),
+        }
+    }
 }
 
 /// Which axis of a stored weight is which.
@@ -354,11 +358,12 @@ impl LayerSpec {
             heads: self.attention.heads,
             kv_heads: self.attention.kv_heads,
             head_dim: self.attention.head_dim,
-            value_dim: self.attention.head_dim,
+            value_dim: self.attention.value_dim,
             mlp,
             gate: self.mlp.mlps().all(|mlp| mlp.gate.is_some()),
             experts,
             window: self.attention.window,
+            chunk: self.attention.chunk,
             sequential: self.residual == Residual::Sequential,
             norms: self.norms(),
         }

@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use candle_core::{Device, Tensor};
 use patchbay_checkpoint::{Checkpoint, Config, HubSettings, Source, open};
 use patchbay_graph::{LayerSite, Site};
-use patchbay_model::spec::{FeedForward, LinearSpec, NormSpec, Spec};
+use patchbay_model::spec::{ActivationSpec, FeedForward, LinearSpec, NormSpec, Spec};
 use patchbay_model::{
     Decoder, LoadOptions, NoMemory, NoTap, Run, Segment, Segments, Tap, describe, run_checks, supported_model_types,
 };
@@ -56,6 +56,11 @@ fn model(config: &Value) -> Decoder {
     Decoder::load(&checkpoint, &LoadOptions::default(), &|_| ()).unwrap()
 }
 
+/// What a decoder's tensor is called in a checkpoint: its name in the spec, or that in a checkpoint that holds more.
+fn stored_name(spec: &Spec, name: &str) -> String {
+    spec.stored_names(name).swap_remove(0)
+}
+
 fn checkpoint(config: &Value, keep: impl Fn(&str) -> bool) -> Checkpoint {
     let folder = tempfile::tempdir().unwrap();
     std::fs::write(folder.path().join("config.json"), config.to_string()).unwrap();
@@ -65,7 +70,7 @@ fn checkpoint(config: &Value, keep: impl Fn(&str) -> bool) -> Checkpoint {
         .filter(|(name, _)| keep(name))
         .map(|(name, shape)| {
             let tensor = noise(&name, &shape);
-            (name, tensor)
+            (stored_name(&spec, &name), tensor)
         })
         .collect();
     candle_core::safetensors::save(&tensors, folder.path().join("model.safetensors")).unwrap();
@@ -105,7 +110,7 @@ fn shapes(spec: &Spec) -> HashMap<String, Vec<usize>> {
     spec.final_norm.iter().chain(&spec.embedding.norm).for_each(&mut norm);
     for layer in &spec.layers {
         let norms = [&layer.attn_norm, &layer.attn_post_norm, &layer.mlp_norm, &layer.mlp_post_norm];
-        norms.into_iter().chain([&layer.attention.q_norm, &layer.attention.k_norm]).flatten().for_each(&mut norm);
+        norms.into_iter().flatten().chain(layer.attention.norms()).for_each(&mut norm);
     }
     let mut linear = |linear: &LinearSpec| {
         let (input, total) = (linear.input, linear.rows.total);
@@ -113,17 +118,21 @@ fn shapes(spec: &Spec) -> HashMap<String, Vec<usize>> {
             patchbay_model::spec::Layout::OutIn => vec![total, input],
             patchbay_model::spec::Layout::InOut => vec![input, total],
         };
-        let stacked = |shape: Vec<usize>| linear.stack.map(|stack| stack.count).into_iter().chain(shape).collect();
-        shapes.insert(linear.weight.clone(), stacked(shape));
-        shapes.extend(linear.bias.clone().map(|bias| (bias, stacked(vec![total]))));
+        let stacked = |shape: &[usize]| linear.stack.map_or(shape.to_vec(), |stack| stack.stored(shape));
+        shapes.insert(linear.weight.clone(), stacked(&shape));
+        shapes.extend(linear.bias.clone().map(|bias| (bias, stacked(&[total]))));
     };
     spec.embedding.projection.iter().chain(&spec.head.projection).for_each(&mut linear);
     for layer in &spec.layers {
-        let attention = &layer.attention;
-        let attention = [&attention.q, &attention.k, &attention.v, &attention.o];
-        attention.into_iter().chain(layer.mlp.projections()).for_each(&mut linear);
+        layer.attention.projections().chain(layer.mlp.projections()).for_each(&mut linear);
     }
     for layer in &spec.layers {
+        shapes.extend(layer.attention.sinks.clone().map(|sinks| (sinks, vec![layer.attention.heads])));
+        for mlp in layer.mlp.mlps() {
+            if let ActivationSpec::Xielu(xielu) = &mlp.activation {
+                shapes.extend([&xielu.alpha_p, &xielu.alpha_n].map(|name| (name.clone(), vec![1])));
+            }
+        }
         if let FeedForward::Experts(moe) = &layer.mlp {
             shapes.extend(moe.router.correction.iter().map(|found| (found.weight.clone(), found.shape.clone())));
         }
@@ -335,11 +344,14 @@ fn experts_have_names_and_the_mix_decides() {
     for config in golden().into_iter().filter(|config| config["model_type"] == "granitemoe") {
         let decoder = model(&config);
         let shape = |name: &str| decoder.weight(name).unwrap().dims().to_vec();
-        assert_eq!(shape("layers.1.mlp.router"), [5, 32]);
-        assert_eq!(shape("layers.1.mlp.experts.4.gate_proj"), [40, 32]);
-        assert_eq!(shape("layers.1.mlp.experts.4.down_proj"), [32, 40]);
+        let size = |key: &str| usize::try_from(config[key].as_u64().unwrap()).unwrap();
+        let (experts, hidden, width) = (size("num_local_experts"), size("hidden_size"), size("intermediate_size"));
+        let last = experts - 1;
+        assert_eq!(shape("layers.1.mlp.router"), [experts, hidden]);
+        assert_eq!(shape(&format!("layers.1.mlp.experts.{last}.gate_proj")), [width, hidden]);
+        assert_eq!(shape(&format!("layers.1.mlp.experts.{last}.down_proj")), [hidden, width]);
         let numbers = |name: &str| decoder.weight(name).unwrap().flatten_all().unwrap().to_vec1::<f32>().unwrap();
-        let stored = noise("model.layers.1.block_sparse_moe.output_linear.weight", &[5, 32, 40]);
+        let stored = noise("model.layers.1.block_sparse_moe.output_linear.weight", &[experts, hidden, width]);
         let stored = stored.get(3).unwrap().flatten_all().unwrap().to_vec1::<f32>().unwrap();
         assert_eq!(numbers("layers.1.mlp.experts.3.down_proj"), stored);
 

@@ -7,7 +7,7 @@ use std::slice;
 
 use candle_core::{DType, Device, Tensor};
 use patchbay_model::kernels::{Cpu, Kernels, Plain, Scoring};
-use patchbay_model::spec::{Activation, Alibi, AlibiOrigin, NormKind};
+use patchbay_model::spec::{Activation, Alibi, AlibiOrigin, NormKind, Xielu};
 use patchbay_model::{Linear, Norm, Pairing, RotaryRows, Segment, Segments, Span};
 use proptest::prelude::*;
 
@@ -49,10 +49,16 @@ fn linear(out: usize, input: usize, seed: u64, bias: bool) -> Linear {
 }
 
 /// Segments, and the query, key and value heads of their tokens.
-fn attention_input(lengths: &[usize], kv_heads: usize, group: usize, dim: usize, seed: u64) -> (Segments, [Tensor; 3]) {
+fn attention_input(
+    lengths: &[usize],
+    kv_heads: usize,
+    group: usize,
+    [dim, value]: [usize; 2],
+    seed: u64,
+) -> (Segments, [Tensor; 3]) {
     let segments = Segments::from_lengths(lengths);
-    let heads = |count, seed| random(&[segments.tokens(), count, dim], seed);
-    let qkv = [heads(kv_heads * group, seed), heads(kv_heads, seed + 1), heads(kv_heads, seed + 2)];
+    let heads = |count, dim, seed| random(&[segments.tokens(), count, dim], seed);
+    let qkv = [heads(kv_heads * group, dim, seed), heads(kv_heads, dim, seed + 1), heads(kv_heads, value, seed + 2)];
     (segments, qkv)
 }
 
@@ -60,8 +66,11 @@ fn scorings() -> impl Strategy<Value = Scoring> {
     let origin = prop_oneof![Just(AlibiOrigin::First), Just(AlibiOrigin::Last)];
     let alibi = (prop::collection::vec(0f32..1.0, 12), origin, any::<bool>(), 0.1f32..1.0)
         .prop_map(|(slopes, origin, rounded, factor)| Alibi { slopes, origin, rounded, factor });
-    (prop::option::of(1usize..40), prop::option::of(1f32..30.0), 0.05f32..1.0, prop::option::of(alibi))
-        .prop_map(|(window, soft_cap, scale, alibi)| Scoring { scale, soft_cap, alibi, window })
+    let spans = (prop::option::of(1usize..40), prop::option::of(1usize..40));
+    let options = (prop::option::of(alibi), prop::option::of(prop::collection::vec(-3f32..3.0, 12)));
+    (spans, prop::option::of(1f32..30.0), 0.05f32..1.0, options).prop_map(
+        |((window, chunk), soft_cap, scale, (alibi, sinks))| Scoring { scale, soft_cap, alibi, window, chunk, sinks },
+    )
 }
 
 proptest! {
@@ -97,22 +106,24 @@ proptest! {
     }
 
     #[test]
-    fn rotations_agree(tokens in 1usize..20, heads in 1usize..5, pairs in 1usize..20, rest in 0usize..9, neighbours: bool) {
-        let pairing = if neighbours { Pairing::Neighbours } else { Pairing::Halves };
+    fn rotations_agree(tokens in 1usize..20, heads in 1usize..5, pairs in 1usize..20, start in 0usize..9, rest in 0usize..9, which in 0usize..3) {
+        let pairing = [Pairing::Neighbours, Pairing::Halves, Pairing::NeighboursToHalves][which];
         let angles = random(&[tokens, pairs], 5);
-        let rows = RotaryRows { cos: angles.cos().unwrap(), sin: angles.sin().unwrap(), pairing };
-        let x = random(&[tokens, heads, 2 * pairs + rest], 6);
+        let rows = RotaryRows { cos: angles.cos().unwrap(), sin: angles.sin().unwrap(), start, pairing };
+        let x = random(&[tokens, heads, start + 2 * pairs + rest], 6);
         close(&Cpu::new().rotate(&x, &rows).unwrap(), &Plain.rotate(&x, &rows).unwrap(), 1e-6)?;
     }
 
     #[test]
-    fn activations_agree(rows in 1usize..9, width in 1usize..60, gated: bool, which in 0usize..5) {
+    fn activations_agree(rows in 1usize..9, width in 1usize..60, gated: bool, which in 0usize..7) {
         let kinds = [
             Activation::Silu,
             Activation::GeluErf,
             Activation::GeluTanh,
             Activation::Relu,
             Activation::ReluSquared,
+            Activation::Xielu(Xielu { positive: 0.8, negative: 1.3, beta: 0.4, eps: -1e-6 }),
+            Activation::ClampedSilu { sharpness: 1.702, limit: 2.0 },
         ];
         let x = (random(&[rows, width], 3) * 3.0).unwrap();
         let up = gated.then(|| random(&[rows, width], 4));
@@ -125,16 +136,17 @@ proptest! {
         lengths in prop::collection::vec(1usize..70, 1..4),
         kv_heads in 1usize..3,
         group in 1usize..4,
-        dim in 1usize..90,
+        dims in [1usize..90, 1usize..90],
         scoring in scorings(),
         seed in 1u64..1000,
     ) {
-        let (segments, [q, k, v]) = attention_input(&lengths, kv_heads, group, dim, seed);
+        let (segments, [q, k, v]) = attention_input(&lengths, kv_heads, group, dims, seed);
         let (cpu, heads) = (Cpu::new(), kv_heads * group);
         let scores = cpu.scores(&q, slice::from_ref(&k), &segments, &scoring).unwrap();
         close(&scores, &Plain.scores(&q, slice::from_ref(&k), &segments, &scoring).unwrap(), 5e-6)?;
-        let probs = cpu.probs(&scores, &segments, heads).unwrap();
-        close(&probs, &Plain.probs(&scores, &segments, heads).unwrap(), 2e-6)?;
+        let sinks = scoring.sinks.as_ref().map(|sinks| &sinks[..heads]);
+        let probs = cpu.probs(&scores, &segments, heads, sinks).unwrap();
+        close(&probs, &Plain.probs(&scores, &segments, heads, sinks).unwrap(), 2e-6)?;
         let z = cpu.mix(&probs, slice::from_ref(&v), &segments, heads).unwrap();
         close(&z, &Plain.mix(&probs, slice::from_ref(&v), &segments, heads).unwrap(), 5e-6)?;
         let fused = cpu.attention(&q, slice::from_ref(&k), slice::from_ref(&v), &segments, &scoring).unwrap();
@@ -147,7 +159,7 @@ proptest! {
         scoring in scorings(),
         seed in 1u64..1000,
     ) {
-        let (segments, [q, k, v]) = attention_input(&lengths, 2, 2, 20, seed);
+        let (segments, [q, k, v]) = attention_input(&lengths, 2, 2, [20, 12], seed);
         let together = Cpu::new().attention(&q, slice::from_ref(&k), slice::from_ref(&v), &segments, &scoring).unwrap();
         for segment in &segments {
             let part = |x: &Tensor| x.narrow(0, segment.start, segment.len).unwrap();
@@ -168,12 +180,13 @@ proptest! {
         seed in 1u64..1000,
     ) {
         let total: usize = lengths.iter().sum();
-        let (whole, [q, k, v]) = attention_input(&[total], 2, group, 20, seed);
+        let (whole, [q, k, v]) = attention_input(&[total], 2, group, [20, 12], seed);
         let (cpu, heads) = (Cpu::new(), 2 * group);
+        let sinks = scoring.sinks.as_ref().map(|sinks| sinks[..heads].to_vec());
+        let scoring = Scoring { sinks, ..scoring };
         let expected = cpu.attention(&q, slice::from_ref(&k), slice::from_ref(&v), &whole, &scoring).unwrap();
 
-        let mut sources = [vec![Tensor::zeros((0, 2, 20), DType::F32, &Device::Cpu).unwrap(); 1], Vec::new()];
-        sources[1] = sources[0].clone();
+        let mut sources = [&k, &v].map(|x| vec![x.narrow(0, 0, 0).unwrap()]);
         let (mut spans, mut segments, mut rows, mut position) = (Vec::new(), Vec::new(), 0, 0);
         for (number, len) in lengths.iter().enumerate() {
             let part = |x: &Tensor| x.narrow(0, position, *len).unwrap();
@@ -204,7 +217,7 @@ proptest! {
         let fused = cpu.attention(&queries, keys, values, &segments, &scoring).unwrap();
         prop_assert_eq!(bits(&fused), bits(&expected));
         let scores = cpu.scores(&queries, keys, &segments, &scoring).unwrap();
-        let probs = cpu.probs(&scores, &segments, heads).unwrap();
+        let probs = cpu.probs(&scores, &segments, heads, scoring.sinks.as_deref()).unwrap();
         prop_assert_eq!(bits(&cpu.mix(&probs, values, &segments, heads).unwrap()), bits(&expected));
         close(&Plain.attention(&queries, keys, values, &segments, &scoring).unwrap(), &expected, 5e-6)?;
     }
@@ -212,8 +225,8 @@ proptest! {
 
 #[test]
 fn spans_outside_of_their_sources_are_refused() {
-    let (_, [q, k, v]) = attention_input(&[3], 1, 1, 4, 1);
-    let scoring = Scoring { scale: 1.0, soft_cap: None, alibi: None, window: None };
+    let (_, [q, k, v]) = attention_input(&[3], 1, 1, [4, 4], 1);
+    let scoring = Scoring { scale: 1.0, soft_cap: None, alibi: None, window: None, chunk: None, sinks: None };
     let spans = |source, start, len| Segment { keys: vec![Span { source, start, len }], ..Segment::whole(0, 3) };
     for segment in [spans(1, 0, 3), spans(0, 1, 3), spans(0, 0, 2)] {
         let segments = Segments::new(vec![segment]);
@@ -227,7 +240,7 @@ fn spans_outside_of_their_sources_are_refused() {
 #[test]
 fn a_row_that_is_all_masked_is_nan_as_in_pytorch() {
     let scores = Tensor::full(f32::NEG_INFINITY, 4, &Device::Cpu).unwrap();
-    let probs = Cpu::new().probs(&scores, &Segments::from_lengths(&[2]), 1).unwrap();
+    let probs = Cpu::new().probs(&scores, &Segments::from_lengths(&[2]), 1, None).unwrap();
     assert!(numbers(&probs).iter().all(|prob| prob.is_nan()));
 }
 
@@ -241,9 +254,17 @@ fn fast_kernels_refuse_what_they_cannot_do() {
     assert!(Cpu::new().linear(&half, &[&w]).unwrap_err().to_string().contains("float32"));
     let wide = random(&[2, 5], 2);
     assert!(Cpu::new().linear(&wide, &[&w]).unwrap_err().to_string().contains("3 inputs was given 5"));
-    let (segments, [q, k, v]) = attention_input(&[3], 1, 1, 4, 1);
-    let scoring = Scoring { scale: 1.0, soft_cap: None, alibi: None, window: None };
+    let (segments, [q, k, v]) = attention_input(&[3], 1, 1, [4, 4], 1);
+    let scoring = Scoring { scale: 1.0, soft_cap: None, alibi: None, window: None, chunk: None, sinks: None };
     let longer = Segments::from_lengths(&[4]);
     assert!(Cpu::new().attention(&q, slice::from_ref(&k), slice::from_ref(&v), &longer, &scoring).is_err());
     assert!(Cpu::new().attention(&q, slice::from_ref(&k), slice::from_ref(&v), &segments, &scoring).is_ok());
+}
+
+#[test]
+fn a_query_sees_its_own_chunk_of_positions() {
+    let scoring = Scoring { scale: 1.0, soft_cap: None, alibi: None, window: None, chunk: Some(3), sinks: None };
+    let first = |scoring: &Scoring| (0..7).map(|query| scoring.first_key(query)).collect::<Vec<_>>();
+    assert_eq!(first(&scoring), [0, 0, 0, 3, 3, 3, 6]);
+    assert_eq!(first(&Scoring { window: Some(2), ..scoring }), [0, 0, 1, 3, 3, 4, 6]);
 }

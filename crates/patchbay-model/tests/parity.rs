@@ -11,7 +11,7 @@ use candle_core::{Device, Tensor};
 use patchbay_checkpoint::{HubSettings, Source, open};
 use patchbay_graph::{Packing, Site};
 use patchbay_model::{
-    Caches, Decoder, KeyCache, LoadOptions, NoTap, Run, Segments, Tap, run_checks, supported_model_types,
+    Caches, Decoder, KeyCache, LoadOptions, NoTap, Run, Segments, Tap, parameters, run_checks, supported_model_types,
 };
 use serde_json::Value;
 
@@ -44,7 +44,9 @@ fn models() -> Vec<PathBuf> {
 
 fn load(folder: &Path) -> Decoder {
     let checkpoint = open(&Source::Folder(folder.to_path_buf()), &HubSettings::default(), &|_| ()).unwrap();
-    Decoder::load(&checkpoint, &LoadOptions::default(), &|_| ()).unwrap()
+    let decoder = Decoder::load(&checkpoint, &LoadOptions::default(), &|_| ()).unwrap();
+    assert_eq!(parameters(decoder.spec(), &checkpoint.weights), decoder.parameters(), "{folder:?}");
+    decoder
 }
 
 #[test]

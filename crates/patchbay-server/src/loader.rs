@@ -87,7 +87,8 @@ fn load(model: &Model, hub: &HubSettings, queue: Option<usize>, memory: Option<u
     let architecture = checkpoint.config.model_type().map_err(|error| error.to_string())?.to_owned();
     let dtype = model.plan.dtype.dtype();
     if device.is_cpu() || memory.is_some() {
-        crate::memory::fits(&checkpoint.weights, dtype, memory)?;
+        let spec = patchbay_model::describe(&checkpoint.config).map_err(|error| error.to_string())?;
+        crate::memory::fits(patchbay_model::parameters(&spec, &checkpoint.weights), dtype, memory)?;
     }
     let options = LoadOptions { device, dtype };
     let decoder = Decoder::load(&checkpoint, &options, &progress).map_err(|error| error.to_string())?;
@@ -101,7 +102,7 @@ fn load(model: &Model, hub: &HubSettings, queue: Option<usize>, memory: Option<u
     let proof = ProofView::new(&architecture, patchbay_model::proofs().get(&architecture), &sites);
     let failed = |check: &Check| format!("the load-time check `{}` failed: {}", check.name, check.detail);
     let failed = checks.checks.iter().filter(|check| !check.passed).map(failed);
-    let warnings = proof.warning().into_iter().chain(failed).collect();
+    let warnings = decoder.warnings().iter().cloned().chain(proof.warning()).chain(failed).collect();
     let first = tree.layers.first();
     let facts = ModelFacts {
         architecture,

@@ -3,15 +3,14 @@
 use std::fs::read_to_string;
 
 use candle_core::DType;
-use patchbay_checkpoint::Weights;
 
-/// Holds what the weights will take against what may be taken: the setting's bytes, or else what the machine has available,
+/// Holds what so many weights will take against what may be taken: the setting's bytes, or else what the machine has available,
 /// where it says so.
 ///
 /// # Errors
 /// The two numbers, and what to do.
-pub(crate) fn fits(weights: &Weights, dtype: DType, setting: Option<u64>) -> Result<(), String> {
-    let needed = weights.parameters().saturating_mul(dtype.size_in_bytes() as u64);
+pub(crate) fn fits(parameters: u64, dtype: DType, setting: Option<u64>) -> Result<(), String> {
+    let needed = parameters.saturating_mul(dtype.size_in_bytes() as u64);
     let (there, whose) = match (setting, available()) {
         (Some(setting), _) => (setting, "the limit `max_load_bytes` is"),
         (None, Some(available)) => (available, "this machine has available"),

@@ -9,6 +9,9 @@
 
 mod architectures;
 mod config;
+mod cuts;
+mod draft;
+mod layout;
 mod names;
 mod reader;
 mod rope;
@@ -16,7 +19,8 @@ mod tokenizer;
 mod vocabulary;
 
 pub(crate) use config::config;
-pub(crate) use names::{Layout, Role, TensorNames};
+pub(crate) use layout::{Layout, Part};
+pub(crate) use names::{Role, TensorNames};
 pub(crate) use tokenizer::tokenizer;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -125,6 +129,14 @@ impl GgufFile {
     pub(crate) fn numbers(&self, key: &str) -> Option<Vec<Number>> {
         match self.get(key) {
             Some(Value::List(list)) => list.numbers(&self.file.1),
+            _ => None,
+        }
+    }
+
+    /// The elements of a list of true and false; nothing where the key is absent or something else.
+    pub(crate) fn flags(&self, key: &str) -> Option<Vec<bool>> {
+        match self.get(key) {
+            Some(Value::List(list)) => list.flags(&self.file.1),
             _ => None,
         }
     }

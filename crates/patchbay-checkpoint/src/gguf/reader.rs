@@ -14,6 +14,8 @@ const DEEPEST: usize = 4;
 pub(crate) enum Number {
     /// Any whole number; unsigned 64-bit ones above `i64::MAX` appear as floats.
     Int(i64),
+    /// A 32-bit float.
+    Single(f32),
     /// Any other.
     Float(f64),
 }
@@ -22,7 +24,25 @@ impl Number {
     pub(crate) fn as_f64(self) -> f64 {
         match self {
             Self::Int(number) => number as f64,
+            Self::Single(number) => f64::from(number),
             Self::Float(number) => number,
+        }
+    }
+
+    /// The number itself if it is whole by its type.
+    pub(crate) fn as_int(self) -> Option<i64> {
+        match self {
+            Self::Int(number) => Some(number),
+            Self::Single(_) | Self::Float(_) => None,
+        }
+    }
+
+    /// The number with the fewest decimals that the file's type rounds to the same: 1e-5 where a 32-bit float was
+    /// made of 1e-5, as the model's own configuration has it.
+    pub(crate) fn shortest(self) -> f64 {
+        match self {
+            Self::Single(number) => number.to_string().parse().unwrap_or(f64::from(number)),
+            _ => self.as_f64(),
         }
     }
 }
@@ -44,13 +64,6 @@ impl Value {
         }
     }
 
-    pub(crate) fn as_f64(&self) -> Option<f64> {
-        match self {
-            Self::Number(number) => Some(number.as_f64()),
-            _ => None,
-        }
-    }
-
     pub(crate) fn as_uint(&self) -> Option<u64> {
         match self {
             Self::Number(Number::Int(number)) => u64::try_from(*number).ok(),
@@ -63,6 +76,7 @@ impl fmt::Display for Value {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Number(Number::Int(number)) => number.fmt(f),
+            Self::Number(Number::Single(number)) => number.fmt(f),
             Self::Number(Number::Float(number)) => number.fmt(f),
             Self::Bool(flag) => flag.fmt(f),
             Self::Text(text) => write!(f, "{:?}", text.chars().take(80).collect::<String>()),
@@ -93,6 +107,14 @@ impl List {
     pub(crate) fn numbers(&self, file: &[u8]) -> Option<Vec<Number>> {
         self.elements(file, |value| match value {
             Value::Number(number) => Some(number),
+            _ => None,
+        })
+    }
+
+    /// The elements of a list of true and false.
+    pub(crate) fn flags(&self, file: &[u8]) -> Option<Vec<bool>> {
+        self.elements(file, |value| match value {
+            Value::Bool(flag) => Some(flag),
             _ => None,
         })
     }
@@ -166,7 +188,7 @@ impl<'a> Reader<'a> {
             3 => int(i64::from(i16::from_le_bytes(self.array()?))),
             4 => int(i64::from(self.u32()?)),
             5 => int(i64::from(i32::from_le_bytes(self.array()?))),
-            6 => Ok(Value::Number(Number::Float(f64::from(f32::from_le_bytes(self.array()?))))),
+            6 => Ok(Value::Number(Number::Single(f32::from_le_bytes(self.array()?)))),
             7 => Ok(Value::Bool(self.take(1)? != [0])),
             8 => self.text().map(Value::Text),
             9 => self.list(depth).map(Value::List),

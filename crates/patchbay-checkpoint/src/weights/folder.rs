@@ -6,8 +6,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-use super::{Entry, Weights, safetensors, torch};
+use super::{Entry, Weights, mxfp4, safetensors, scales, torch};
 use crate::progress::{Progress, ProgressEvent};
+use crate::quantization::Quantization;
 use crate::{CheckpointError, Config};
 
 /// A form that weights come in.
@@ -39,8 +40,22 @@ pub(crate) const FORMATS: [Format; 2] = [
 ];
 
 impl Weights {
-    /// Opens the weights of a folder.
-    pub(crate) fn open_folder(folder: &Path, progress: Progress<'_>) -> Result<Self, CheckpointError> {
+    /// Opens the weights of a folder, which are quantised as its configuration says.
+    pub(crate) fn open_folder(
+        folder: &Path,
+        quantization: Option<&Quantization>,
+        progress: Progress<'_>,
+    ) -> Result<Self, CheckpointError> {
+        let mut weights = Self::open_stored(folder, progress)?;
+        match quantization {
+            Some(Quantization { mxfp4: true, .. }) => mxfp4::join(&mut weights.entries)?,
+            other => scales::attach(&mut weights.entries, other)?,
+        }
+        Ok(weights)
+    }
+
+    /// Opens the tensors as they are stored.
+    fn open_stored(folder: &Path, progress: Progress<'_>) -> Result<Self, CheckpointError> {
         for format in &FORMATS {
             let single = folder.join(format.single);
             if single.is_file() {

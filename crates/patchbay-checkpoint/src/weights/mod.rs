@@ -1,15 +1,23 @@
 //! Named tensors, each read from its mapped file when it is asked for.
 //!
-//! Opening reads headers only; [`Weights::get`] turns one tensor's bytes into a candle tensor of the wanted type on the
-//! wanted device. So peak memory is what the model keeps plus one tensor, and tensors may be read from several threads.
+//! Opening reads headers only; [`Weights::get`] turns one tensor's bytes into a candle tensor of the wanted type on
+//! the wanted device, on all cores. Plain numbers are written straight from the file into the tensor, so peak memory
+//! is what the model keeps; blocks of a GGUF file take one tensor more. Tensors may be read from several threads.
 
+mod float8;
 mod folder;
 mod gguf;
+mod mxfp4;
+mod numbers;
+mod part;
 mod safetensors;
+mod scales;
 mod torch;
 
 pub(crate) use folder::FORMATS;
+pub use part::Part;
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -22,18 +30,58 @@ use crate::mmap::MappedFile;
 
 /// How a tensor's bytes become numbers.
 trait Stored: Send + Sync {
-    /// Reads the tensor onto a device, in whatever float type is nearest to what is stored.
-    fn read(&self, bytes: &[u8], device: &Device) -> candle_core::Result<Tensor>;
+    /// Reads a part of the tensor onto a device, as numbers of the type `dtype`; all of it where parts cannot be read.
+    fn read(&self, bytes: &[u8], part: &Part, dtype: DType, device: &Device) -> candle_core::Result<Tensor>;
+
+    /// Whether a part can be read without the rest.
+    fn has_parts(&self) -> bool {
+        true
+    }
+
+    /// The type of the numbers, where each is stored alone.
+    fn dtype(&self) -> Option<::safetensors::Dtype> {
+        None
+    }
 }
 
 /// One tensor of one file.
 struct Entry {
     file: Arc<(PathBuf, MappedFile)>,
-    /// Where its bytes lie. Checked to be inside the file when the entry is made.
-    bytes: Range<usize>,
+    /// Where its bytes lie, one run after the other. Checked to be inside the file when the entry is made.
+    bytes: Vec<Range<usize>>,
     /// Its shape as Hugging Face has it, which is what [`Stored::read`] gives.
     shape: Vec<usize>,
     stored: Box<dyn Stored>,
+}
+
+impl Entry {
+    /// How many bytes it takes.
+    fn len(&self) -> usize {
+        self.bytes.iter().map(Range::len).sum()
+    }
+
+    /// Its bytes; copied only where they lie in several runs.
+    fn bytes(&self) -> Cow<'_, [u8]> {
+        let map = &self.file.1;
+        match self.bytes.as_slice() {
+            [run] => Cow::Borrowed(&map[run.clone()]),
+            runs => Cow::Owned(runs.iter().flat_map(|run| &map[run.clone()]).copied().collect()),
+        }
+    }
+
+    /// Reads a part of the tensor.
+    fn read_part(&self, part: &Part, dtype: DType, device: &Device) -> candle_core::Result<Tensor> {
+        self.stored.read(&self.bytes(), part, dtype, device)
+    }
+
+    /// Reads all of the tensor.
+    fn read(&self, dtype: DType, device: &Device) -> candle_core::Result<Tensor> {
+        self.read_part(&Part::of(&self.shape), dtype, device)
+    }
+
+    fn unread(&self, name: &str, source: candle_core::Error) -> CheckpointError {
+        CheckpointError::Tensor { file: self.file.0.clone(), name: name.to_owned(), source: Box::new(source) }
+    }
 }
 
 /// Adds a tensor, which no other file may have too.
@@ -71,7 +119,7 @@ impl Weights {
 
     /// Size of all tensors as they are stored, in bytes.
     pub fn total_bytes(&self) -> u64 {
-        self.entries.values().map(|entry| entry.bytes.len() as u64).sum()
+        self.entries.values().map(|entry| entry.len() as u64).sum()
     }
 
     /// Number of parameters: the elements of all tensors.
@@ -91,19 +139,39 @@ impl Weights {
     /// [`CheckpointError::MissingTensor`], [`CheckpointError::Shape`] or [`CheckpointError::Tensor`], each with the
     /// tensor's name and file.
     pub fn get(&self, name: &str, shape: &[usize], dtype: DType, device: &Device) -> Result<Tensor, CheckpointError> {
+        let entry = self.find(name, shape)?;
+        entry.read(dtype, device).map_err(|source| entry.unread(name, source))
+    }
+
+    /// Reads a part of one tensor, which must have this shape, without holding the rest of it. Nothing where the format
+    /// keeps no part alone: there [`get`](Self::get) has to read all of it.
+    ///
+    /// # Errors
+    /// As [`get`](Self::get).
+    pub fn get_part(
+        &self,
+        name: &str,
+        shape: &[usize],
+        part: &Part,
+        dtype: DType,
+        device: &Device,
+    ) -> Result<Option<Tensor>, CheckpointError> {
+        let entry = self.find(name, shape)?;
+        let read = || entry.read_part(part, dtype, device).map_err(|source| entry.unread(name, source));
+        entry.stored.has_parts().then(read).transpose()
+    }
+
+    fn find(&self, name: &str, shape: &[usize]) -> Result<&Entry, CheckpointError> {
         let entry = self.entries.get(name).ok_or_else(|| self.missing(name))?;
-        let (path, map) = &*entry.file;
-        if entry.shape != shape {
-            return Err(CheckpointError::Shape {
-                file: path.clone(),
-                name: name.to_owned(),
-                found: entry.shape.clone(),
-                expected: shape.to_vec(),
-            });
+        if entry.shape == shape {
+            return Ok(entry);
         }
-        entry.stored.read(&map[entry.bytes.clone()], device).and_then(|tensor| tensor.to_dtype(dtype)).map_err(
-            |source| CheckpointError::Tensor { file: path.clone(), name: name.to_owned(), source: Box::new(source) },
-        )
+        Err(CheckpointError::Shape {
+            file: entry.file.0.clone(),
+            name: name.to_owned(),
+            found: entry.shape.clone(),
+            expected: shape.to_vec(),
+        })
     }
 
     fn missing(&self, name: &str) -> CheckpointError {

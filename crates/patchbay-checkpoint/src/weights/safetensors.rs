@@ -5,21 +5,24 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use candle_core::{DType, Device, Tensor};
-use safetensors::SafeTensors;
+use safetensors::{Dtype, SafeTensors};
 
-use super::{Entry, Stored};
+use super::{Entry, Part, Stored, numbers};
 use crate::CheckpointError;
 use crate::mmap::MappedFile;
 
 /// A tensor stored as plain numbers.
-struct Plain {
-    dtype: safetensors::Dtype,
-    shape: Vec<usize>,
+pub(super) struct Plain {
+    pub(super) dtype: Dtype,
 }
 
 impl Stored for Plain {
-    fn read(&self, bytes: &[u8], device: &Device) -> candle_core::Result<Tensor> {
-        Tensor::from_raw_buffer(bytes, DType::try_from(self.dtype)?, &self.shape, device)
+    fn read(&self, bytes: &[u8], part: &Part, dtype: DType, device: &Device) -> candle_core::Result<Tensor> {
+        numbers::read_stored(self.dtype, bytes, part, dtype, device)
+    }
+
+    fn dtype(&self) -> Option<Dtype> {
+        Some(self.dtype)
     }
 }
 
@@ -50,8 +53,8 @@ pub(super) fn read_header(path: PathBuf, entries: &mut BTreeMap<String, Entry>) 
             let detail = format!("tensor `{name}` claims bytes {bytes:?} of {}", file.1.len());
             return Err(CheckpointError::malformed(&file.0, detail));
         }
-        let stored = Box::new(Plain { dtype: info.dtype, shape: info.shape.clone() });
-        let entry = Entry { file: file.clone(), bytes, shape: info.shape.clone(), stored };
+        let stored = Box::new(Plain { dtype: info.dtype });
+        let entry = Entry { file: file.clone(), bytes: vec![bytes], shape: info.shape.clone(), stored };
         super::insert(entries, name, entry)?;
     }
     Ok(())

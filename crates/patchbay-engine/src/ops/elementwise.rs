@@ -3,8 +3,8 @@
 use candle_core::{Result, Tensor};
 use patchbay_graph::ops::Op;
 
-use super::derive::derived;
 use super::{Call, host};
+use patchbay_model::derive::derived;
 
 const SQRT_2: f64 = std::f64::consts::SQRT_2;
 const SQRT_2_BY_PI: f64 = 0.797_884_560_802_865_4;

@@ -3,9 +3,9 @@
 use candle_core::{Result, Tensor};
 use patchbay_graph::Code;
 
-use super::derive::derived;
 use super::refused::refused;
 use super::{Call, Input, host};
+use patchbay_model::derive::derived;
 
 impl Call<'_> {
     /// Indices of an axis of `size` places, as candle takes them.

@@ -4,11 +4,11 @@ use candle_core::{DType, Result, Tensor};
 use patchbay_graph::Code;
 use patchbay_graph::ops::ClassAxis;
 
-use super::derive::derived;
 use super::reduce::{log_softmax, sum};
 use super::refused::refused;
 use super::{Call, host};
 use crate::ragged;
+use patchbay_model::derive::derived;
 
 impl Call<'_> {
     /// x1 / max(‖x1‖, eps) · x2 / max(‖x2‖, eps); the slope of the bound is that of the norm, as in PyTorch.

@@ -6,7 +6,6 @@
 
 mod choose;
 mod create;
-mod derive;
 mod elementwise;
 mod host;
 mod index;

@@ -8,9 +8,9 @@ use candle_core::{DType, Result, Tensor, WithDType};
 use patchbay_graph::ops::Op;
 
 use super::Call;
-use super::derive::derived;
 use super::host::{self, Lanes};
 use crate::ragged;
+use patchbay_model::derive::derived;
 
 /// Elements that have an order: NaN is above all others, and −0 equals 0.
 trait Key: WithDType {

@@ -4,9 +4,9 @@ use candle_core::{DType, Result, Tensor};
 use patchbay_graph::Code;
 use patchbay_graph::ops::Op;
 
-use super::derive::{derived, derived2};
 use super::refused::refused;
 use super::{Call, host};
+use patchbay_model::derive::{derived, derived2};
 
 impl Call<'_> {
     /// Two arguments, broadcast to the result's shape.

@@ -6,9 +6,9 @@ use candle_core::{DType, Result, Tensor};
 use patchbay_graph::ops::{LONG_SUM, Op};
 
 use super::Call;
-use super::derive::derived;
 use super::host::{self, Lanes};
 use crate::ragged;
+use patchbay_model::derive::derived;
 
 /// A fold at work: the argument with its padding set to what does not count, and the axes.
 struct Fold {

@@ -7,7 +7,9 @@ mod model;
 mod operations;
 
 use measure::{measure, turn, warm_up};
-use model::{Shelf, bloom, gemma3, gpt_neox, gpt2, job, llama, qwen2_moe, qwen3, rows};
+use model::{
+    Shelf, apertus, bloom, deepseek_v2, gemma3, gpt_neox, gpt_oss, gpt2, job, llama, llama4, qwen2_moe, qwen3, rows,
+};
 use patchbay_graph::Tree;
 use patchbay_model::Decoder;
 use serde_json::{Value, json};
@@ -46,8 +48,11 @@ impl Prices {
         let (flops, peak) =
             (off(price.flops, found.flops), off(price.peak_bytes as f64 + SLACK, found.peak_bytes as f64 + SLACK));
         let line = format!(
-            "{name:24} {:9.3e} FLOPs {flops:+.2}, {:9.3e} bytes {peak:+.2}, {} bytes of results",
-            found.flops, found.peak_bytes as f64, found.result_bytes
+            "{} {name:24} {:9.3e} FLOPs {flops:+.2}, {:9.3e} bytes {peak:+.2}, {} bytes of results",
+            self.decoder.spec().model_type,
+            found.flops,
+            found.peak_bytes as f64,
+            found.result_bytes
         );
         if flops.abs() > MARGIN || peak.abs() > MARGIN || price.result_bytes != found.result_bytes {
             self.wrong.push(line);
@@ -158,11 +163,11 @@ fn experts() {
     }
 }
 
-/// Blocks that differ from LLaMA's: windows, norms on heads and after modules, attention and MLP side by side.
+/// Blocks that differ from LLaMA's: windows, chunks, latents, norms on heads and after modules, attention and MLP side by side.
 #[test]
 fn other_blocks() {
     let _turn = turn();
-    for decoder in [gemma3(), qwen3(), gpt_neox(), bloom()] {
+    for decoder in [gemma3(), qwen3(), gpt_neox(), bloom(), deepseek_v2(), llama4(), apertus(), gpt_oss()] {
         let mut plainly = Prices { plain: true, ..Prices::new(decoder.clone()) };
         plainly.trace("ragged", rows(&[200, 150]), save("layers.*.output"));
         plainly.trace("one", rows(&[350]), save("layers.*.output"));

@@ -52,7 +52,12 @@ impl Kernels for Counting {
 
     fn linear(&self, x: &Tensor, projections: &[&Linear]) -> Result<Vec<Tensor>> {
         for projection in projections {
-            self.add(x.dim(0)? * projection.weight.elem_count(), &[x]);
+            // a gradient is that of the input alone
+            let products = x.dim(0)? * projection.weight.elem_count();
+            self.add(products, &[]);
+            if x.track_op() {
+                self.add(products, &[]);
+            }
         }
         self.inner.linear(x, projections)
     }
@@ -71,8 +76,8 @@ impl Kernels for Counting {
         self.inner.scores(q, keys, segments, scoring)
     }
 
-    fn probs(&self, scores: &Tensor, segments: &Segments, heads: usize) -> Result<Tensor> {
-        self.inner.probs(scores, segments, heads)
+    fn probs(&self, scores: &Tensor, segments: &Segments, heads: usize, sinks: Option<&[f32]>) -> Result<Tensor> {
+        self.inner.probs(scores, segments, heads, sinks)
     }
 
     fn mix(&self, probs: &Tensor, values: &[Tensor], segments: &Segments, heads: usize) -> Result<Tensor> {

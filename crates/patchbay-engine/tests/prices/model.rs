@@ -9,7 +9,7 @@ use patchbay_engine::{Cancel, Job};
 use patchbay_graph::{
     Context, DType, InputRow, Limits, Plan, Problem, Request, Store, TokenRow, TokenRows, Tree, check,
 };
-use patchbay_model::spec::{Layout, LinearSpec, NormSpec, Spec};
+use patchbay_model::spec::{ActivationSpec, Layout, LinearSpec, NormSpec, Spec};
 use patchbay_model::{Decoder, LoadOptions, describe};
 use serde_json::{Value, json};
 
@@ -59,6 +59,37 @@ pub(crate) fn qwen2_moe() -> Decoder {
         "shared_expert_intermediate_size": 512, "mlp_only_layers": [1]}))
 }
 
+/// DeepSeek 2's: queries, keys and values of latents, values narrower than keys.
+pub(crate) fn deepseek_v2() -> Decoder {
+    load(&json!({"model_type": "deepseek_v2", "hidden_size": 256, "intermediate_size": 1024, "num_hidden_layers": 4,
+        "num_attention_heads": 4, "q_lora_rank": 96, "kv_lora_rank": 64, "qk_nope_head_dim": 64,
+        "qk_rope_head_dim": 32, "v_head_dim": 48, "vocab_size": 2048, "max_position_embeddings": 2048,
+        "n_routed_experts": 16, "num_experts_per_tok": 3, "moe_intermediate_size": 384, "n_shared_experts": 1,
+        "first_k_dense_replace": 4}))
+}
+
+/// Llama 4's: chunks, and experts whose weight is a factor on their input.
+pub(crate) fn llama4() -> Decoder {
+    load(&json!({"model_type": "llama4_text", "hidden_size": 256, "intermediate_size": 384,
+        "intermediate_size_mlp": 1024, "num_hidden_layers": 4, "num_attention_heads": 4, "num_key_value_heads": 2,
+        "head_dim": 64, "vocab_size": 2048, "max_position_embeddings": 2048, "num_local_experts": 16,
+        "num_experts_per_tok": 3, "interleave_moe_layer_step": 2, "no_rope_layer_interval": 2,
+        "attention_chunk_size": 96}))
+}
+
+/// Apertus': norms on heads, and a learned activation without a gate.
+pub(crate) fn apertus() -> Decoder {
+    load(&json!({"model_type": "apertus", "hidden_size": 256, "intermediate_size": 1024, "num_hidden_layers": 4,
+        "num_attention_heads": 4, "num_key_value_heads": 2, "vocab_size": 2048, "max_position_embeddings": 2048}))
+}
+
+/// gpt-oss': sinks, windows, and four of eight experts with biases.
+pub(crate) fn gpt_oss() -> Decoder {
+    load(&json!({"model_type": "gpt_oss", "hidden_size": 256, "intermediate_size": 384, "num_hidden_layers": 4,
+        "num_attention_heads": 4, "num_key_value_heads": 2, "vocab_size": 2048, "max_position_embeddings": 2048,
+        "num_local_experts": 8, "sliding_window": 128}))
+}
+
 /// A model of these settings, written to a folder with random weights and loaded from there.
 fn load(config: &Value) -> Decoder {
     let folder = tempfile::tempdir().unwrap();
@@ -92,18 +123,25 @@ fn shapes(spec: &Spec) -> std::collections::BTreeMap<String, Vec<usize>> {
     spec.final_norm.iter().chain(&spec.embedding.norm).for_each(&mut norm);
     for layer in &spec.layers {
         let norms = [&layer.attn_norm, &layer.attn_post_norm, &layer.mlp_norm, &layer.mlp_post_norm];
-        norms.into_iter().chain([&layer.attention.q_norm, &layer.attention.k_norm]).flatten().for_each(&mut norm);
+        norms.into_iter().flatten().chain(layer.attention.norms()).for_each(&mut norm);
     }
     let mut linear = |linear: &LinearSpec| {
         let (input, total) = (linear.input, linear.rows.total);
         let shape = if linear.layout == Layout::OutIn { vec![total, input] } else { vec![input, total] };
-        shapes.insert(linear.weight.clone(), shape);
-        shapes.extend(linear.bias.clone().map(|bias| (bias, vec![total])));
+        let stored = |shape: Vec<usize>| linear.stack.map_or(shape.clone(), |stack| stack.stored(&shape));
+        shapes.insert(linear.weight.clone(), stored(shape));
+        shapes.extend(linear.bias.clone().map(|bias| (bias, stored(vec![total]))));
     };
     for layer in &spec.layers {
-        let (attention, mlp) = (&layer.attention, &layer.mlp);
-        let all = [&attention.q, &attention.k, &attention.v, &attention.o];
-        all.into_iter().chain(mlp.projections()).for_each(&mut linear);
+        layer.attention.projections().chain(layer.mlp.projections()).for_each(&mut linear);
+    }
+    for layer in &spec.layers {
+        shapes.extend(layer.attention.sinks.clone().map(|sinks| (sinks, vec![layer.attention.heads])));
+        for mlp in layer.mlp.mlps() {
+            if let ActivationSpec::Xielu(xielu) = &mlp.activation {
+                shapes.extend([&xielu.alpha_p, &xielu.alpha_n].map(|name| (name.clone(), vec![1])));
+            }
+        }
     }
     shapes
 }

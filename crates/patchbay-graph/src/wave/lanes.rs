@@ -76,7 +76,7 @@ pub struct Lanes {
 
 /// Lays rows out: each with the number of its request. Where values depend on the length of a sequence (`by_length`), only
 /// sequences of equal length begin alike.
-pub fn lay_out(rows: &[(usize, &Row)], by_length: bool) -> Lanes {
+pub fn lay_out(rows: &[(usize, &Row<'_>)], by_length: bool) -> Lanes {
     let mut tree = Tree::default();
     let paths: Vec<Vec<usize>> = rows.iter().map(|(track, row)| tree.insert(*track, row, by_length)).collect();
     let mut lanes = tree.lanes();
@@ -112,7 +112,7 @@ impl Node {
 
 impl Tree {
     /// The nodes of a row's tokens, with its claims on them.
-    fn insert(&mut self, track: usize, row: &Row, by_length: bool) -> Vec<usize> {
+    fn insert(&mut self, track: usize, row: &Row<'_>, by_length: bool) -> Vec<usize> {
         let mut path = Vec::with_capacity(row.ids.len());
         if row.parting.is_some_and(|parting| parting.from == Mark::EMBEDDED && parting.token == 0) {
             return path;
@@ -216,7 +216,7 @@ impl Tree {
 }
 
 /// Adds the lanes that a row has for itself, and says where its tokens are.
-fn own_lanes(lanes: &mut Vec<Lane>, tree: &Tree, track: usize, row: &Row, path: &[usize]) -> View {
+fn own_lanes(lanes: &mut Vec<Lane>, tree: &Tree, track: usize, row: &Row<'_>, path: &[usize]) -> View {
     let clean = tree.pieces(path, 0);
     let mut own: Vec<Piece> = Vec::new();
     let mut token = row.parting.map_or(row.ids.len(), |parting| parting.token);

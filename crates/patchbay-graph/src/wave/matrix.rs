@@ -135,9 +135,10 @@ impl Matrix {
         blocks
     }
 
-    /// Size and number of the blocks that [`blocks`](Self::blocks) gives, without listing them.
-    pub fn gather(&self, input: &PlanInput, packing: Packing, selection: &Selection) -> Gather {
-        let gather = selection.gather(&packed(&input.lengths, packing));
+    /// Size and number of the blocks that [`blocks`](Self::blocks) gives, without listing them; `rows` are the input's as
+    /// [`packed`] has them.
+    pub fn gather(&self, rows: &Placement, packing: Packing, selection: &Selection) -> Gather {
+        let gather = selection.gather(rows);
         let width = match packing {
             Packing::Channels { width } => width,
             Packing::Heads { heads, dim } => heads * dim,
@@ -154,7 +155,7 @@ impl Matrix {
 }
 
 /// Where rows of these lengths lie that are packed one after the other.
-fn packed(lengths: &[usize], packing: Packing) -> Placement {
+pub fn packed(lengths: &[usize], packing: Packing) -> Placement {
     let mut elements = 0;
     let row = |len: &usize| {
         let (size, strides) = match packing {

@@ -47,14 +47,27 @@ impl Wave {
     /// The wave of these passes of requests. Where values depend
     /// on the length of a sequence (`by_length`), only sequences of equal length have anything in common.
     pub fn new(passes: &[Asked<'_>], tree: &Tree, by_length: bool) -> Self {
-        let rows: Vec<(usize, Row)> = passes
+        let rows: Vec<(usize, Row<'_>)> = passes
             .iter()
             .enumerate()
             .flat_map(|(track, (plan, pass, ids))| {
                 row::rows(plan, pass, ids, tree).into_iter().map(move |r| (track, r))
             })
             .collect();
-        let borrowed: Vec<(usize, &Row)> = rows.iter().map(|(track, row)| (*track, row)).collect();
+        Self::of_rows(rows, by_length)
+    }
+
+    /// The wave of one pass alone, none of whose rows begins like another, whatever their ids are.
+    pub fn alone(plan: &Plan, pass: &Pass, tree: &Tree) -> Self {
+        let ids: Vec<Vec<Vec<u32>>> =
+            plan.inputs.iter().map(|input| input.lengths.iter().map(|len| vec![0; *len]).collect()).collect();
+        let mut rows = row::rows(plan, pass, &ids, tree);
+        rows.iter_mut().for_each(|row| row.part_at_once());
+        Self::of_rows(rows.into_iter().map(|row| (0, row)).collect(), false)
+    }
+
+    fn of_rows(rows: Vec<(usize, Row<'_>)>, by_length: bool) -> Self {
+        let borrowed: Vec<(usize, &Row<'_>)> = rows.iter().map(|(track, row)| (*track, row)).collect();
         let lanes = lanes::lay_out(&borrowed, by_length);
         let need = lanes.lanes.iter().map(|lane| lane.need(|_| true)).collect();
         let rows = rows.iter().map(|(track, row)| (*track, row.input, row.row)).collect();

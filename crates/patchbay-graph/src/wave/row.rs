@@ -8,13 +8,13 @@ use crate::tree::Tree;
 
 /// A row of an input in a pass.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Row {
+pub struct Row<'a> {
     /// Number of the input.
     pub input: usize,
     /// Number of the row in it.
     pub row: usize,
     /// Its token ids.
-    pub ids: Vec<u32>,
+    pub ids: &'a [u32],
     /// How far each token has to come; nothing where it is not needed.
     pub need: Vec<Option<Mark>>,
     /// Where the row is no longer what the model makes of its ids.
@@ -36,7 +36,7 @@ pub struct Parting {
 }
 
 /// The rows of a pass, with what its steps ask of them; `ids` are those of every input, row by row.
-pub fn rows(plan: &Plan, pass: &Pass, ids: &[Vec<Vec<u32>>], tree: &Tree) -> Vec<Row> {
+pub fn rows<'a>(plan: &Plan, pass: &Pass, ids: &'a [Vec<Vec<u32>>], tree: &Tree) -> Vec<Row<'a>> {
     let mut asking = Asking { tree, rows: Vec::new() };
     for taking_part in &pass.inputs {
         let input = taking_part.input;
@@ -45,27 +45,34 @@ pub fn rows(plan: &Plan, pass: &Pass, ids: &[Vec<Vec<u32>>], tree: &Tree) -> Vec
         asking.rows.extend(ids[input].iter().enumerate().map(|(row, ids)| Row {
             input,
             row,
-            ids: ids.clone(),
+            ids,
             need: vec![None; ids.len()],
             parting: None,
             skips: skips.clone(),
             whole: false,
         }));
     }
+    // what is asked for once at a site need not be asked for again
+    let mut asked: Vec<(Site, usize, bool, &Selection)> = Vec::new();
     for step in &pass.steps {
-        match step.event {
-            Event::Read(id) => {
-                if let Source::Read(read) = &plan.values[id].source {
-                    asking.look(read.input, step.site, &read.selection);
-                }
-            }
-            Event::Write(write) => {
-                let write = &plan.writes[write];
-                asking.look(write.input, step.site, &write.selection);
-                asking.part(write.input, step.site, &write.selection);
-            }
+        let (input, writes, selection) = match step.event {
+            Event::Read(id) => match &plan.values[id].source {
+                Source::Read(read) => (read.input, false, &read.selection),
+                _ => continue,
+            },
+            Event::Write(write) => (plan.writes[write].input, true, &plan.writes[write].selection),
             // a derivative goes through everything
-            Event::Compute(_) | Event::Grad { .. } => {}
+            Event::Compute(_) | Event::Grad { .. } => continue,
+        };
+        let access = (step.site, input, writes, selection);
+        asked.retain(|(site, ..)| *site == step.site);
+        if asked.contains(&access) {
+            continue;
+        }
+        asked.push(access);
+        asking.look(input, step.site, selection);
+        if writes {
+            asking.part(input, step.site, selection);
         }
     }
     for skip in &plan.skips {
@@ -83,17 +90,17 @@ pub fn rows(plan: &Plan, pass: &Pass, ids: &[Vec<Vec<u32>>], tree: &Tree) -> Vec
     asking.rows
 }
 
-struct Asking<'a> {
-    tree: &'a Tree,
-    rows: Vec<Row>,
+struct Asking<'t, 'a> {
+    tree: &'t Tree,
+    rows: Vec<Row<'a>>,
 }
 
-impl Asking<'_> {
+impl<'a> Asking<'_, 'a> {
     fn layers(&self) -> usize {
         self.tree.layers.len()
     }
 
-    fn of_input(&mut self, input: usize) -> impl Iterator<Item = &mut Row> {
+    fn of_input(&mut self, input: usize) -> impl Iterator<Item = &mut Row<'a>> {
         self.rows.iter_mut().filter(move |row| row.input == input)
     }
 
@@ -149,16 +156,21 @@ impl Asking<'_> {
     }
 }
 
-impl Row {
+impl Row<'_> {
     fn part(&mut self, token: usize, from: Mark) {
         let before = self.parting.unwrap_or(Parting { token, from });
         self.parting = Some(Parting { token: before.token.min(token), from: before.from.min(from) });
     }
 
+    /// Has the row nothing in common with others from the start.
+    pub(crate) fn part_at_once(&mut self) {
+        self.part(0, Mark::EMBEDDED);
+    }
+
     /// All of it, computed for nobody else.
     fn keep_private(&mut self, until: Option<Mark>) {
         self.whole = true;
-        self.part(0, Mark::EMBEDDED);
+        self.part_at_once();
         self.need.iter_mut().for_each(|need| *need = (*need).max(until));
     }
 

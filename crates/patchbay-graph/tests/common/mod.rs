@@ -37,6 +37,7 @@ impl Sizes {
             gate: true,
             experts: None,
             window: None,
+            chunk: None,
             sequential: true,
             norms: vec![NormPlace::AttnNorm, NormPlace::MlpNorm],
         };

@@ -31,7 +31,7 @@ pub(super) fn bloom(config: &Config) -> Result<Spec, CheckpointError> {
         };
         let mlp = MlpSpec {
             width: 4 * hidden,
-            activation: Activation::GeluTanh,
+            activation: Activation::GeluTanh.into(),
             gate: None,
             up: LinearSpec::plain(&name("mlp.dense_h_to_4h"), hidden, 4 * hidden, true),
             down: LinearSpec::plain(&name("mlp.dense_4h_to_h"), 4 * hidden, hidden, true),
@@ -51,6 +51,7 @@ pub(super) fn bloom(config: &Config) -> Result<Spec, CheckpointError> {
         // ALiBi has no last position. This is what the published models were trained on.
         context: size_or(config, "seq_length", 2048)?,
         base_prefix: "transformer.",
+        part: None,
         layers: (0..layer_count(config, either("n_layer", "num_hidden_layers"))?).map(layer).collect(),
         final_norm: Some(norm("transformer.ln_f")),
         head: HeadSpec::plain(config.flag("tie_word_embeddings", true)?, &embedding, "lm_head.weight"),

@@ -22,7 +22,7 @@ pub(super) fn cohere(config: &Config) -> Result<Spec> {
     Ok(each_layer(spec, |(index, mut layer)| {
         let norm = |part: &str, heads, width| {
             let name = format!("model.layers.{index}.self_attn.{part}");
-            Some(NormSpec { groups: heads, ..NormSpec::layer(&name, width, eps, false) })
+            Some(NormSpec { groups: Some(heads), ..NormSpec::layer(&name, width, eps, false) })
         };
         let attention = &mut layer.attention;
         attention.q_norm = norm("q_norm", attention.heads, attention.head_dim);

@@ -7,7 +7,7 @@ use super::llama::{Style, decoder};
 use super::rotary::RotaryDefaults;
 use super::settings::size_or;
 use crate::rope::Pairing;
-use crate::spec::{CorrectionSpec, MlpSpec, MoeSpec, RouterSpec, Spec};
+use crate::spec::{CorrectionSpec, MlpSpec, MoeSpec, RouterSpec, Spec, WeightNorm};
 
 /// `model_type` "ernie4_5".
 pub(super) fn ernie4_5(config: &Config) -> Result<Spec, CheckpointError> {
@@ -31,7 +31,7 @@ pub(super) fn ernie4_5_moe(config: &Config) -> Result<Spec, CheckpointError> {
         let experts = plain(&mlp, layer, sizes);
         let weight = name("moe_statics.e_score_correction_bias");
         let correction = Some(CorrectionSpec { weight, shape: vec![1, sizes.count] });
-        let router = RouterSpec { correction, normalised: Some(least), ..experts.router };
+        let router = RouterSpec { correction, normalised: Some(WeightNorm::sum(least)), ..experts.router };
         let shared = (shared_width > 0).then(|| shared(&mlp, &name("shared_experts"), shared_width, bias));
         MoeSpec { router, shared, ..experts }
     };

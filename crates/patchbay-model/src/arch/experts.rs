@@ -4,7 +4,9 @@ use patchbay_checkpoint::{CheckpointError, Config};
 
 use super::llama::each_layer;
 use super::settings::{size, size_of};
-use crate::spec::{FeedForward, Groups, LayerSpec, LinearSpec, MlpSpec, MoeSpec, RouterSpec, SharedSpec, Spec};
+use crate::spec::{
+    FeedForward, GroupScore, Groups, LayerSpec, LinearSpec, MlpSpec, MoeSpec, RouterSpec, SharedSpec, Spec, Weighed,
+};
 
 type Result<T> = std::result::Result<T, CheckpointError>;
 
@@ -38,28 +40,29 @@ impl Sizes {
         Ok(Self { count, chosen, width: size(config, width)? })
     }
 
-    /// Groups of experts, from `n_group` and `topk_group`.
-    pub(super) fn groups(&self, config: &Config) -> Result<Option<Groups>> {
-        let (_, count) = size_of(config, &["n_group"], 1)?;
-        let (_, chosen) = size_of(config, &["topk_group"], 1)?;
+    /// Groups of experts, from `n_group` and `topk_group` or what the type takes for them.
+    pub(super) fn groups(&self, config: &Config, default: (usize, usize), score: GroupScore) -> Result<Option<Groups>> {
+        let (_, count) = size_of(config, &["n_group"], default.0)?;
+        let (_, chosen) = size_of(config, &["topk_group"], default.1)?;
         if count == 1 {
             return Ok(None);
         }
-        if !self.count.is_multiple_of(count) || self.count / count < 2 {
+        let least = if score == GroupScore::TwoBest { 2 } else { 1 };
+        if !self.count.is_multiple_of(count) || self.count / count < least {
             let expected =
-                format!("a divisor of the number of experts, {}, that leaves at least 2 to a group", self.count);
+                format!("a divisor of the number of experts, {}, that leaves at least {least} to a group", self.count);
             return Err(config.wrong("n_group", &expected));
         }
         if chosen > count || chosen * (self.count / count) < self.chosen {
             let expected = format!("from 1 to {count}, with at least {} experts in these groups", self.chosen);
             return Err(config.wrong("topk_group", &expected));
         }
-        Ok(Some(Groups { count, chosen }))
+        Ok(Some(Groups { count, chosen, score }))
     }
 }
 
 /// A gated MLP of this width, and else like another.
-fn gated(like: &MlpSpec, name: &str, [gate, up, down]: [&str; 3], width: usize, bias: bool) -> MlpSpec {
+pub(super) fn gated(like: &MlpSpec, name: &str, [gate, up, down]: [&str; 3], width: usize, bias: bool) -> MlpSpec {
     let hidden = like.up.input;
     let linear = |part, input, output| LinearSpec::plain(&format!("{name}.{part}"), input, output, bias);
     MlpSpec {
@@ -67,12 +70,12 @@ fn gated(like: &MlpSpec, name: &str, [gate, up, down]: [&str; 3], width: usize, 
         gate: Some(linear(gate, hidden, width)),
         up: linear(up, hidden, width),
         down: linear(down, width, hidden),
-        ..*like
+        ..like.clone()
     }
 }
 
 /// What the projections of an MLP are mostly called.
-const PROJECTIONS: [&str; 3] = ["gate_proj", "up_proj", "down_proj"];
+pub(super) const PROJECTIONS: [&str; 3] = ["gate_proj", "up_proj", "down_proj"];
 
 /// The expert that every token goes through, stored as `name.gate_proj` and so on.
 pub(super) fn shared(like: &MlpSpec, name: &str, width: usize, bias: bool) -> SharedSpec {
@@ -89,7 +92,12 @@ pub(super) fn apart(like: &MlpSpec, name: &str, sizes: Sizes, parts: [&str; 3]) 
     let Sizes { count, chosen, width } = sizes;
     let projection = LinearSpec::plain(&format!("{name}.gate"), like.up.input, count, false);
     let expert = |number| gated(like, &format!("{name}.experts.{number}"), parts, width, false);
-    MoeSpec { router: RouterSpec::softmax(projection, chosen), experts: (0..count).map(expert).collect(), shared: None }
+    mixture(RouterSpec::softmax(projection, chosen), (0..count).map(expert).collect())
+}
+
+/// The commonest mixture of these experts.
+pub(super) fn mixture(router: RouterSpec, experts: Vec<MlpSpec>) -> MoeSpec {
+    MoeSpec { router, experts, shared: None, weighed: Weighed::Output }
 }
 
 /// The decoder with experts in some blocks, made of the block's number and the MLP that it would have.
@@ -100,7 +108,7 @@ pub(super) fn with_experts(
 ) -> Spec {
     each_layer(spec, |(index, layer)| {
         let mlp = match layer.mlp {
-            FeedForward::Mlp(mlp) if has_experts(index) => FeedForward::Experts(Box::new(make(index, *mlp))),
+            FeedForward::Mlp(mlp) if has_experts(index) => make(index, *mlp).into(),
             mlp => mlp,
         };
         LayerSpec { mlp, ..layer }

@@ -63,7 +63,7 @@ pub(super) fn falcon(config: &Config) -> Result<Spec, CheckpointError> {
             mlp_norm: places.mlp_norm.map(norm),
             mlp: FeedForward::Mlp(Box::new(MlpSpec {
                 width,
-                activation,
+                activation: activation.clone(),
                 gate: None,
                 up: linear("mlp.dense_h_to_4h", hidden, width),
                 down: linear("mlp.dense_4h_to_h", width, hidden),
@@ -80,6 +80,7 @@ pub(super) fn falcon(config: &Config) -> Result<Spec, CheckpointError> {
         vocab: size(config, "vocab_size")?,
         context: size_or(config, "max_position_embeddings", 2048)?,
         base_prefix: "transformer.",
+        part: None,
         layers: (0..layer_count(config, "num_hidden_layers")?).map(layer).collect(),
         final_norm: Some(NormSpec::layer("transformer.ln_f", hidden, eps, true)),
         head: HeadSpec::plain(config.flag("tie_word_embeddings", true)?, &embedding, "lm_head.weight"),

@@ -8,7 +8,7 @@ use super::llama::{Style, decoder, each_layer};
 use super::rotary::{RotaryDefaults, rotary_of};
 use super::settings::{layer_count, size_or, sliding_layers, window};
 use crate::rope::RotarySpec;
-use crate::spec::{Activation, LayerSpec, MlpSpec, NormSpec, Spec};
+use crate::spec::{Activation, ActivationSpec, LayerSpec, MlpSpec, NormSpec, Spec};
 
 type Result<T> = std::result::Result<T, CheckpointError>;
 
@@ -17,7 +17,10 @@ pub(super) fn gemma(config: &Config) -> Result<Spec> {
     let style = Style { kv_heads: Some(16), activation: ("hidden_act", "gelu_pytorch_tanh"), ..style(config)? };
     let spec = scaled(decoder(config, &style)?);
     // The first releases say "gelu" and mean its tanh approximation.
-    let means = |activation| if activation == Activation::GeluErf { Activation::GeluTanh } else { activation };
+    let means = |activation| match activation {
+        ActivationSpec::Fixed(Activation::GeluErf) => Activation::GeluTanh.into(),
+        activation => activation,
+    };
     Ok(each_layer(spec, |(_, layer)| {
         let mlp = layer.mlp.map_mlp(|mlp| MlpSpec { activation: means(mlp.activation), ..mlp });
         LayerSpec { mlp, ..layer }
@@ -42,13 +45,14 @@ pub(super) fn gemma3_text(config: &Config) -> Result<Spec> {
     let period = size_or(config, "sliding_window_pattern", 6)?;
     let layers = layer_count(config, "num_hidden_layers")?;
     let sliding = sliding_layers(config, layers, |layer| !(layer + 1).is_multiple_of(period))?;
-    let style = Style { head_norms: true, context: 131_072, ..style(config)? };
+    let style = Style { head_norms: true, ..style(config)? };
     let spec = sandwiched(config, &sliding, style)?;
     let (local, global) = rotations(config, spec.layers[0].attention.head_dim)?;
     let mut spec = each_layer(spec, |(index, mut layer)| {
         layer.attention.rotary = Some(if sliding[index] { local.clone() } else { global.clone() });
         layer
     });
+    spec.context = global.reach(size_or(config, "max_position_embeddings", 131_072)?);
     spec.head.transform.soft_cap = capped(config, "final_logit_softcapping", None)?;
     Ok(spec)
 }

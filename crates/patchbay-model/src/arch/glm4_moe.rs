@@ -7,7 +7,7 @@ use super::experts::{Sizes, plain, shared, with_experts};
 use super::llama::{Style, decoder};
 use super::rotary::RotaryDefaults;
 use super::settings::size_or;
-use crate::spec::{CorrectionSpec, MlpSpec, MoeSpec, RouterSpec, Scores, Spec};
+use crate::spec::{CorrectionSpec, GroupScore, MlpSpec, MoeSpec, RouterSpec, Scores, Spec, WeightNorm};
 
 /// `model_type` "glm4_moe".
 pub(super) fn glm4_moe(config: &Config) -> Result<Spec, CheckpointError> {
@@ -22,10 +22,10 @@ pub(super) fn glm4_moe(config: &Config) -> Result<Spec, CheckpointError> {
     };
     let (counts, choices) = (&["n_routed_experts", "num_local_experts"], &["num_experts_per_tok"]);
     let sizes = Sizes::read(config, (counts, 128), (choices, 8), "moe_intermediate_size")?;
-    let groups = sizes.groups(config)?;
+    let groups = sizes.groups(config, (1, 1), GroupScore::TwoBest)?;
     let shared_width = sizes.width * size_or(config, "n_shared_experts", 1)?;
     let dense = config.usize_or("first_k_dense_replace", 1)?;
-    let normalised = config.flag("norm_topk_prob", true)?.then_some(1e-20);
+    let normalised = config.flag("norm_topk_prob", true)?.then_some(WeightNorm::sum(1e-20));
     let scale = config.f64_or("routed_scaling_factor", 1.0)?;
     let make = |layer, mlp: MlpSpec| {
         let name = |part: &str| format!("model.layers.{layer}.mlp.{part}");

@@ -48,7 +48,7 @@ pub(super) fn gpt2(config: &Config) -> Result<Spec, CheckpointError> {
         };
         let mlp = MlpSpec {
             width,
-            activation,
+            activation: activation.clone(),
             gate: None,
             up: conv1d("mlp.c_fc", hidden, Rows::all(width)),
             down: conv1d("mlp.c_proj", width, Rows::all(hidden)),
@@ -64,6 +64,7 @@ pub(super) fn gpt2(config: &Config) -> Result<Spec, CheckpointError> {
         vocab,
         context,
         base_prefix: "transformer.",
+        part: None,
         layers: (0..layer_count(config, "n_layer")?).map(layer).collect(),
         final_norm: Some(norm("transformer.ln_f".to_owned())),
         head: HeadSpec::plain(config.flag("tie_word_embeddings", true)?, &embedding, "lm_head.weight"),

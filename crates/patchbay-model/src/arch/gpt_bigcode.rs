@@ -35,7 +35,7 @@ pub(super) fn gpt_bigcode(config: &Config) -> Result<Spec, CheckpointError> {
         let attention = AttentionSpec { scale: if scaled { attention.scale } else { 1.0 }, ..attention };
         let mlp = MlpSpec {
             width,
-            activation,
+            activation: activation.clone(),
             gate: None,
             up: LinearSpec::plain(&name("mlp.c_fc"), hidden, width, true),
             down: LinearSpec::plain(&name("mlp.c_proj"), width, hidden, true),
@@ -51,6 +51,7 @@ pub(super) fn gpt_bigcode(config: &Config) -> Result<Spec, CheckpointError> {
         vocab: size(config, "vocab_size")?,
         context,
         base_prefix: "transformer.",
+        part: None,
         layers: (0..layer_count(config, "n_layer")?).map(layer).collect(),
         final_norm: Some(norm("transformer.ln_f")),
         head: HeadSpec::plain(config.flag("tie_word_embeddings", true)?, &embedding, "lm_head.weight"),

@@ -32,7 +32,7 @@ pub(super) fn gpt_neo(config: &Config) -> Result<Spec, CheckpointError> {
         };
         let mlp = MlpSpec {
             width,
-            activation,
+            activation: activation.clone(),
             gate: None,
             up: linear("mlp.c_fc", hidden, width, true),
             down: linear("mlp.c_proj", width, hidden, true),
@@ -48,6 +48,7 @@ pub(super) fn gpt_neo(config: &Config) -> Result<Spec, CheckpointError> {
         vocab: size(config, "vocab_size")?,
         context,
         base_prefix: "transformer.",
+        part: None,
         layers: local.into_iter().enumerate().map(layer).collect(),
         final_norm: Some(norm("transformer.ln_f")),
         head: HeadSpec::plain(config.flag("tie_word_embeddings", true)?, &embedding, "lm_head.weight"),

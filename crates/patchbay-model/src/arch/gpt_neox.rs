@@ -37,7 +37,7 @@ pub(super) fn gpt_neox(config: &Config) -> Result<Spec, CheckpointError> {
         };
         let mlp = MlpSpec {
             width,
-            activation,
+            activation: activation.clone(),
             gate: None,
             up: LinearSpec::plain(&name("mlp.dense_h_to_4h"), hidden, width, true),
             down: LinearSpec::plain(&name("mlp.dense_4h_to_h"), width, hidden, true),
@@ -54,6 +54,7 @@ pub(super) fn gpt_neox(config: &Config) -> Result<Spec, CheckpointError> {
         vocab: size(config, "vocab_size")?,
         context: size_or(config, "max_position_embeddings", 2048)?,
         base_prefix: "gpt_neox.",
+        part: None,
         layers: (0..layer_count(config, "num_hidden_layers")?).map(layer).collect(),
         final_norm: Some(norm("gpt_neox.final_layer_norm")),
         head: HeadSpec::plain(config.flag("tie_word_embeddings", false)?, &embedding, "embed_out.weight"),

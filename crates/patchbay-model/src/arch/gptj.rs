@@ -20,7 +20,8 @@ pub(super) fn gptj(config: &Config) -> Result<Spec, CheckpointError> {
     if dims > head_dim || !dims.is_multiple_of(2) {
         return Err(config.wrong("rotary_dim", &format!("an even number up to the size of a head, {head_dim}")));
     }
-    let rotary = RotarySpec { theta: 10_000.0, dims, pairing: Pairing::Neighbours, scaling: RotaryScaling::None };
+    let rotary =
+        RotarySpec { theta: 10_000.0, start: 0, dims, pairing: Pairing::Neighbours, scaling: RotaryScaling::None };
 
     let layer = |index: usize| {
         let name = |part: &str| format!("transformer.h.{index}.{part}");
@@ -37,7 +38,7 @@ pub(super) fn gptj(config: &Config) -> Result<Spec, CheckpointError> {
             mlp_norm: None,
             mlp: FeedForward::Mlp(Box::new(MlpSpec {
                 width,
-                activation,
+                activation: activation.clone(),
                 gate: None,
                 up: LinearSpec::plain(&name("mlp.fc_in"), hidden, width, true),
                 down: LinearSpec::plain(&name("mlp.fc_out"), width, hidden, true),
@@ -55,6 +56,7 @@ pub(super) fn gptj(config: &Config) -> Result<Spec, CheckpointError> {
         vocab: size(config, "vocab_size")?,
         context: size_or(config, "n_positions", 2048)?,
         base_prefix: "transformer.",
+        part: None,
         layers: (0..layer_count(config, "n_layer")?).map(layer).collect(),
         final_norm: Some(NormSpec::layer("transformer.ln_f", hidden, eps, true)),
         head: HeadSpec { bias: Some("lm_head.bias".to_owned()), ..head },

@@ -3,7 +3,7 @@
 use patchbay_checkpoint::{CheckpointError, Config};
 
 use super::llama::{Style, decoder, each_layer};
-use super::rotary::{RotaryDefaults, rotary};
+use super::rotary::{RotaryDefaults, rotary, section};
 use crate::rope::{Pairing, RotaryScaling};
 use crate::spec::{NormSpec, Spec};
 
@@ -31,9 +31,7 @@ pub(super) fn hunyuan_v1_dense(config: &Config) -> Result<Spec, CheckpointError>
 
 /// What stretches the base once and for all, in a scaling that calls itself dynamic.
 fn alpha(config: &Config) -> Result<Option<f64>, CheckpointError> {
-    let Some(section) = config.section("rope_scaling").or_else(|| config.section("rope_parameters")) else {
-        return Ok(None);
-    };
+    let Some(section) = section(config) else { return Ok(None) };
     match section.opt_f64("alpha")? {
         Some(alpha) if alpha < 0.0 => Err(section.wrong("alpha", "a number above 0")),
         alpha => Ok(alpha.filter(|alpha| *alpha != 0.0)),

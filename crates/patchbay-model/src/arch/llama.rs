@@ -104,7 +104,7 @@ pub(super) fn decoder(config: &Config, style: &Style) -> Result<Spec, Checkpoint
         };
         let mlp = MlpSpec {
             width,
-            activation,
+            activation: activation.clone(),
             gate: style.gated.then(|| linear("mlp.gate_proj", hidden, width, style.mlp_bias)),
             up: linear("mlp.up_proj", hidden, width, style.mlp_bias),
             down: linear("mlp.down_proj", width, hidden, style.mlp_bias),
@@ -120,6 +120,7 @@ pub(super) fn decoder(config: &Config, style: &Style) -> Result<Spec, Checkpoint
         vocab,
         context: rotary.reach(size_or(config, "max_position_embeddings", style.context)?),
         base_prefix: "model.",
+        part: None,
         layers: (0..layers).map(layer).collect(),
         final_norm: Some(norm("model.norm".to_owned(), hidden)),
         head: HeadSpec::plain(config.flag("tie_word_embeddings", style.tied)?, &embedding, "lm_head.weight"),

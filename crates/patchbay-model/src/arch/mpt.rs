@@ -34,7 +34,7 @@ pub(super) fn mpt(config: &Config) -> Result<Spec, CheckpointError> {
         };
         let mlp = MlpSpec {
             width: 4 * hidden,
-            activation: Activation::GeluErf,
+            activation: Activation::GeluErf.into(),
             gate: None,
             up: linear("ffn.up_proj", hidden, 4 * hidden),
             down: linear("ffn.down_proj", 4 * hidden, hidden),
@@ -49,6 +49,7 @@ pub(super) fn mpt(config: &Config) -> Result<Spec, CheckpointError> {
         vocab: size(config, "vocab_size")?,
         context: size_or(config, "max_seq_len", 2048)?,
         base_prefix: "transformer.",
+        part: None,
         layers: (0..layer_count(config, "n_layers")?).map(layer).collect(),
         final_norm: Some(norm("transformer.norm_f")),
         head: HeadSpec::plain(config.flag("tie_word_embeddings", true)?, &embedding, "lm_head.weight"),

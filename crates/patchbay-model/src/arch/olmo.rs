@@ -5,7 +5,7 @@ use patchbay_checkpoint::{CheckpointError, Config};
 
 use super::llama::{Style, decoder, each_layer, post_norms};
 use super::rotary::{RotaryDefaults, rotary_of};
-use super::settings::{layer_count, sliding_layers, window};
+use super::settings::{bound, layer_count, size_or, sliding_layers, window};
 use crate::rope::{RotaryScaling, RotarySpec};
 use crate::spec::{NormSpec, Spec};
 
@@ -45,10 +45,12 @@ pub(super) fn olmo3(config: &Config) -> Result<Spec> {
         Some(section) => rotary_of(config, Some(&section), local, head_dim)?,
         None => RotarySpec { theta: THETA, scaling: RotaryScaling::None, ..global.clone() },
     };
-    Ok(each_layer(spec, |(index, mut layer)| {
+    let context = global.reach(size_or(config, "max_position_embeddings", 2048)?);
+    let spec = each_layer(spec, |(index, mut layer)| {
         layer.attention.rotary = Some(if sliding[index] { local.clone() } else { global.clone() });
         layer
-    }))
+    });
+    Ok(Spec { context, ..spec })
 }
 
 /// The settings that all of the family read alike.
@@ -59,10 +61,7 @@ pub(super) fn style(config: &Config) -> Result<Style> {
 
 /// Bounds on queries, keys and values, from `clip_qkv`.
 pub(super) fn clipped(config: &Config, spec: Spec) -> Result<Spec> {
-    let clip = config.opt_f64("clip_qkv")?;
-    if clip.is_some_and(|clip| clip < 0.0) {
-        return Err(config.wrong("clip_qkv", "a number of at least 0"));
-    }
+    let clip = bound(config, "clip_qkv")?;
     Ok(each_layer(spec, |(_, mut layer)| {
         layer.attention.clip = clip;
         layer

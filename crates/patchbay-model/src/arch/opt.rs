@@ -30,7 +30,7 @@ pub(super) fn opt(config: &Config) -> Result<Spec, CheckpointError> {
         let attention = AttentionSpec::plain((heads, heads, head_dim), qkv, linear("self_attn.out_proj"));
         let mlp = MlpSpec {
             width,
-            activation,
+            activation: activation.clone(),
             gate: None,
             up: LinearSpec::plain(&name("fc1"), hidden, width, bias),
             down: LinearSpec::plain(&name("fc2"), width, hidden, bias),
@@ -56,6 +56,7 @@ pub(super) fn opt(config: &Config) -> Result<Spec, CheckpointError> {
         vocab: size(config, "vocab_size")?,
         context,
         base_prefix: "model.",
+        part: None,
         layers: (0..layer_count(config, "num_hidden_layers")?).map(layer).collect(),
         final_norm: last.then(|| norm("model.decoder.final_layer_norm")),
         head: HeadSpec { projection: between("project_out", hidden, narrow), ..head },

@@ -7,7 +7,7 @@ use super::experts::{Sizes, plain, shared, with_experts};
 use super::llama::{Style, decoder};
 use super::qwen::windows;
 use super::settings::{layer_count, size_or, window};
-use crate::spec::{LinearSpec, MlpSpec, MoeSpec, Spec};
+use crate::spec::{LinearSpec, MlpSpec, MoeSpec, Spec, WeightNorm};
 
 type Result<T> = std::result::Result<T, CheckpointError>;
 
@@ -63,7 +63,7 @@ fn mixed(
     let step = size_or(config, "decoder_sparse_step", 1)?;
     let only = config.opt_f64_list("mlp_only_layers")?.unwrap_or_default();
     let has_experts = |layer: usize| (layer + 1).is_multiple_of(step) && !only.contains(&(layer as f64));
-    let normalised = config.flag("norm_topk_prob", false)?.then_some(0.0);
+    let normalised = config.flag("norm_topk_prob", false)?.then_some(WeightNorm::sum(0.0));
     let make = |layer, mlp: MlpSpec| {
         let mut experts = plain(&mlp, layer, sizes);
         experts.router.normalised = normalised;

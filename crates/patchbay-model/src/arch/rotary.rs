@@ -30,10 +30,26 @@ pub(super) fn rotary(
     defaults: RotaryDefaults,
     pairing: Pairing,
 ) -> Result<RotarySpec> {
-    let parameters = config.section("rope_scaling").or_else(|| config.section("rope_parameters"));
+    let parameters = section(config);
     let theta = config.f64_or("rope_theta", defaults.theta)?;
     let rotary = rotary_of(config, parameters.as_ref(), RotaryDefaults { theta, ..defaults }, head_dim)?;
     Ok(RotarySpec { pairing, ..rotary })
+}
+
+/// Where a configuration describes its rotation.
+pub(super) fn section(config: &Config) -> Option<Config> {
+    config.section("rope_scaling").or_else(|| config.section("rope_parameters"))
+}
+
+/// The factor on scores of DeepSeek's latent attention: `yarn_apply_mscale` in transformers.
+pub(super) fn warmed_scale(config: &Config, scale: f64) -> Result<f64> {
+    let Some(section) = section(config).filter(|section| kind(section).is_ok_and(|kind| kind != "default")) else {
+        return Ok(scale);
+    };
+    match section.f64_or("mscale_all_dim", 0.0)? {
+        0.0 => Ok(scale),
+        all => Ok(scale * warmth(factor(&section, "factor")?, all).powi(2)),
+    }
 }
 
 /// The rotation that `parameters` describe, with pairs made of halves.
@@ -58,15 +74,11 @@ pub(super) fn rotary_of(
         return Err(config.wrong("head_dim", &format!("such that an even number of channels rotate, not {dims}")));
     }
     let scaling = parameters.map_or(Ok(RotaryScaling::None), |section| scaling(config, section, dims))?;
-    Ok(RotarySpec { theta, dims, pairing: Pairing::Halves, scaling })
+    Ok(RotarySpec { theta, start: 0, dims, pairing: Pairing::Halves, scaling })
 }
 
 fn scaling(config: &Config, section: &Config, dims: usize) -> Result<RotaryScaling> {
-    let kind = match section.opt_str("rope_type")? {
-        Some(kind) => kind,
-        None => section.opt_str("type")?.unwrap_or("default"),
-    };
-    match kind {
+    match kind(section)? {
         "default" => Ok(RotaryScaling::None),
         "linear" => Ok(RotaryScaling::Linear { factor: factor(section, "factor")? }),
         "dynamic" if dims > 2 => {
@@ -84,16 +96,27 @@ fn scaling(config: &Config, section: &Config, dims: usize) -> Result<RotaryScali
     }
 }
 
+fn kind(section: &Config) -> Result<&str> {
+    match section.opt_str("rope_type")? {
+        Some(kind) => Ok(kind),
+        None => Ok(section.opt_str("type")?.unwrap_or("default")),
+    }
+}
+
+/// How much sharper attention is made for a reach that is longer by this factor.
+fn warmth(factor: f64, mscale: f64) -> f64 {
+    if factor <= 1.0 { 1.0 } else { 0.1 * mscale * factor.ln() + 1.0 }
+}
+
 /// `_compute_yarn_parameters` in transformers.
 fn yarn(config: &Config, section: &Config) -> Result<RotaryScaling> {
     let original_context = original_context(config, section)?;
     let factor = reach(config, section, original_context)?;
-    let warmth = |mscale: f64| if factor <= 1.0 { 1.0 } else { 0.1 * mscale * factor.ln() + 1.0 };
     let given = |key| section.opt_f64(key).map(|value| value.filter(|value| *value != 0.0));
     let attention_factor = match (section.opt_f64("attention_factor")?, given("mscale")?, given("mscale_all_dim")?) {
         (Some(factor), _, _) => factor,
-        (None, Some(mscale), Some(all)) => warmth(mscale) / warmth(all),
-        _ => warmth(1.0),
+        (None, Some(mscale), Some(all)) => warmth(factor, mscale) / warmth(factor, all),
+        _ => warmth(factor, 1.0),
     };
     Ok(RotaryScaling::Yarn {
         factor,
@@ -136,11 +159,12 @@ fn reach(config: &Config, section: &Config, original_context: usize) -> Result<f
 }
 
 fn context(config: &Config) -> Result<usize> {
-    super::settings::size(config, "max_position_embeddings")
+    let key = if config.get("max_seq_len").is_some() { "max_seq_len" } else { "max_position_embeddings" };
+    super::settings::size(config, key)
 }
 
 /// The context of the first training. Phi-3 writes it beside the section, which then goes before.
-fn original_context(config: &Config, section: &Config) -> Result<usize> {
+pub(super) fn original_context(config: &Config, section: &Config) -> Result<usize> {
     const KEY: &str = "original_max_position_embeddings";
     for place in [config, section] {
         if place.get(KEY).is_some() {

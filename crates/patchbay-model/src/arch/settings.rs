@@ -2,7 +2,7 @@
 
 use patchbay_checkpoint::{CheckpointError, Config};
 
-use crate::spec::Activation;
+use crate::spec::{Activation, ActivationSpec};
 
 type Result<T> = std::result::Result<T, CheckpointError>;
 
@@ -73,6 +73,17 @@ pub(super) fn head_share(config: &Config, key: &str, hidden: usize) -> Result<(u
     Ok((heads, hidden / heads))
 }
 
+/// A bound on absolute values, if there is one.
+pub(super) fn bound(config: &Config, key: &str) -> Result<Option<f64>> {
+    let bound = config.opt_f64(key)?;
+    if bound.is_some_and(|bound| bound < 0.0) { Err(config.wrong(key, "a number of at least 0")) } else { Ok(bound) }
+}
+
+/// The section under a key that has to be there.
+pub(super) fn section(config: &Config, key: &str) -> Result<Config> {
+    config.section(key).ok_or_else(|| config.wrong(key, "an object with settings"))
+}
+
 /// The setting at `key` where only one value is supported.
 pub(super) fn only(config: &Config, key: &str, value: bool, default: bool) -> Result<()> {
     if config.flag(key, default)? == value {
@@ -92,9 +103,9 @@ pub(super) fn window(config: &Config, default: Option<usize>) -> Result<Option<u
 }
 
 /// The activation that a key names.
-pub(super) fn activation(config: &Config, key: &str, default: &str) -> Result<Activation> {
+pub(super) fn activation(config: &Config, key: &str, default: &str) -> Result<ActivationSpec> {
     let name = config.opt_str(key)?.unwrap_or(default);
-    Activation::from_name(name).ok_or_else(|| {
+    Activation::from_name(name).map(ActivationSpec::from).ok_or_else(|| {
         let known: Vec<_> = Activation::NAMES.iter().map(|(name, _)| *name).collect();
         config.wrong(key, &format!("one of {}", known.join(", ")))
     })
@@ -102,15 +113,20 @@ pub(super) fn activation(config: &Config, key: &str, default: &str) -> Result<Ac
 
 /// Kind of attention of each block, from `layer_types`, or from `sliding` where the configuration has none.
 pub(super) fn sliding_layers(config: &Config, layers: usize, sliding: impl Fn(usize) -> bool) -> Result<Vec<bool>> {
-    let Some(types) = config.opt_str_list("layer_types")? else { return Ok((0..layers).map(sliding).collect()) };
-    let expected = || format!("a list of {layers} times full_attention or sliding_attention");
-    let sliding = |kind: &&str| match *kind {
-        "full_attention" => Ok(false),
-        "sliding_attention" => Ok(true),
-        _ => Err(config.wrong("layer_types", &expected())),
-    };
-    if types.len() != layers {
-        return Err(config.wrong("layer_types", &expected()));
+    layers_of_kind(config, layers, "sliding_attention", sliding)
+}
+
+/// Whether each block has this kind of attention and not `full_attention`, from `layer_types`, or from `or` where the
+/// configuration has none.
+pub(super) fn layers_of_kind(
+    config: &Config,
+    layers: usize,
+    kind: &str,
+    or: impl Fn(usize) -> bool,
+) -> Result<Vec<bool>> {
+    let Some(types) = config.opt_str_list("layer_types")? else { return Ok((0..layers).map(or).collect()) };
+    if types.len() != layers || types.iter().any(|found| *found != kind && *found != "full_attention") {
+        return Err(config.wrong("layer_types", &format!("a list of {layers} times full_attention or {kind}")));
     }
-    types.iter().map(sliding).collect()
+    Ok(types.iter().map(|found| *found == kind).collect())
 }

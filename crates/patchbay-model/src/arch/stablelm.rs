@@ -25,7 +25,7 @@ pub(super) fn stablelm(config: &Config) -> Result<Spec, CheckpointError> {
         let head_norm = |part: &str, heads, width| {
             let weight = |head| format!("model.layers.{index}.self_attn.{part}.norms.{head}.weight");
             let norm = NormSpec::layer("", width, eps, false);
-            NormSpec { groups: heads, weights: (0..heads).map(weight).collect(), ..norm }
+            NormSpec { weights: (0..heads).map(weight).collect(), ..norm }
         };
         if head_norms {
             let attention = &mut layer.attention;

@@ -70,8 +70,8 @@ impl Kernels for Cpu {
         attention::scores(self.arch, q, keys, segments, scoring)
     }
 
-    fn probs(&self, scores: &Tensor, segments: &Segments, heads: usize) -> Result<Tensor> {
-        attention::probs(self.arch, scores, segments, heads)
+    fn probs(&self, scores: &Tensor, segments: &Segments, heads: usize, sinks: Option<&[f32]>) -> Result<Tensor> {
+        attention::probs(self.arch, scores, segments, heads, sinks)
     }
 
     fn mix(&self, probs: &Tensor, values: &[Tensor], segments: &Segments, heads: usize) -> Result<Tensor> {

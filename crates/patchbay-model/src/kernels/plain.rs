@@ -4,10 +4,11 @@ use candle_core::{D, DType, Device, Result, Tensor};
 use candle_nn::ops;
 
 use super::{Kernels, Scoring, check_spans};
+use crate::derive::{derived, derived2};
 use crate::parameters::{Linear, Norm};
 use crate::rope::{Pairing, RotaryRows};
 use crate::segments::{Segment, Segments, Span};
-use crate::spec::{Activation, NormKind};
+use crate::spec::{Activation, NormKind, Xielu};
 
 /// The kernels as candle's operations.
 #[derive(Clone, Copy, Debug)]
@@ -19,9 +20,12 @@ impl Kernels for Plain {
     }
 
     fn linear(&self, x: &Tensor, projections: &[&Linear]) -> Result<Vec<Tensor>> {
+        // nobody asks for gradients of weights: candle's own product would make them, each as large as its weight
         let project = |linear: &&Linear| {
-            let y = x.matmul(&linear.weight.t()?)?;
-            linear.bias.as_ref().map_or(Ok(y.clone()), |bias| y.broadcast_add(bias))
+            let y = x.detach().matmul(&linear.weight.t()?)?;
+            let y = linear.bias.as_ref().map_or(Ok(y.clone()), |bias| y.broadcast_add(bias))?;
+            let weight = linear.weight.clone();
+            derived(x, y, move |_, _, gradient| gradient.contiguous()?.matmul(&weight))
         };
         projections.iter().map(project).collect()
     }
@@ -41,23 +45,26 @@ impl Kernels for Plain {
         let (tokens, heads, dim) = x.dims3()?;
         let pairs = rows.cos.dim(1)?;
         let (cos, sin) = (rows.cos.unsqueeze(1)?, rows.sin.unsqueeze(1)?);
+        let (start, end) = (rows.start, rows.start + 2 * pairs);
         let (a, b) = match rows.pairing {
-            Pairing::Halves => (x.narrow(2, 0, pairs)?, x.narrow(2, pairs, pairs)?),
-            Pairing::Neighbours => {
-                let x = x.narrow(2, 0, 2 * pairs)?.contiguous()?.reshape((tokens, heads, pairs, 2))?;
+            Pairing::Halves => (x.narrow(2, start, pairs)?, x.narrow(2, start + pairs, pairs)?),
+            Pairing::Neighbours | Pairing::NeighboursToHalves => {
+                let x = x.narrow(2, start, 2 * pairs)?.contiguous()?.reshape((tokens, heads, pairs, 2))?;
                 (x.narrow(3, 0, 1)?.squeeze(3)?, x.narrow(3, 1, 1)?.squeeze(3)?)
             }
         };
         let turned_a = (a.broadcast_mul(&cos)? - b.broadcast_mul(&sin)?)?;
         let turned_b = (b.broadcast_mul(&cos)? + a.broadcast_mul(&sin)?)?;
         let turned = match rows.pairing {
-            Pairing::Halves => Tensor::cat(&[turned_a, turned_b], 2)?,
+            Pairing::Halves | Pairing::NeighboursToHalves => Tensor::cat(&[turned_a, turned_b], 2)?,
             Pairing::Neighbours => Tensor::stack(&[turned_a, turned_b], 3)?.reshape((tokens, heads, 2 * pairs))?,
         };
         if 2 * pairs == dim {
             return Ok(turned);
         }
-        Tensor::cat(&[turned, x.narrow(2, 2 * pairs, dim - 2 * pairs)?], 2)
+        let kept = |from, to| if from < to { Some(x.narrow(2, from, to - from)) } else { None };
+        let parts = [kept(0, start), Some(Ok(turned)), kept(end, dim)].into_iter().flatten();
+        Tensor::cat(&parts.collect::<Result<Vec<_>>>()?, 2)
     }
 
     fn scores(&self, q: &Tensor, keys: &[Tensor], segments: &Segments, scoring: &Scoring) -> Result<Tensor> {
@@ -82,9 +89,18 @@ impl Kernels for Plain {
         cat(segments.iter().map(matrix), q, &[0])
     }
 
-    fn probs(&self, scores: &Tensor, segments: &Segments, heads: usize) -> Result<Tensor> {
+    fn probs(&self, scores: &Tensor, segments: &Segments, heads: usize, sinks: Option<&[f32]>) -> Result<Tensor> {
+        let sinks = sinks.map(|sinks| Tensor::new(sinks, scores.device())?.reshape((heads, 1, 1))).transpose()?;
         let softmax = |matrix: Result<Tensor>| {
-            let probs = ops::softmax(&matrix?.to_dtype(DType::F32)?, D::Minus1)?;
+            let matrix = matrix?.to_dtype(DType::F32)?;
+            let (_, rows, keys) = matrix.dims3()?;
+            let probs = match &sinks {
+                Some(sinks) => {
+                    let with_sinks = Tensor::cat(&[&matrix, &sinks.broadcast_as((heads, rows, 1))?], 2)?;
+                    ops::softmax(&with_sinks, D::Minus1)?.narrow(2, 0, keys)?
+                }
+                None => ops::softmax(&matrix, D::Minus1)?,
+            };
             probs.to_dtype(scores.dtype())?.flatten_all()
         };
         cat(matrices(scores, segments, heads).map(softmax), scores, &[0])
@@ -106,9 +122,57 @@ impl Kernels for Plain {
             Activation::GeluTanh => x.gelu()?,
             Activation::Relu => x.relu()?,
             Activation::ReluSquared => x.relu()?.sqr()?,
+            Activation::Xielu(numbers) => xielu(numbers, x)?,
+            Activation::ClampedSilu { sharpness, limit } => {
+                let up = up.map_or_else(|| x.zeros_like(), |up| Ok(up.clone()))?;
+                return clamped_silu([sharpness, limit].map(f64::from), x, &up);
+            }
         };
         up.map_or(Ok(active.clone()), |up| active * up)
     }
+}
+
+/// `gate · σ(sharpness · gate) · (up + 1)` of the bounded gate and up.
+fn clamped_silu([sharpness, limit]: [f64; 2], gate: &Tensor, up: &Tensor) -> Result<Tensor> {
+    let parts = move |gate: &Tensor, up: &Tensor| {
+        let gate = gate.minimum(limit)?;
+        let share = ops::sigmoid(&(&gate * sharpness)?)?;
+        Ok::<_, candle_core::Error>((gate, share, (up.clamp(-limit, limit)? + 1.0)?))
+    };
+    let value = {
+        let (gate, share, up) = parts(&gate.detach(), &up.detach())?;
+        ((gate * share)? * up)?
+    };
+    derived2(gate, up, value, move |raw_gate, raw_up, _, gradient| {
+        let (gate, share, up) = parts(raw_gate, raw_up)?;
+        let moves = |inside: Tensor| inside.to_dtype(gradient.dtype());
+        let active = (&gate * &share)?;
+        // of x σ(s x): σ(s x) + s x σ(s x) (1 - σ(s x))
+        let slope = (&share + ((&active * (1.0 - &share)?)? * sharpness)?)?;
+        let to_gate = (((gradient * up)? * slope)? * moves(raw_gate.le(limit)?)?)?;
+        let to_up = ((gradient * active)? * moves(raw_up.abs()?.le(limit)?)?)?;
+        Ok((to_gate, to_up))
+    })
+}
+
+/// `exp(x) - 1` is here `tanh(x / 2) (exp(x) + 1)`, which loses nothing near 0.
+fn xielu(numbers: Xielu, x: &Tensor) -> Result<Tensor> {
+    let [positive, negative, beta, eps] =
+        [numbers.positive, numbers.negative, numbers.beta, numbers.eps].map(f64::from);
+    let value = |x: &Tensor| {
+        let below = {
+            let bounded = x.minimum(eps)?;
+            let raised = ((&bounded * 0.5)?.tanh()? * (bounded.exp()? + 1.0)?)?;
+            ((raised - x)? * negative)?
+        };
+        x.gt(0.0)?.where_cond(&(x.sqr()? * positive)?, &below)? + (x * beta)?
+    };
+    let slope = move |x: &Tensor| {
+        let moves = x.lt(eps)?.to_dtype(x.dtype())?;
+        let below = (((x.minimum(eps)?.exp()? * moves)? - 1.0)? * negative)?;
+        x.gt(0.0)?.where_cond(&(x * (2.0 * positive))?, &below)? + beta
+    };
+    derived(x, value(&x.detach())?, move |x, _, gradient| gradient * slope(x)?)
 }
 
 /// The rows that a segment looks on, `[keys, K, d]`.

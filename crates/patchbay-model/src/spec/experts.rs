@@ -22,6 +22,17 @@ pub struct MoeSpec {
     pub experts: Vec<MlpSpec>,
     /// An expert that every token goes through besides.
     pub shared: Option<SharedSpec>,
+    /// What the weights are factors on.
+    pub weighed: Weighed,
+}
+
+/// What the weight of an expert is a factor on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Weighed {
+    /// The expert's output.
+    Output,
+    /// The expert's input (Llama 4).
+    Input,
 }
 
 /// The expert that every token goes through.
@@ -49,10 +60,26 @@ pub struct RouterSpec {
     pub groups: Option<Groups>,
     /// How many experts a token has.
     pub chosen: usize,
-    /// Whether the chosen scores are divided by their sum, and what is added to the sum so that it is never 0.
-    pub normalised: Option<f64>,
+    /// What the chosen scores are divided by, where they are.
+    pub normalised: Option<WeightNorm>,
     /// Factor on the weights, after all else.
     pub scale: f64,
+}
+
+/// What the scores of a token's experts are divided by: `(Σ score^order)^(1 / order)`, or `least` where that is more.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct WeightNorm {
+    /// 1 for their sum (DBRX has others).
+    pub order: f64,
+    /// What the divisor is at least, so that it is never 0.
+    pub least: f64,
+}
+
+impl WeightNorm {
+    /// The sum, at least so much.
+    pub const fn sum(least: f64) -> Self {
+        Self { order: 1.0, least }
+    }
 }
 
 /// What makes scores of a router's logits.
@@ -62,6 +89,8 @@ pub enum Scores {
     Softmax,
     /// The sigmoid of each (DeepSeek 3).
     Sigmoid,
+    /// The sigmoid of each, where the experts are those with the largest logits (Llama 4): sigmoids near 1 are equal.
+    SigmoidOfChosen,
 }
 
 /// What is added to each expert's score for the choice alone (Wang et al. 2024).
@@ -73,13 +102,36 @@ pub struct CorrectionSpec {
     pub shape: Vec<usize>,
 }
 
-/// Groups of neighbouring experts. A group's score is the sum of its two best experts' (DeepSeek 3).
+/// Groups of neighbouring experts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Groups {
     /// How many groups there are; divides E.
     pub count: usize,
     /// How many are chosen.
     pub chosen: usize,
+    /// What a group counts by.
+    pub score: GroupScore,
+}
+
+/// What a group of experts counts by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum GroupScore {
+    /// The score of its best expert (DeepSeek 2).
+    Best,
+    /// The sum of its two best experts' (DeepSeek 3).
+    TwoBest,
+}
+
+impl From<MlpSpec> for FeedForward {
+    fn from(mlp: MlpSpec) -> Self {
+        Self::Mlp(Box::new(mlp))
+    }
+}
+
+impl From<MoeSpec> for FeedForward {
+    fn from(experts: MoeSpec) -> Self {
+        Self::Experts(Box::new(experts))
+    }
 }
 
 impl FeedForward {
@@ -87,7 +139,7 @@ impl FeedForward {
     #[must_use]
     pub fn map_mlp(self, change: impl FnOnce(MlpSpec) -> MlpSpec) -> Self {
         match self {
-            Self::Mlp(mlp) => Self::Mlp(Box::new(change(*mlp))),
+            Self::Mlp(mlp) => change(*mlp).into(),
             experts @ Self::Experts(_) => experts,
         }
     }
@@ -128,7 +180,7 @@ impl MoeSpec {
 impl RouterSpec {
     /// The commonest router: the softmax's largest, divided by their sum.
     pub fn softmax(projection: LinearSpec, chosen: usize) -> Self {
-        let (scores, normalised) = (Scores::Softmax, Some(0.0));
+        let (scores, normalised) = (Scores::Softmax, Some(WeightNorm::sum(0.0)));
         Self { projection, scores, correction: None, groups: None, chosen, normalised, scale: 1.0 }
     }
 }

@@ -1,15 +1,15 @@
 //! Parts in their commonest make, for the files in `arch` to start from.
 
 use super::{
-    AttentionSpec, EmbeddingSpec, FeedForward, HeadSpec, LayerSpec, Layout, LinearSpec, LogitTransform, MlpSpec,
-    NormKind, NormSpec, Residual, Rows,
+    AttentionSpec, EmbeddingSpec, FeedForward, HeadSpec, LayerSpec, Layout, LinearSpec, LogitTransform, NormKind,
+    NormSpec, Residual, Rows,
 };
 
 impl NormSpec {
     /// RMSNorm stored as `name.weight`.
     pub fn rms(name: &str, width: usize, eps: f64) -> Self {
         let weights = vec![format!("{name}.weight")];
-        Self { kind: NormKind::Rms, eps, width, groups: 1, weights, weight_offset: 0.0, bias: None }
+        Self { kind: NormKind::Rms, eps, width, groups: None, weights, weight_offset: 0.0, bias: None }
     }
 
     /// LayerNorm stored as `name.weight` (and `name.bias`).
@@ -30,7 +30,7 @@ impl NormSpec {
 
     /// The shape of each stored weight.
     pub fn stored_shape(&self) -> Vec<usize> {
-        if self.groups > 1 && self.weights.len() == 1 { vec![self.groups, self.width] } else { vec![self.width] }
+        self.groups.into_iter().chain([self.width]).collect()
     }
 }
 
@@ -45,6 +45,9 @@ impl AttentionSpec {
             heads,
             kv_heads,
             head_dim,
+            value_dim: head_dim,
+            q_latent: None,
+            kv_latent: None,
             q,
             k,
             v,
@@ -54,24 +57,32 @@ impl AttentionSpec {
             k_norm: None,
             norm_after_rotation: false,
             rotary: None,
+            position_scale: None,
             scale: (head_dim as f64).powf(-0.5),
             soft_cap: None,
             alibi: None,
             window: None,
+            chunk: None,
+            sinks: None,
         }
     }
 }
 
 impl LayerSpec {
     /// A block with a norm before each part, one after the other.
-    pub fn pre_norm(attn_norm: NormSpec, attention: AttentionSpec, mlp_norm: NormSpec, mlp: MlpSpec) -> Self {
+    pub fn pre_norm(
+        attn_norm: NormSpec,
+        attention: AttentionSpec,
+        mlp_norm: NormSpec,
+        mlp: impl Into<FeedForward>,
+    ) -> Self {
         Self {
             residual: Residual::Sequential,
             attn_norm: Some(attn_norm),
             attention,
             attn_post_norm: None,
             mlp_norm: Some(mlp_norm),
-            mlp: FeedForward::Mlp(Box::new(mlp)),
+            mlp: mlp.into(),
             mlp_post_norm: None,
             multiplier: None,
         }
@@ -89,7 +100,13 @@ impl HeadSpec {
     /// The embedding's own weight where the two are tied, else `own`, without a bias.
     pub fn plain(tied: bool, embedding: &EmbeddingSpec, own: &str) -> Self {
         let weight = if tied { embedding.weight.clone() } else { own.to_owned() };
-        Self { weight, projection: None, bias: None, transform: LogitTransform::default() }
+        Self {
+            weight,
+            own: tied.then(|| own.to_owned()),
+            projection: None,
+            bias: None,
+            transform: LogitTransform::default(),
+        }
     }
 }
 

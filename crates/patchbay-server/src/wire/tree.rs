@@ -129,6 +129,7 @@ mod tests {
             gate: true,
             experts: None,
             window: None,
+            chunk: None,
             sequential: true,
             norms: Vec::new(),
         }

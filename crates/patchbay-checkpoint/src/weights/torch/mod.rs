@@ -12,8 +12,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use candle_core::{DType, Device, Tensor};
+use safetensors::Dtype;
 
-use super::{Entry, Stored};
+use super::{Entry, Part, Stored, numbers};
 use crate::CheckpointError;
 use crate::mmap::MappedFile;
 use archive::Archive;
@@ -24,21 +25,20 @@ const MOST_SHARED: usize = 4;
 
 /// A view of a storage.
 struct Strided {
-    dtype: DType,
+    dtype: Dtype,
     shape: Vec<usize>,
     strides: Vec<usize>,
 }
 
 impl Strided {
+    fn whole(&self) -> Part {
+        Part::strided(self.shape.iter().copied().zip(self.strides.iter().copied()).collect())
+    }
+
     /// Number of elements, and how many elements of the storage they span; nothing where that cannot be.
     fn extent(&self) -> Option<(usize, usize)> {
-        let elements = self.shape.iter().try_fold(1_usize, |product, &size| product.checked_mul(size))?;
-        if elements == 0 {
-            return Some((0, 0));
-        }
-        let steps = self.shape.iter().zip(&self.strides).map(|(&size, &stride)| (size - 1).checked_mul(stride));
-        let last = steps.into_iter().try_fold(0_usize, |sum, step| sum.checked_add(step?))?;
-        Some((elements, last.checked_add(1)?))
+        let whole = self.whole();
+        Some((whole.elements()?, whole.extent()?))
     }
 
     fn is_contiguous(&self) -> bool {
@@ -49,36 +49,17 @@ impl Strided {
             fits
         })
     }
-
-    /// The elements in the order of the shape.
-    fn gather(&self, bytes: &[u8]) -> Vec<u8> {
-        let width = self.dtype.size_in_bytes();
-        let elements = self.shape.iter().product::<usize>();
-        let mut gathered = Vec::with_capacity(elements * width);
-        let mut index = vec![0; self.shape.len()];
-        let mut at = 0;
-        for _ in 0..elements {
-            gathered.extend_from_slice(&bytes[at * width..(at + 1) * width]);
-            for axis in (0..index.len()).rev() {
-                index[axis] += 1;
-                at += self.strides[axis];
-                if index[axis] < self.shape[axis] {
-                    break;
-                }
-                at -= self.strides[axis] * self.shape[axis];
-                index[axis] = 0;
-            }
-        }
-        gathered
-    }
 }
 
 impl Stored for Strided {
-    fn read(&self, bytes: &[u8], device: &Device) -> candle_core::Result<Tensor> {
-        if self.is_contiguous() {
-            return Tensor::from_raw_buffer(bytes, self.dtype, &self.shape, device);
-        }
-        Tensor::from_raw_buffer(&self.gather(bytes), self.dtype, &self.shape, device)
+    fn read(&self, bytes: &[u8], part: &Part, dtype: DType, device: &Device) -> candle_core::Result<Tensor> {
+        let whole = self.whole();
+        let part = if self.has_parts() { part } else { &whole };
+        numbers::read_stored(self.dtype, bytes, part, dtype, device)
+    }
+
+    fn has_parts(&self) -> bool {
+        self.is_contiguous()
     }
 }
 
@@ -109,7 +90,8 @@ pub(super) fn read_header(path: PathBuf, entries: &mut BTreeMap<String, Entry>) 
     }
     let file = Arc::new((path.clone(), map));
     for (name, (stored, bytes)) in tensors {
-        let entry = Entry { file: file.clone(), bytes, shape: stored.shape.clone(), stored: Box::new(stored) };
+        let entry =
+            Entry { file: file.clone(), bytes: vec![bytes], shape: stored.shape.clone(), stored: Box::new(stored) };
         super::insert(entries, name, entry)?;
     }
     Ok(())
@@ -144,7 +126,7 @@ fn locate(archive: &Archive, values: &Values<'_>, args: &[Id]) -> Result<(Stride
     let place =
         archive.find(&format!("data/{key}")).ok_or_else(|| format!("needs `data/{key}`, which is not there"))?;
     let stored = Strided { dtype, shape, strides };
-    let width = dtype.size_in_bytes();
+    let width = dtype.bitsize() / 8;
     let held = place.len() / width;
     let end = |span: usize| offset.checked_add(span).filter(|&end| end <= held);
     match stored.extent().and_then(|(elements, span)| Some((elements, span, end(span)?))) {
@@ -160,15 +142,15 @@ fn locate(archive: &Archive, values: &Values<'_>, args: &[Id]) -> Result<(Stride
 }
 
 /// The type of a storage's numbers.
-fn dtype(class: &str) -> Option<DType> {
+fn dtype(class: &str) -> Option<Dtype> {
     Some(match class {
-        "FloatStorage" => DType::F32,
-        "HalfStorage" => DType::F16,
-        "BFloat16Storage" => DType::BF16,
-        "DoubleStorage" => DType::F64,
-        "ByteStorage" | "BoolStorage" => DType::U8,
-        "IntStorage" => DType::I32,
-        "LongStorage" => DType::I64,
+        "FloatStorage" => Dtype::F32,
+        "HalfStorage" => Dtype::F16,
+        "BFloat16Storage" => Dtype::BF16,
+        "DoubleStorage" => Dtype::F64,
+        "ByteStorage" | "BoolStorage" => Dtype::U8,
+        "IntStorage" => Dtype::I32,
+        "LongStorage" => Dtype::I64,
         _ => return None,
     })
 }
@@ -181,21 +163,23 @@ mod tests {
     fn strides_in_any_order_are_followed() {
         let bytes: Vec<u8> = (0..12).collect();
         let read = |shape: &[usize], strides: &[usize]| {
-            let view = Strided { dtype: DType::U8, shape: shape.to_vec(), strides: strides.to_vec() };
+            let view = Strided { dtype: Dtype::U8, shape: shape.to_vec(), strides: strides.to_vec() };
             let span = view.extent().unwrap().1;
-            view.read(&bytes[..span], &Device::Cpu).unwrap().flatten_all().unwrap().to_vec1::<u8>().unwrap()
+            let read = view.read(&bytes[..span], &Part::of(shape), DType::F32, &Device::Cpu).unwrap();
+            assert_eq!(read.dims(), shape);
+            read.flatten_all().unwrap().to_vec1::<f32>().unwrap()
         };
-        assert_eq!(read(&[2, 3], &[3, 1]), [0, 1, 2, 3, 4, 5]);
-        assert_eq!(read(&[3, 2], &[1, 3]), [0, 3, 1, 4, 2, 5]);
-        assert_eq!(read(&[2, 2, 2], &[6, 1, 4]), [0, 4, 1, 5, 6, 10, 7, 11]);
+        assert_eq!(read(&[2, 3], &[3, 1]), [0., 1., 2., 3., 4., 5.]);
+        assert_eq!(read(&[3, 2], &[1, 3]), [0., 3., 1., 4., 2., 5.]);
+        assert_eq!(read(&[2, 2, 2], &[6, 1, 4]), [0., 4., 1., 5., 6., 10., 7., 11.]);
         assert!(read(&[0, 2], &[2, 1]).is_empty());
-        assert_eq!(read(&[], &[]), [0]);
+        assert_eq!(read(&[], &[]), [0.]);
     }
 
     #[test]
     fn extents_that_overflow_are_nothing() {
         let view = |shape: &[usize], strides: &[usize]| {
-            Strided { dtype: DType::F32, shape: shape.to_vec(), strides: strides.to_vec() }.extent()
+            Strided { dtype: Dtype::F32, shape: shape.to_vec(), strides: strides.to_vec() }.extent()
         };
         assert_eq!(view(&[usize::MAX, 2], &[1, 1]), None);
         assert_eq!(view(&[3], &[usize::MAX]), None);

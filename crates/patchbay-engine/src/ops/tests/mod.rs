@@ -47,6 +47,7 @@ pub(super) fn plan(graph: &Value, shelf: &Shelf) -> std::result::Result<Plan, Pr
         gate: true,
         experts: None,
         window: None,
+        chunk: None,
         sequential: true,
         norms: Vec::new(),
     };

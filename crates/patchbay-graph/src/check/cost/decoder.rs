@@ -29,6 +29,16 @@ pub(super) fn offer(tap: &mut dyn Tap, site: Site, value: Tensor) -> Tensor {
     if tap.wants(site) { tap.visit(site, value) } else { value }
 }
 
+/// What a projection takes in attention's place of an input.
+struct Latent {
+    x: Tensor,
+    width: u64,
+    /// What the names of the projections of it have after their letter.
+    part: &'static str,
+    /// What is projected beyond it, which every key head shares.
+    beyond: Option<Tensor>,
+}
+
 /// A model.
 #[derive(Clone, Copy)]
 pub(super) struct Decoder<'a> {
@@ -132,22 +142,19 @@ impl<'a> Decoder<'a> {
     }
 
     fn attention(&self, layer: usize, x: &Tensor, through: &Through, tap: &mut dyn Tap) -> Tensor {
-        let LayerTree { heads, kv_heads, head_dim, value_dim, window, .. } = self.tree.layers[layer];
+        let LayerTree { heads, kv_heads, head_dim, value_dim, window, chunk, .. } = self.tree.layers[layer];
         let [heads, kv_heads, key, value] = [heads, kv_heads, head_dim, value_dim].map(|size| size as u64);
         let (kernels, at) = (&self.kernels, |site| Site::Layer(layer, site));
-        let (packed, sizes) = (Packed::new(&through.segments, window), Heads { heads, key, value });
+        let sinks = self.has(&format!("layers.{layer}.self_attn.sinks"));
+        let packed = Packed::new(&through.segments, window, chunk);
+        let sizes = Heads { heads, key, value, sinks };
         let biased = |name: &str| self.has(&format!("layers.{layer}.self_attn.{name}.bias"));
-        let project = |name: &str, width: u64, x: &Tensor| kernels.linear(x, [self.hidden(), width], biased(name));
         let normed = |name: &str, x: &Tensor| match self.has(&format!("layers.{layer}.self_attn.{name}")) {
             true => kernels.norm(x, key, biased(name)),
             false => x.clone(),
         };
         let asking = self.going_on(x.clone(), through);
-        let projected = [
-            project("q_proj", heads * key, &asking),
-            project("k_proj", kv_heads * key, x),
-            project("v_proj", kv_heads * value, x),
-        ];
+        let projected = self.projected(layer, [&asking, x], [heads * key, kv_heads * key, kv_heads * value]);
         drop(asking);
         let (q, k) = (normed("q_norm", &projected[0]), normed("k_norm", &projected[1]));
         let q = offer(tap, at(LayerSite::Q), q);
@@ -160,7 +167,7 @@ impl<'a> Decoder<'a> {
         let k = offer(tap, at(LayerSite::KRot), k);
         let z = if tap.wants(at(LayerSite::Scores)) || tap.wants(at(LayerSite::Probs)) {
             let scores = offer(tap, at(LayerSite::Scores), kernels.scores(&q, &k, &packed, sizes));
-            let probs = offer(tap, at(LayerSite::Probs), kernels.probs(&scores, &packed, heads));
+            let probs = offer(tap, at(LayerSite::Probs), kernels.probs(&scores, &packed, sizes));
             kernels.mix(&probs, &v, &packed, sizes)
         } else {
             kernels.attention([&q, &k, &v], &packed, sizes)
@@ -168,6 +175,40 @@ impl<'a> Decoder<'a> {
         let z = offer(tap, at(LayerSite::Z), z);
         let output = self.project_heads(layer, &z, tap);
         offer(tap, at(LayerSite::AttnOutput), output)
+    }
+
+    /// Queries, keys and values of these widths, projected from `x` or from latents of it.
+    fn projected(&self, layer: usize, [asking, x]: [&Tensor; 2], [q, k, v]: [u64; 3]) -> [Tensor; 3] {
+        let linear = |from: &Latent, name: &str, output: u64| {
+            let name = format!("layers.{layer}.self_attn.{name}{}_proj.bias", from.part);
+            self.kernels.linear(&from.x, [from.width, output], self.has(&name))
+        };
+        let (meter, kv_heads) = (self.meter(), self.tree.layers[layer].kv_heads as u64);
+        let queries = linear(&self.narrowed(layer, "q", asking), "q", q);
+        let latent = self.narrowed(layer, "kv", x);
+        let tokens = x.elements / self.hidden().max(1);
+        let beyond = latent.beyond.as_ref().map_or(0, |beyond| kv_heads * beyond.elements / tokens.max(1));
+        let (keys, values) = (linear(&latent, "k", k.saturating_sub(beyond)), linear(&latent, "v", v));
+        let keys = match &latent.beyond {
+            Some(shared) => meter.make(tokens * k, &[&keys, &meter.make(tokens * beyond, &[shared])]),
+            None => keys,
+        };
+        [queries, keys, values]
+    }
+
+    /// What queries, or keys and values, are projected from: `x`, or a latent of it.
+    fn narrowed(&self, layer: usize, name: &str, x: &Tensor) -> Latent {
+        let (kernels, meter, hidden) = (&self.kernels, self.meter(), self.hidden());
+        let weight = |part: &str| format!("layers.{layer}.self_attn.{name}_a_{part}");
+        let rows = |part| self.tree.weights.get(&weight(part)).and_then(|shape| shape.first()).map(|rows| *rows as u64);
+        let (Some(all), Some(width)) = (rows("proj"), rows("norm")) else {
+            return Latent { x: x.clone(), width: hidden, part: "", beyond: None };
+        };
+        let tokens = x.elements / hidden.max(1);
+        let down = kernels.linear(x, [hidden, all], self.has(&weight("proj.bias")));
+        let beyond = (all > width).then(|| meter.view(&down, tokens * (all - width)));
+        let own = meter.make(tokens * width, &[&down]);
+        Latent { x: kernels.norm(&own, width, false), width, part: "_b", beyond }
     }
 
     /// The output projection, with each head's share of it where that is wanted.
@@ -214,14 +255,15 @@ impl<'a> Decoder<'a> {
         let at = |site| Site::Layer(layer, site);
         let biased = |part: &str| self.has(&format!("layers.{layer}.{name}.{part}.bias"));
         let project = |part: &str| kernels.linear(x, [self.hidden(), width], biased(part));
+        let learned = self.has(&format!("layers.{layer}.{name}.act_fn.alpha_p"));
         let neurons = if self.tree.layers[layer].gate {
             let (gate, up) = (project("gate_proj"), project("up_proj"));
             let gate = offer(tap, at(LayerSite::Gate), gate);
             let up = offer(tap, at(LayerSite::Up), up);
-            kernels.activate(&gate, Some(&up))
+            kernels.activate(&gate, Some(&up), learned)
         } else {
             let up = offer(tap, at(LayerSite::Up), project("up_proj"));
-            kernels.activate(&up, None)
+            kernels.activate(&up, None, learned)
         };
         let neurons = offer(tap, at(LayerSite::Neurons), neurons);
         let output = kernels.linear(&neurons, [width, self.hidden()], biased("down_proj"));

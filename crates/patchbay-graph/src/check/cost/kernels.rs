@@ -2,7 +2,7 @@
 //!
 //! Products count two operations a multiply-add. What is done once an element is left out: beside the products it is little.
 
-use super::meter::{Meter, Tensor, Way};
+use super::meter::{F32, Meter, Tensor, Way};
 
 /// Tokens of some rows, packed, and the pairs of them that attention looks at.
 #[derive(Clone, Debug, Default)]
@@ -17,23 +17,30 @@ pub(super) struct Packed {
 }
 
 impl Packed {
-    /// Segments of so many tokens from a position on, where a token sees so many back, itself included.
-    pub(super) fn new(segments: &[(usize, usize)], window: Option<usize>) -> Self {
+    /// Segments of so many tokens from a position on, where a token sees so many back, itself included, or as many of its own
+    /// chunk.
+    pub(super) fn new(segments: &[(usize, usize)], window: Option<usize>, chunk: Option<usize>) -> Self {
         let mut packed = Self::default();
         // what the tokens up to this one see
-        let seen = |length: u64| {
-            let window = window.map_or(length, |window| length.min(window as u64));
-            window * (window + 1) / 2 + (length - window) * window
+        let up_to = |length: u64| {
+            let chunk = chunk.map_or(length, |chunk| length.min(chunk as u64)).max(1);
+            length / chunk * seen(chunk, window) + seen(length % chunk, window)
         };
         for (len, position) in segments {
             let (len, position) = (*len as u64, *position as u64);
             packed.tokens += len;
             packed.pairs += len * (position + len);
-            packed.seen += seen(position + len) - seen(position);
+            packed.seen += up_to(position + len) - up_to(position);
             packed.segments.push((len, position + len));
         }
         packed
     }
+}
+
+/// Pairs of tokens that are not masked among so many of one chunk.
+fn seen(length: u64, window: Option<usize>) -> u64 {
+    let window = window.map_or(length, |window| length.min(window as u64));
+    window * (window + 1) / 2 + (length - window) * window
 }
 
 /// Sizes of attention.
@@ -42,6 +49,8 @@ pub(super) struct Heads {
     pub(super) heads: u64,
     pub(super) key: u64,
     pub(super) value: u64,
+    /// Whether each has a sink in its softmax.
+    pub(super) sinks: bool,
 }
 
 /// Queries that share a pass over the keys.
@@ -51,6 +60,9 @@ const QUERIES: u64 = 24;
 const SILU: Way = Way::Function(8);
 /// The derivative of GELU's tanh approximation, the largest of those that go without a gate.
 const GELU: Way = Way::Function(15);
+
+/// Tensors that xIELU makes on its way.
+const XIELU: u64 = 5;
 
 /// The kernels of a block.
 #[derive(Clone, Copy)]
@@ -75,8 +87,11 @@ impl Kernels<'_> {
         let tokens = x.elements / input.max(1);
         let flops = 2.0 * x.elements as f64 * output as f64;
         let x = self.meter.contiguous(x);
-        let y = self.meter.product(tokens * output, &[&x, &self.constant(input * output)], flops);
-        if self.plain && bias { self.meter.make(y.elements, &[&y, &self.constant(y.elements)]) } else { y }
+        let y = self.meter.projected(tokens * output, &x, flops);
+        if self.plain && bias {
+            let _sum = self.meter.hold(F32 * y.elements);
+        }
+        y
     }
 
     /// A norm of rows of this width; with a mean and a bias where it is a LayerNorm.
@@ -136,19 +151,23 @@ impl Kernels<'_> {
         })
     }
 
-    pub(super) fn probs(&self, scores: &Tensor, packed: &Packed, heads: u64) -> Tensor {
-        let m = self.meter;
+    pub(super) fn probs(&self, scores: &Tensor, packed: &Packed, sizes: Heads) -> Tensor {
+        let (m, heads) = (self.meter, sizes.heads);
         if !self.plain {
             return self.one(scores.elements, scores);
         }
         self.each_row(packed, |len, keys| {
             let (n, small) = (len * keys * heads, len * heads);
+            // a sink is one more key
+            let rest = if sizes.sinks { small } else { 0 };
             let matrices = m.view(scores, n);
+            let matrices = if sizes.sinks { self.one(n + rest, &matrices) } else { matrices };
+            let n = n + rest;
             let below = m.make(n, &[&matrices, &m.view(&self.one(small, &matrices), n)]);
             let raised = m.made(n, &[&below], Way::Function(1));
             let sum = self.one(small, &raised);
             let probs = m.made(n, &[&raised, &m.view(&sum, n)], Way::Quotient);
-            m.view(&probs, n)
+            if sizes.sinks { self.one(n - rest, &m.view(&probs, n - rest)) } else { m.view(&probs, n) }
         })
     }
 
@@ -171,7 +190,7 @@ impl Kernels<'_> {
         let [q, k, v] = qkv;
         if self.plain {
             let scores = self.scores(q, k, packed, sizes);
-            return self.mix(&self.probs(&scores, packed, sizes.heads), v, packed, sizes);
+            return self.mix(&self.probs(&scores, packed, sizes), v, packed, sizes);
         }
         // each head's rows, and some rows of scores
         let _rows = self.meter.hold(
@@ -183,8 +202,12 @@ impl Kernels<'_> {
     }
 
     /// The activation of `x`, times `up` where there is one.
-    pub(super) fn activate(&self, x: &Tensor, up: Option<&Tensor>) -> Tensor {
+    pub(super) fn activate(&self, x: &Tensor, up: Option<&Tensor>, learned: bool) -> Tensor {
         let (n, m) = (x.elements, self.meter);
+        if self.plain && learned {
+            drop(m.hold(XIELU * F32 * n));
+            return m.made(n, &[x], Way::Function(XIELU));
+        }
         match (self.plain, up) {
             (true, Some(up)) => m.made(n, &[&m.made(n, &[x], SILU), up], Way::Product),
             (true, None) => m.made(n, &[x], GELU),

@@ -156,6 +156,16 @@ impl Meter {
         self.sized(elements, F32, args, flops)
     }
 
+    /// The same for the product with a weight, with respect to which nobody takes a derivative.
+    pub(super) fn projected(&self, elements: u64, x: &Tensor, flops: f64) -> Tensor {
+        self.work(flops);
+        let made = self.fresh(elements, F32);
+        if x.varies() {
+            let _copied = self.hold(F32 * elements);
+        }
+        Tensor { node: self.record(&[x], flops, Way::Linear), ..made }
+    }
+
     /// The same for elements of so many bytes.
     pub(super) fn sized(&self, elements: u64, size: u64, args: &[&Tensor], flops: f64) -> Tensor {
         self.work(flops);

@@ -152,7 +152,7 @@ impl<'a> Values<'a> {
             Module::Layer(_) | Module::SelfAttn(_) => {
                 let lengths = shape.sequences();
                 let whole: Vec<(usize, usize)> = lengths.iter().map(|len| (*len, 0)).collect();
-                let packed = Packed::new(&whole, None);
+                let packed = Packed::new(&whole, None, None);
                 let width = self.decoder.tree.hidden as u64;
                 let _angles = meter.hold(self.decoder.angles(packed.tokens));
                 let padded = packed.tokens * width != x.elements;

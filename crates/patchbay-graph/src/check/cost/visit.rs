@@ -7,11 +7,11 @@ use super::decoder::Tap;
 use super::meter::Tensor;
 use super::values::{Values, elements, read, write};
 use crate::plan::{Event, Pass, Plan, Skip, Source, Step, WriteMode, Wrt};
-use crate::selection::{Gather, Selection};
+use crate::selection::{Gather, Placement, Selection};
 use crate::site::{LayerSite, Packing, Site};
 use crate::wave::Wave;
 use crate::wave::mark::has_all_rows;
-use crate::wave::matrix::Matrix;
+use crate::wave::matrix::{Matrix, packed};
 
 /// The tap of one pass.
 pub(super) struct Visitor<'a, 'v> {
@@ -28,6 +28,8 @@ pub(super) struct Visitor<'a, 'v> {
     /// Where lanes are at sites that all rows of a block have, and where at the others.
     running: Matrix,
     onward: Matrix,
+    /// Where the rows of inputs lie packed, as far as that was asked for.
+    placements: Vec<(usize, Packing, Placement)>,
 }
 
 impl<'a, 'v> Visitor<'a, 'v> {
@@ -52,6 +54,7 @@ impl<'a, 'v> Visitor<'a, 'v> {
             wave,
             running: Matrix::default(),
             onward: Matrix::default(),
+            placements: Vec::new(),
         }
     }
 
@@ -66,12 +69,17 @@ impl<'a, 'v> Visitor<'a, 'v> {
     }
 
     /// The blocks that a part of a site means.
-    fn gather(&self, site: Site, input: usize, packing: Packing, selection: &Selection) -> Gather {
+    fn gather(&mut self, site: Site, input: usize, packing: Packing, selection: &Selection) -> Gather {
+        let known = self.placements.iter().position(|(of, like, _)| (*of, *like) == (input, packing));
+        let known = known.unwrap_or_else(|| {
+            self.placements.push((input, packing, packed(&self.plan.inputs[input].lengths, packing)));
+            self.placements.len() - 1
+        });
         let matrix = match site {
             Site::Layer(_, site) if has_all_rows(site) => &self.running,
             _ => &self.onward,
         };
-        matrix.gather(&self.plan.inputs[input], packing, selection)
+        matrix.gather(&self.placements[known].2, packing, selection)
     }
 
     pub(super) fn steps_at(&mut self, site: Site, mut value: Tensor) -> Tensor {
@@ -135,7 +143,7 @@ impl<'a, 'v> Visitor<'a, 'v> {
         let packing = Packing::Channels { width: self.values.decoder.tree.hidden };
         let rows = crate::context::TokenRows::extents_of(&self.plan.inputs[skip.input].lengths, packing);
         let all = Selection::all(rows);
-        let gather = after.gather(&self.plan.inputs[skip.input], packing, &all);
+        let gather = after.gather(&packed(&self.plan.inputs[skip.input].lengths, packing), packing, &all);
         let given = self.values.get_as(with, elements(all.shape()));
         write(self.values.meter(), &stream, gather, &given)
     }

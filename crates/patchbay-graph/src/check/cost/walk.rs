@@ -34,14 +34,7 @@ pub(super) struct Angles {
 impl<'a> Walk<'a> {
     /// The wave of the pass alone, none of whose rows begins like another.
     pub(super) fn wave(&self, values: &Values<'a>) -> Wave {
-        let mut number = 0;
-        let mut ids = |len: &usize| {
-            number += 1;
-            vec![number; *len]
-        };
-        let ids: Vec<Vec<Vec<u32>>> =
-            self.plan.inputs.iter().map(|input| input.lengths.iter().map(&mut ids).collect()).collect();
-        Wave::new(&[(self.plan, self.pass, &ids)], values.decoder.tree, false)
+        Wave::alone(self.plan, self.pass, values.decoder.tree)
     }
 
     /// Walks through every part in which something is left to do, and tells `record` what goes into each.

@@ -3,10 +3,10 @@
 use candle_core::{Device, Result, Tensor, bail};
 use pulp::Arch;
 
-use super::exp::exp;
+use super::exp::{exp, exp_minus_one};
 use super::memory::Floats;
 use super::parallel::{rows_per_job, share};
-use crate::spec::Activation;
+use crate::spec::{Activation, Xielu};
 
 /// `activation(x) · up`.
 pub(super) fn activate(arch: Arch, activation: Activation, x: &Tensor, up: Option<&Tensor>) -> Result<Tensor> {
@@ -38,6 +38,18 @@ fn apply(activation: Activation, input: &[f32], up: Option<&[f32]>, output: &mut
         Activation::GeluTanh => each(input, output, gelu_tanh),
         Activation::Relu => each(input, output, relu),
         Activation::ReluSquared => each(input, output, |x| relu(x) * relu(x)),
+        Activation::Xielu(numbers) => each(input, output, |x| xielu(numbers, x)),
+        Activation::ClampedSilu { sharpness, limit } => {
+            each(input, output, |x| {
+                let x = if x > limit { limit } else { x };
+                x / (1.0 + exp(-sharpness * x))
+            });
+            for (y, up) in output.iter_mut().zip(up.unwrap_or(&[])) {
+                let up = if *up > limit { limit } else { *up };
+                *y *= if up < -limit { -limit } else { up } + 1.0;
+            }
+            return;
+        }
     }
     for (y, up) in output.iter_mut().zip(up.unwrap_or(&[])) {
         *y *= up;
@@ -62,6 +74,13 @@ fn gelu_erf(x: f32) -> f32 {
 fn gelu_tanh(x: f32) -> f32 {
     const TWICE_SQRT_2_OVER_PI: f32 = 1.595_769_2;
     x / (1.0 + exp(-TWICE_SQRT_2_OVER_PI * (x + 0.044_715 * x * x * x)))
+}
+
+#[inline(always)]
+fn xielu(Xielu { positive, negative, beta, eps }: Xielu, x: f32) -> f32 {
+    let below = (exp_minus_one(if x > eps { eps } else { x }) - x) * negative;
+    let curve = if x > 0.0 { positive * x * x } else { below };
+    curve + beta * x
 }
 
 /// `max(x, 0)`; NaN stays NaN.

@@ -126,12 +126,19 @@ pub(super) fn scores(
 }
 
 /// The softmax of each row, flat.
-pub(super) fn probs(arch: Arch, scores: &Tensor, segments: &Segments, heads: usize) -> Result<Tensor> {
+pub(super) fn probs(
+    arch: Arch,
+    scores: &Tensor,
+    segments: &Segments,
+    heads: usize,
+    sinks: Option<&[f32]>,
+) -> Result<Tensor> {
     let scores = scores.contiguous()?;
     let mut output = Floats::of(&scores)?.to_vec();
     check_pairs(&output, segments, heads)?;
-    share(matrices(&mut output, segments, heads), |(_, segment, _, output)| {
-        arch.dispatch(|| output.chunks_exact_mut(segment.key_count()).for_each(softmax));
+    share(matrices(&mut output, segments, heads), |(_, segment, head, output)| {
+        let sink = sinks.and_then(|sinks| sinks.get(head).copied());
+        arch.dispatch(|| output.chunks_exact_mut(segment.key_count()).for_each(|row| softmax(row, sink)));
     });
     Tensor::from_vec(output, scores.shape(), &Device::Cpu)
 }
@@ -242,6 +249,7 @@ impl View<'_> {
     fn attend(&self, arch: Arch, values: &Heads<'_>, mut output: Vec<&mut [f32]>) {
         let (positions, keys) = (self.segment.positions(), self.segment.key_count());
         let head = values.shared(self.head, self.queries.heads);
+        let sink = self.scoring.sinks.as_ref().and_then(|sinks| sinks.get(self.head).copied());
         let mut scratch = vec![0.0; QUERIES.min(positions.len()) * keys];
         for first in positions.clone().step_by(QUERIES) {
             let rows = scratch.chunks_exact_mut(keys).take(positions.end - first).collect();
@@ -249,7 +257,7 @@ impl View<'_> {
             for (query, probs) in (first..positions.end).zip(scratch.chunks_exact_mut(keys)) {
                 let start = self.aligned_key(query);
                 let probs = &mut probs[start..=query];
-                arch.dispatch(|| softmax(probs));
+                arch.dispatch(|| softmax(probs, sink));
                 let output = &mut *output[query - positions.start];
                 arch.dispatch(Mix { probs, first: start, values, head, output });
             }
@@ -321,13 +329,16 @@ fn finish(row: &mut [f32], query: usize, head: usize, length: usize, scoring: &S
     }
 }
 
+/// The softmax of a row, and of a sink that is no part of it.
 #[inline(always)]
-fn softmax(row: &mut [f32]) {
+fn softmax(row: &mut [f32], sink: Option<f32>) {
     let highest = fold(row, f32::NEG_INFINITY, |x| x, f32::max);
+    let highest = sink.map_or(highest, |sink| highest.max(sink));
     for score in &mut *row {
         *score = exp(*score - highest);
     }
     let total = fold(row, 0.0, |x| x, |a, b| a + b);
+    let total = sink.map_or(total, |sink| total + exp(sink - highest));
     for prob in row {
         *prob /= total;
     }

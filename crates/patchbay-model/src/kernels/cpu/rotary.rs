@@ -11,8 +11,11 @@ use crate::rope::{Pairing, RotaryRows};
 pub(super) fn rotate(arch: Arch, x: &Tensor, rows: &RotaryRows) -> Result<Tensor> {
     let (tokens, heads, dim) = x.dims3()?;
     let (known, pairs) = rows.cos.dims2()?;
-    if known != tokens || 2 * pairs > dim {
-        bail!("{tokens} tokens with heads of {dim} cannot be rotated by {known} rows of {pairs} pairs");
+    let rotated = rows.start..rows.start + 2 * pairs;
+    if known != tokens || rotated.end > dim {
+        bail!(
+            "channels {rotated:?} of {tokens} tokens' heads of {dim} cannot be rotated by {known} rows of {pairs} pairs"
+        );
     }
     let x = x.contiguous()?;
     let input = Floats::of(&x)?;
@@ -20,13 +23,15 @@ pub(super) fn rotate(arch: Arch, x: &Tensor, rows: &RotaryRows) -> Result<Tensor
     let mut output = input.to_vec();
     let tokens_per_job = rows_per_job(heads * dim);
     let angles = cos.chunks(tokens_per_job * pairs).zip(sin.chunks(tokens_per_job * pairs));
-    let jobs = output.chunks_mut(tokens_per_job * heads * dim).zip(angles).collect();
-    share(jobs, |(output, (cos, sin))| {
+    let heads_of = tokens_per_job * heads * dim;
+    let jobs = output.chunks_mut(heads_of).zip(input.chunks(heads_of)).zip(angles).collect();
+    share(jobs, |((output, input), (cos, sin))| {
         arch.dispatch(|| {
             let angles = cos.chunks_exact(pairs).zip(sin.chunks_exact(pairs));
-            for (token, (cos, sin)) in output.chunks_exact_mut(heads * dim).zip(angles) {
-                for head in token.chunks_exact_mut(dim) {
-                    turn(&mut head[..2 * pairs], cos, sin, rows.pairing);
+            let tokens = output.chunks_exact_mut(heads * dim).zip(input.chunks_exact(heads * dim));
+            for ((token, input), (cos, sin)) in tokens.zip(angles) {
+                for (head, input) in token.chunks_exact_mut(dim).zip(input.chunks_exact(dim)) {
+                    turn(&input[rotated.clone()], &mut head[rotated.clone()], cos, sin, rows.pairing);
                 }
             }
         });
@@ -34,8 +39,9 @@ pub(super) fn rotate(arch: Arch, x: &Tensor, rows: &RotaryRows) -> Result<Tensor
     Tensor::from_vec(output, x.shape(), &Device::Cpu)
 }
 
+/// Rotates the channels of a head, of which `head` is a copy.
 #[inline(always)]
-fn turn(head: &mut [f32], cos: &[f32], sin: &[f32], pairing: Pairing) {
+fn turn(input: &[f32], head: &mut [f32], cos: &[f32], sin: &[f32], pairing: Pairing) {
     match pairing {
         Pairing::Halves => {
             let (first, second) = head.split_at_mut(cos.len());
@@ -47,6 +53,13 @@ fn turn(head: &mut [f32], cos: &[f32], sin: &[f32], pairing: Pairing) {
             for (pair, (cos, sin)) in head.as_chunks_mut::<2>().0.iter_mut().zip(cos.iter().zip(sin)) {
                 let [a, b] = *pair;
                 *pair = [a * cos - b * sin, b * cos + a * sin];
+            }
+        }
+        Pairing::NeighboursToHalves => {
+            let (first, second) = head.split_at_mut(cos.len());
+            let pairs = input.as_chunks::<2>().0.iter().zip(cos.iter().zip(sin));
+            for ((x, y), ([a, b], (cos, sin))) in first.iter_mut().zip(second).zip(pairs) {
+                (*x, *y) = (a * cos - b * sin, b * cos + a * sin);
             }
         }
     }

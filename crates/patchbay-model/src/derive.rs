@@ -3,6 +3,8 @@
 //! The value is made of tensors that carry no graph; what flows back is said beside it. So an operation keeps nothing but its
 //! arguments and its result, and its gradient is PyTorch's where candle's is not.
 
+use std::sync::{Mutex, PoisonError};
+
 use candle_core::backend::BackendStorage;
 use candle_core::{
     CpuStorage, CudaStorage, CustomOp1, CustomOp2, Layout, MetalStorage, Result, Shape, Storage, Tensor,
@@ -14,12 +16,16 @@ type Backward = dyn Fn(&Tensor, &Tensor, &Tensor) -> Result<Tensor> + Send + Syn
 type Backward2 = dyn Fn(&Tensor, &Tensor, &Tensor, &Tensor) -> Result<(Tensor, Tensor)> + Send + Sync;
 
 struct Known<B: ?Sized> {
-    result: Tensor,
+    /// Until the operation is recorded.
+    result: Mutex<Option<Tensor>>,
     backward: Box<B>,
 }
 
 /// `result`, a function of `x`. `backward` is given x, the result and its gradient, none of which carries a graph.
-pub(super) fn derived(
+///
+/// # Errors
+/// candle's, where memory runs out.
+pub fn derived(
     x: &Tensor,
     result: Tensor,
     backward: impl Fn(&Tensor, &Tensor, &Tensor) -> Result<Tensor> + Send + Sync + 'static,
@@ -27,11 +33,14 @@ pub(super) fn derived(
     if !x.track_op() {
         return Ok(result);
     }
-    x.apply_op1(Known { result: own(&result)?, backward: Box::new(backward) as Box<Backward> })
+    x.apply_op1(Known { result: Mutex::new(Some(own(&result)?)), backward: Box::new(backward) as Box<Backward> })
 }
 
 /// `result`, a function of `a` and `b`, both of its shape.
-pub(super) fn derived2(
+///
+/// # Errors
+/// candle's, where memory runs out.
+pub fn derived2(
     a: &Tensor,
     b: &Tensor,
     result: Tensor,
@@ -40,7 +49,7 @@ pub(super) fn derived2(
     if !a.track_op() && !b.track_op() {
         return Ok(result);
     }
-    a.apply_op2(b, Known { result: own(&result)?, backward: Box::new(backward) as Box<Backward2> })
+    a.apply_op2(b, Known { result: Mutex::new(Some(own(&result)?)), backward: Box::new(backward) as Box<Backward2> })
 }
 
 /// The tensor in memory of its own.
@@ -59,25 +68,35 @@ fn own(tensor: &Tensor) -> Result<Tensor> {
 }
 
 impl<B: ?Sized> Known<B> {
+    fn result(&self) -> Result<Tensor> {
+        match self.result.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            Some(result) => Ok(result),
+            None => candle_core::bail!("the result was taken"),
+        }
+    }
+
     fn cpu(&self) -> Result<(CpuStorage, Shape)> {
-        match &*self.result.storage_and_layout().0 {
-            Storage::Cpu(storage) => Ok((storage.clone(), self.result.shape().clone())),
+        let result = self.result()?;
+        match &*result.storage_and_layout().0 {
+            Storage::Cpu(storage) => Ok((storage.clone(), result.shape().clone())),
             _ => candle_core::bail!("the result lies on another device"),
         }
     }
 
     fn cuda(&self) -> Result<(CudaStorage, Shape)> {
-        let (storage, layout) = self.result.storage_and_layout();
+        let result = self.result()?;
+        let (storage, layout) = result.storage_and_layout();
         match &*storage {
-            Storage::Cuda(storage) => Ok((storage.try_clone(layout)?, self.result.shape().clone())),
+            Storage::Cuda(storage) => Ok((storage.try_clone(layout)?, result.shape().clone())),
             _ => candle_core::bail!("the result lies on another device"),
         }
     }
 
     fn metal(&self) -> Result<(MetalStorage, Shape)> {
-        let (storage, layout) = self.result.storage_and_layout();
+        let result = self.result()?;
+        let (storage, layout) = result.storage_and_layout();
         match &*storage {
-            Storage::Metal(storage) => Ok((storage.try_clone(layout)?, self.result.shape().clone())),
+            Storage::Metal(storage) => Ok((storage.try_clone(layout)?, result.shape().clone())),
             _ => candle_core::bail!("the result lies on another device"),
         }
     }
