@@ -16,7 +16,7 @@ const TURN: Duration = Duration::from_millis(2);
 /// Bytes of results that wait for those of cells before them.
 const MOST_BYTES: u64 = 16 << 20;
 /// Cells whose graphs are checked in one go.
-const AT_ONCE: usize = 16;
+const AT_ONCE: usize = 128;
 
 /// Makes the job of a cell.
 type Make = dyn Fn(usize) -> Result<Job, Failure> + Send + Sync;

@@ -1,8 +1,10 @@
 //! Projections: `x Wᵀ + b`.
 //!
-//! For few rows the work is reading the weights, for many it is multiplying. One loop serves both: a strip of weight
-//! rows comes from memory once for a block of input rows that stays in the second-level cache, and is multiplied with
-//! it tile by tile.
+//! For few rows the work is reading the weights, for many it is multiplying. One loop serves both: a block of weight rows
+//! comes from memory once and stays in the second-level cache; a few input rows at a time stay in the first-level cache
+//! and are multiplied with it, strip by strip.
+
+use std::ops::Range;
 
 use candle_core::{Result, Tensor, bail};
 use pulp::{Arch, Simd, WithSimd};
@@ -12,8 +14,12 @@ use super::memory::{Floats, split_columns};
 use super::parallel::{part, share};
 use crate::parameters::Linear;
 
-/// Floats of input rows that stay in the second-level cache beside a strip of weights.
-const BLOCK: usize = 1 << 16;
+/// Floats of weights that stay in the second-level cache.
+const WEIGHTS: usize = 1 << 16;
+/// Floats of input rows that stay in the first-level cache beside a strip of weights.
+const INPUTS: usize = 1 << 13;
+/// Input rows of the largest tile.
+const TILE: usize = 6;
 /// Multiplications below which a projection is not worth waking another core.
 const SMALL: usize = 1 << 16;
 
@@ -73,24 +79,26 @@ impl WithSimd for Job<'_> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(mut self, simd: S) {
-        let rows = self.output.len();
-        let block = (BLOCK / self.input.max(1)).max(6);
-        for first in (0..rows).step_by(block) {
-            self.block(simd, first..rows.min(first + block));
+        let (rows, outputs) = (self.output.len(), self.weight.len() / self.input.max(1));
+        let block = (WEIGHTS / self.input.max(1)).next_multiple_of(LEFT).max(LEFT);
+        let group = (INPUTS / self.input.max(1) / TILE * TILE).max(TILE);
+        for first in (0..outputs).step_by(block) {
+            for row in (0..rows).step_by(group) {
+                self.block(simd, first..outputs.min(first + block), row..rows.min(row + group));
+            }
         }
     }
 }
 
 impl Job<'_> {
     #[inline(always)]
-    fn block<S: Simd>(&mut self, simd: S, rows: std::ops::Range<usize>) {
+    fn block<S: Simd>(&mut self, simd: S, outputs: Range<usize>, rows: Range<usize>) {
         let (x, input, bias) = (self.x, self.input, self.bias);
         let row = |row: usize| &x[row * input..(row + 1) * input];
         let bias = |output: usize| bias.map_or(0.0, |bias| bias[output]);
-        let outputs = self.weight.len() / input.max(1);
         let weight = |output: usize| &self.weight[output * input..(output + 1) * input];
-        let tiled = outputs - outputs % LEFT;
-        for first in (0..tiled).step_by(LEFT) {
+        let tiled = outputs.end - outputs.len() % LEFT;
+        for first in (outputs.start..tiled).step_by(LEFT) {
             let left = [weight(first), weight(first + 1), weight(first + 2), weight(first + 3)];
             strip(simd, left, row, rows.clone(), |row, products| {
                 for (offset, product) in products.into_iter().enumerate() {
@@ -98,7 +106,7 @@ impl Job<'_> {
                 }
             });
         }
-        for output in tiled..outputs {
+        for output in tiled..outputs.end {
             strip(simd, [weight(output)], row, rows.clone(), |row, [product]| {
                 self.output[row][output] = product + bias(output);
             });

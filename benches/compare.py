@@ -1,0 +1,104 @@
+"""Times patchbay beside nnterp, task by task, in turn, and writes the table of BENCHMARKS.md.
+
+    python benches/compare.py MODEL_DIR [--server target/release/patchbay] [--only WORD] [--write]
+
+MODEL_DIR is SmolLM2-135M as a float32 Hugging Face folder. Needs nnterp 1.3, torch 2.15, transformers 5.23, httpx and a release
+build; nothing else should run on the machine. Each task is done by both first, and their results are compared.
+"""
+
+import argparse
+import contextlib
+import os
+import socket
+import statistics
+import subprocess
+import time
+from pathlib import Path
+
+import httpx
+import numpy as np
+import torch
+from nnterp import StandardizedTransformer
+
+from tasks import Patchbay, Task, tasks
+
+ROOT = Path(__file__).parent.parent
+BEGIN, END = "<!-- compare.py begins -->", "<!-- compare.py ends -->"
+
+
+def main():
+    """Reads the command line, and measures."""
+    arguments = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    arguments.add_argument("model", type=Path)
+    arguments.add_argument("--server", type=Path, default=ROOT / "target/release/patchbay")
+    arguments.add_argument("--only", help="tasks whose names have this in them")
+    arguments.add_argument("--seconds", type=float, default=20, help="how long to measure a task, about")
+    arguments.add_argument("--write", action="store_true", help="put the table into BENCHMARKS.md")
+    given = arguments.parse_args()
+    model = StandardizedTransformer(str(given.model), dtype=torch.float32, check_renaming=False, dispatch=True)
+    with server(given.server, given.model) as url:
+        chosen = [task for task in tasks(model, Patchbay(url, "model")) if not given.only or given.only in task.name]
+        rows = [measure(task, given.seconds) for task in chosen]
+    table = "\n".join(["| task | nnterp | patchbay | ratio | at most |", "|---|---|---|---|---|", *rows])
+    if given.write:
+        path = ROOT / "BENCHMARKS.md"
+        before, rest = path.read_text().split(BEGIN)
+        path.write_text(f"{before}{BEGIN}\n{table}\n{END}{rest.split(END)[1]}")
+
+
+@contextlib.contextmanager
+def server(binary: Path, model: Path):
+    """Starts the server on a port of its own, and stops it."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    command = [binary, "serve", "--model", f"model={model}", "--port", str(port)]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=os.environ)
+    url = f"http://127.0.0.1:{port}"
+    try:
+        for _ in range(600):
+            with contextlib.suppress(httpx.HTTPError):
+                if httpx.get(f"{url}/readyz").status_code == 200:
+                    break
+            time.sleep(0.1)
+        yield url
+    finally:
+        process.terminate()
+        process.wait()
+
+
+def measure(task: Task, seconds: float) -> str:
+    """One row of the table: medians in milliseconds, and their ratio."""
+    agree(task)
+    peers, ours = [], []
+    start = time.perf_counter()
+    while len(peers) < 3 or (len(peers) < 15 and time.perf_counter() - start < seconds):
+        peers.append(timed(task.peer))
+        ours.append(timed(task.ours))
+    peer, our = statistics.median(peers), statistics.median(ours)
+    limit = "" if task.limit is None else f"{task.limit:.2f}"
+    row = f"| {task.name} | {peer:.1f} | {our:.1f} | {our / peer:.2f} | {limit} |"
+    print(row, flush=True)
+    return row
+
+
+def agree(task: Task):
+    """Both find the same, up to rounding."""
+    peer, ours = (np.asarray(found, dtype=np.float32) for found in (plain(task.peer()), task.ours()))
+    assert peer.shape == ours.shape, f"{task.name}: {peer.shape} and {ours.shape}"
+    apart = np.abs(peer - ours).max() / np.abs(peer).max()
+    assert apart < task.tolerance, f"{task.name}: {apart:.1e} apart"
+
+
+def plain(found):
+    return found.detach().numpy() if isinstance(found, torch.Tensor) else found
+
+
+def timed(work) -> float:
+    start = time.perf_counter()
+    work()
+    return (time.perf_counter() - start) * 1e3
+
+
+if __name__ == "__main__":
+    main()
