@@ -75,6 +75,11 @@ pub struct Engine {
 /// A job in the queue.
 struct Waiting {
     job: Job,
+    ticket: Ticket,
+}
+
+/// Where the answer of a job goes.
+struct Ticket {
     since: Instant,
     reply: oneshot::Sender<Result<Outcome, EngineError>>,
 }
@@ -97,7 +102,7 @@ impl Engine {
         let (reply, receiver) = oneshot::channel();
         let queue = self.queue.as_ref().ok_or(EngineError::Stopped)?;
         self.queued.fetch_add(1, Ordering::Relaxed);
-        queue.try_send(Waiting { job, since: Instant::now(), reply }).map_err(|error| {
+        queue.try_send(Waiting { job, ticket: Ticket { since: Instant::now(), reply } }).map_err(|error| {
             self.queued.fetch_sub(1, Ordering::Relaxed);
             match error {
                 TrySendError::Full(_) => EngineError::Full,
@@ -140,9 +145,9 @@ fn work(decoder: &Decoder, jobs: &Receiver<Waiting>, queued: &AtomicUsize, setti
         next = gather(&mut together, jobs, settings.wave_bytes);
         queued.fetch_sub(together.len(), Ordering::Relaxed);
         let started = Instant::now();
-        let (gone, together): (Vec<_>, Vec<_>) =
-            together.into_iter().partition(|waiting| waiting.reply.is_closed() || waiting.job.cancel.is_cancelled());
-        gone.into_iter().for_each(|waiting| answer(waiting, started, Err(EngineError::Cancelled)));
+        let is_gone = |waiting: &Waiting| waiting.ticket.reply.is_closed() || waiting.job.cancel.is_cancelled();
+        let (gone, together): (Vec<_>, Vec<_>) = together.into_iter().partition(is_gone);
+        gone.into_iter().for_each(|waiting| answer(waiting.ticket, started, Err(EngineError::Cancelled)));
         run_together(decoder, together, started);
     }
 }
@@ -166,41 +171,40 @@ fn gather(together: &mut Vec<Waiting>, jobs: &Receiver<Waiting>, most: u64) -> O
 }
 
 fn run_together(decoder: &Decoder, together: Vec<Waiting>, started: Instant) {
-    let mut waiting: Vec<Option<Waiting>> = Vec::with_capacity(together.len());
-    let jobs: Vec<Job> = together.iter().map(|waiting| waiting.job.clone()).collect();
-    waiting.extend(together.into_iter().map(Some));
-    let borrowed: Vec<&Job> = jobs.iter().collect();
-    let ran = guarded(decoder, &borrowed, &mut |number, outcome| {
-        if let Some(waiting) = waiting[number].take() {
-            answer(waiting, started, outcome);
+    let (jobs, mut tickets): (Vec<Job>, Vec<Option<Ticket>>) =
+        together.into_iter().map(|waiting| (waiting.job, Some(waiting.ticket))).unzip();
+    let ran = guarded(decoder, &jobs, &mut |number, outcome| {
+        if let Some(ticket) = tickets[number].take() {
+            answer(ticket, started, outcome);
         }
     });
     let Err(error) = ran else { return };
     // one of them is to blame: each runs once more, alone
     let alone = jobs.len() > 1;
-    for (job, waiting) in jobs.iter().zip(waiting).filter_map(|(job, waiting)| Some((job, waiting?))) {
+    for (job, ticket) in jobs.iter().zip(tickets).filter_map(|(job, ticket)| Some((job, ticket?))) {
         let mut outcome = Err(EngineError::Failed(error.clone()));
-        if alone && let Err(error) = guarded(decoder, &[job], &mut |_, found| outcome = found) {
+        let job = std::slice::from_ref(job);
+        if alone && let Err(error) = guarded(decoder, job, &mut |_, found| outcome = found) {
             outcome = Err(EngineError::Failed(error));
         }
-        answer(waiting, started, outcome);
+        answer(ticket, started, outcome);
     }
 }
 
-fn answer(waiting: Waiting, started: Instant, outcome: Result<Outcome, EngineError>) {
+fn answer(ticket: Ticket, started: Instant, outcome: Result<Outcome, EngineError>) {
     let outcome = outcome.map(|mut outcome| {
-        outcome.usage.queue_ms = milliseconds(started - waiting.since);
+        outcome.usage.queue_ms = milliseconds(started - ticket.since);
         outcome.usage.compute_ms = milliseconds(started.elapsed());
         outcome
     });
     // nobody waits for the answer of a request that was dropped
-    let _ = waiting.reply.send(outcome);
+    let _ = ticket.reply.send(outcome);
 }
 
 /// Runs jobs; a panic, or a device that fails, is an error of all of them that had not ended.
 fn guarded(
     decoder: &Decoder,
-    jobs: &[&Job],
+    jobs: &[Job],
     done: &mut dyn FnMut(usize, Result<Outcome, EngineError>),
 ) -> Result<(), String> {
     match catch_unwind(AssertUnwindSafe(|| run::run(decoder, jobs, done))) {

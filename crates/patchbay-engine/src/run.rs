@@ -12,7 +12,7 @@ use crate::tokens::top_tokens;
 use crate::track::Track;
 use crate::values::Values;
 use crate::visit::Visit;
-use crate::walk::walk;
+use crate::walk::{Stage, walk};
 
 /// Whether a job can share its waves with others. One that takes gradients keeps everything on the way.
 pub(crate) fn can_share(job: &Job) -> bool {
@@ -37,7 +37,7 @@ struct Task<'a> {
 /// The device failed, and not for one job alone: those that were not `done` have no outcome.
 pub(crate) fn run(
     decoder: &Decoder,
-    jobs: &[&Job],
+    jobs: &[Job],
     done: &mut dyn FnMut(usize, Result<Outcome, EngineError>),
 ) -> candle_core::Result<()> {
     let mut tasks: Vec<(usize, Task<'_>)> = Vec::with_capacity(jobs.len());
@@ -82,7 +82,7 @@ fn wave<'a>(decoder: &'a Decoder, mut tasks: Vec<&mut Task<'a>>) -> candle_core:
             tracks.push(Track::new(tracks.len(), &task.job.plan, decoder.tree(), pass, &mut task.values));
         }
     }
-    let mut visit = Visit::new(wave.clone(), decoder.tree(), tracks);
+    let mut visit = Visit::new(wave, decoder.tree(), tracks);
     let mut stages = Vec::new();
     let look = |visit: &mut Visit<'_, '_>| {
         for (track, _) in cancels.iter().enumerate().filter(|(_, cancel)| cancel.is_cancelled()) {
@@ -96,7 +96,9 @@ fn wave<'a>(decoder: &'a Decoder, mut tasks: Vec<&mut Task<'a>>) -> candle_core:
             stages.push(stage);
         }
     })?;
-    let Visit { tracks, failures, .. } = visit;
+    let Visit { wave, tracks, failures, .. } = visit;
+    // a job that takes gradients is alone in its wave
+    let mut recorded = records.then_some((wave, stages));
     let receipts: Vec<Vec<Receipt>> = tracks.into_iter().map(Track::into_receipts).collect();
     let company = receipts.len();
     let mut results: Vec<Result<(), EngineError>> = tasks.iter().map(|_| Ok(())).collect();
@@ -107,7 +109,7 @@ fn wave<'a>(decoder: &'a Decoder, mut tasks: Vec<&mut Task<'a>>) -> candle_core:
                 let task = &mut *tasks[task];
                 task.receipts.extend(receipts);
                 task.company = task.company.max(company);
-                task.end_pass(wave.clone(), std::mem::take(&mut stages))
+                task.end_pass(recorded.take())
             }
         };
     }
@@ -121,11 +123,13 @@ impl<'a> Task<'a> {
         Ok(Self { job, values, tape: Tape::new(decoder, job), receipts: Vec::new(), next: 0, company: 1 })
     }
 
-    /// Takes the gradients of a pass that has ended, and makes what can be made now.
-    fn end_pass(&mut self, wave: Wave, stages: Vec<crate::walk::Stage>) -> Result<(), EngineError> {
+    /// Takes the gradients of a pass that has ended, through what was recorded of it, and makes what can be made now.
+    fn end_pass(&mut self, recorded: Option<(Wave, Vec<Stage>)>) -> Result<(), EngineError> {
         let pass = &self.job.plan.passes[self.next];
         self.next += 1;
-        self.tape.push(pass, wave, stages);
+        if let Some((wave, stages)) = recorded {
+            self.tape.push(pass, wave, stages);
+        }
         for gradient in &pass.gradients {
             self.tape.take(*gradient, &mut self.values)?;
         }

@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use candle_core::{DType, Result, Var};
-use patchbay_graph::plan::{Event, Pass, PassInput, Plan, Skip, Source, Write, WriteMode, Wrt};
+use patchbay_graph::plan::{Event, Pass, Plan, Skip, Source, Write, WriteMode, Wrt};
 use patchbay_graph::selection::{Blocks, Selection};
 use patchbay_graph::wave::Wave;
 use patchbay_graph::wave::matrix::Matrix;
@@ -164,17 +164,8 @@ impl<'a, 'v> Track<'a, 'v> {
     }
 
     /// The packed tokens that are looked at from the final norm on.
-    pub(crate) fn final_rows(&self, wave: &Wave, matrix: &Matrix) -> impl Iterator<Item = u32> {
-        let of_input = |input: &PassInput| {
-            let lengths = &self.plan.inputs[input.input].lengths;
-            let views = wave.views(self.number, input.input);
-            let rows = views.into_iter().flat_map(|(row, view)| {
-                let tokens = matrix.tokens_of(view, lengths[row]);
-                input.final_tokens[row].iter().filter_map(move |token| tokens[*token]).collect::<Vec<_>>()
-            });
-            rows.collect::<Vec<_>>()
-        };
-        self.pass.inputs.iter().flat_map(of_input).collect::<Vec<_>>().into_iter()
+    pub(crate) fn final_rows(&self, wave: &Wave, matrix: &Matrix) -> Vec<u32> {
+        wave.final_rows(self.number, self.plan, self.pass, matrix)
     }
 
     /// Skips that begin at a layer and put something in the place of what they leave out.

@@ -78,10 +78,13 @@ fn layer(
     visit.place(matrix.clone(), matrix.clone());
     let stream = visit.steps_at(Site::Layer(layer, LayerSite::Input), stream)?;
     let course = visit.wave.course(layer, matrix);
-    let parked = part::rows(&stream, &matrix.rows_of(&course.parked, visit.wave.lanes()))?;
+    let parked = matrix.rows_of(&course.parked, visit.wave.lanes());
     let lanes = [course.onward.lanes(), &course.parked].concat();
     let computed = block(decoder, visit, &stream, matrix, layer, course.running, course.onward)?;
-    let stream = if course.parked.is_empty() { computed } else { Tensor::cat(&[computed, parked], 0)? };
+    let stream = match parked.as_slice() {
+        [] => computed,
+        parked => Tensor::cat(&[computed, part::rows(&stream, parked)?], 0)?,
+    };
     let after = Matrix::new(lanes, visit.wave.lanes());
     let stream = visit.replace(layer, &after, stream)?;
     let (stream, matrix) = arrive(visit, layer + 1, stream, &after)?;
@@ -122,11 +125,9 @@ fn unembed(decoder: &Decoder, visit: &mut Visit<'_, '_>, stream: &Tensor, matrix
     if !visit.has_steps_from(Site::LnFinalInput) {
         return Ok(());
     }
-    let mut rows = vec![false; matrix.tokens()];
-    for track in &visit.tracks {
-        track.final_rows(&visit.wave, matrix).for_each(|row| rows[row as usize] = true);
-    }
-    let rows: Vec<u32> = (0..).zip(rows).filter(|(_, wanted)| *wanted).map(|(row, _)| row).collect();
+    let mut rows: Vec<u32> = visit.tracks.iter().flat_map(|track| track.final_rows(&visit.wave, matrix)).collect();
+    rows.sort_unstable();
+    rows.dedup();
     let kept = matrix.keep(&rows);
     visit.place(kept.clone(), kept);
     decoder.unembed(part::rows(stream, &rows)?, visit)

@@ -19,7 +19,7 @@ mod attention;
 mod experts;
 mod latent;
 mod parts;
-mod size;
+mod shapes;
 mod stored;
 
 pub use activation::{Activation, ActivationSpec, Xielu, XieluSpec};

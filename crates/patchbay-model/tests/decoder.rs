@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use candle_core::{Device, Tensor};
 use patchbay_checkpoint::{Checkpoint, Config, HubSettings, Source, open};
 use patchbay_graph::{LayerSite, Site};
-use patchbay_model::spec::{ActivationSpec, FeedForward, LinearSpec, NormSpec, Spec};
+use patchbay_model::spec::Spec;
 use patchbay_model::{
     Decoder, LoadOptions, NoMemory, NoTap, Run, Segment, Segments, Tap, describe, run_checks, supported_model_types,
 };
@@ -65,7 +65,8 @@ fn checkpoint(config: &Value, keep: impl Fn(&str) -> bool) -> Checkpoint {
     let folder = tempfile::tempdir().unwrap();
     std::fs::write(folder.path().join("config.json"), config.to_string()).unwrap();
     let spec = describe(&Config::from_json("config.json", config.clone()).unwrap()).unwrap();
-    let tensors: HashMap<_, _> = shapes(&spec)
+    let tensors: HashMap<_, _> = spec
+        .stored_shapes()
         .into_iter()
         .filter(|(name, _)| keep(name))
         .map(|(name, shape)| {
@@ -91,53 +92,6 @@ fn noise(name: &str, shape: &[usize]) -> Tensor {
     let normal = |_| 0.3 * ((0..12).map(|_| uniform()).sum::<f32>() - 6.0);
     let count: usize = shape.iter().product();
     Tensor::from_vec((0..count).map(normal).collect::<Vec<_>>(), shape, &Device::Cpu).unwrap()
-}
-
-/// Name and shape of every stored tensor.
-fn shapes(spec: &Spec) -> HashMap<String, Vec<usize>> {
-    let mut shapes = HashMap::new();
-    let narrow = spec.embedding.projection.as_ref().map_or(spec.hidden, |projection| projection.input);
-    shapes.insert(spec.embedding.weight.clone(), vec![spec.vocab, narrow]);
-    shapes.insert(spec.head.weight.clone(), vec![spec.vocab, narrow]);
-    shapes.extend(spec.head.bias.clone().map(|bias| (bias, vec![spec.vocab])));
-    if let Some(positions) = &spec.embedding.positions {
-        shapes.insert(positions.weight.clone(), vec![positions.rows, spec.hidden]);
-    }
-    let mut norm = |norm: &NormSpec| {
-        shapes.extend(norm.weights.iter().map(|weight| (weight.clone(), norm.stored_shape())));
-        shapes.extend(norm.bias.clone().map(|bias| (bias, vec![norm.width])));
-    };
-    spec.final_norm.iter().chain(&spec.embedding.norm).for_each(&mut norm);
-    for layer in &spec.layers {
-        let norms = [&layer.attn_norm, &layer.attn_post_norm, &layer.mlp_norm, &layer.mlp_post_norm];
-        norms.into_iter().flatten().chain(layer.attention.norms()).for_each(&mut norm);
-    }
-    let mut linear = |linear: &LinearSpec| {
-        let (input, total) = (linear.input, linear.rows.total);
-        let shape = match linear.layout {
-            patchbay_model::spec::Layout::OutIn => vec![total, input],
-            patchbay_model::spec::Layout::InOut => vec![input, total],
-        };
-        let stacked = |shape: &[usize]| linear.stack.map_or(shape.to_vec(), |stack| stack.stored(shape));
-        shapes.insert(linear.weight.clone(), stacked(&shape));
-        shapes.extend(linear.bias.clone().map(|bias| (bias, stacked(&[total]))));
-    };
-    spec.embedding.projection.iter().chain(&spec.head.projection).for_each(&mut linear);
-    for layer in &spec.layers {
-        layer.attention.projections().chain(layer.mlp.projections()).for_each(&mut linear);
-    }
-    for layer in &spec.layers {
-        shapes.extend(layer.attention.sinks.clone().map(|sinks| (sinks, vec![layer.attention.heads])));
-        for mlp in layer.mlp.mlps() {
-            if let ActivationSpec::Xielu(xielu) = &mlp.activation {
-                shapes.extend([&xielu.alpha_p, &xielu.alpha_n].map(|name| (name.clone(), vec![1])));
-            }
-        }
-        if let FeedForward::Experts(moe) = &layer.mlp {
-            shapes.extend(moe.router.correction.iter().map(|found| (found.weight.clone(), found.shape.clone())));
-        }
-    }
-    shapes
 }
 
 /// Keeps the logits, and changes some sites on the way.
@@ -325,7 +279,8 @@ fn a_checkpoint_of_the_bare_model_loads_without_the_prefix() {
     let folder = tempfile::tempdir().unwrap();
     std::fs::write(folder.path().join("config.json"), config.to_string()).unwrap();
     let spec = describe(&Config::from_json("config.json", config.clone()).unwrap()).unwrap();
-    let tensors: HashMap<_, _> = shapes(&spec)
+    let tensors: HashMap<_, _> = spec
+        .stored_shapes()
         .into_iter()
         .map(|(name, shape)| {
             let short = name.trim_start_matches("transformer.").to_owned();

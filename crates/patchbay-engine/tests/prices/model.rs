@@ -9,7 +9,6 @@ use patchbay_engine::{Cancel, Job};
 use patchbay_graph::{
     Context, DType, InputRow, Limits, Plan, Problem, Request, Store, TokenRow, TokenRows, Tree, check,
 };
-use patchbay_model::spec::{ActivationSpec, Layout, LinearSpec, NormSpec, Spec};
 use patchbay_model::{Decoder, LoadOptions, describe};
 use serde_json::{Value, json};
 
@@ -101,49 +100,11 @@ fn load(config: &Value) -> Decoder {
         let data = (0..count).map(|i| ((i + 7919 * number) as f64 * 0.618_033_988_749_895).fract() as f32 - 0.5);
         (name, (Tensor::from_vec(data.collect(), shape, &Device::Cpu).unwrap() * 0.1).unwrap())
     };
-    let tensors: HashMap<_, _> = shapes(&spec).into_iter().enumerate().map(random).collect();
+    let tensors: HashMap<_, _> = spec.stored_shapes().into_iter().enumerate().map(random).collect();
     candle_core::safetensors::save(&tensors, folder.path().join("model.safetensors")).unwrap();
     let checkpoint: Checkpoint =
         open(&Source::Folder(folder.path().to_path_buf()), &HubSettings::default(), &|_| ()).unwrap();
     Decoder::load(&checkpoint, &LoadOptions::default(), &|_| ()).unwrap()
-}
-
-/// Name and shape of every stored tensor.
-fn shapes(spec: &Spec) -> std::collections::BTreeMap<String, Vec<usize>> {
-    let mut shapes = std::collections::BTreeMap::new();
-    shapes.insert(spec.embedding.weight.clone(), vec![spec.vocab, spec.hidden]);
-    shapes.insert(spec.head.weight.clone(), vec![spec.vocab, spec.hidden]);
-    if let Some(positions) = &spec.embedding.positions {
-        shapes.insert(positions.weight.clone(), vec![positions.rows, spec.hidden]);
-    }
-    let mut norm = |norm: &NormSpec| {
-        shapes.extend(norm.weights.iter().map(|weight| (weight.clone(), vec![norm.width])));
-        shapes.extend(norm.bias.clone().map(|bias| (bias, vec![norm.width])));
-    };
-    spec.final_norm.iter().chain(&spec.embedding.norm).for_each(&mut norm);
-    for layer in &spec.layers {
-        let norms = [&layer.attn_norm, &layer.attn_post_norm, &layer.mlp_norm, &layer.mlp_post_norm];
-        norms.into_iter().flatten().chain(layer.attention.norms()).for_each(&mut norm);
-    }
-    let mut linear = |linear: &LinearSpec| {
-        let (input, total) = (linear.input, linear.rows.total);
-        let shape = if linear.layout == Layout::OutIn { vec![total, input] } else { vec![input, total] };
-        let stored = |shape: Vec<usize>| linear.stack.map_or(shape.clone(), |stack| stack.stored(&shape));
-        shapes.insert(linear.weight.clone(), stored(shape));
-        shapes.extend(linear.bias.clone().map(|bias| (bias, stored(vec![total]))));
-    };
-    for layer in &spec.layers {
-        layer.attention.projections().chain(layer.mlp.projections()).for_each(&mut linear);
-    }
-    for layer in &spec.layers {
-        shapes.extend(layer.attention.sinks.clone().map(|sinks| (sinks, vec![layer.attention.heads])));
-        for mlp in layer.mlp.mlps() {
-            if let ActivationSpec::Xielu(xielu) = &mlp.activation {
-                shapes.extend([&xielu.alpha_p, &xielu.alpha_n].map(|name| (name.clone(), vec![1])));
-            }
-        }
-    }
-    shapes
 }
 
 /// Tensors by name.

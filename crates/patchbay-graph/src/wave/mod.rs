@@ -85,6 +85,18 @@ impl Wave {
         self.rows.iter().zip(&self.lanes.views).filter_map(of).collect()
     }
 
+    /// The tokens of a matrix that a request's pass looks at from the final norm on.
+    pub fn final_rows(&self, track: usize, plan: &Plan, pass: &Pass, matrix: &Matrix) -> Vec<u32> {
+        let mut found = Vec::new();
+        for input in &pass.inputs {
+            for (row, view) in self.views(track, input.input) {
+                let tokens = matrix.tokens_of(view, plan.inputs[input.input].lengths[row]);
+                found.extend(input.final_tokens[row].iter().filter_map(|token| tokens[*token]));
+            }
+        }
+        found
+    }
+
     /// Lets go of what only requests need that are not `live` any more.
     pub fn keep(&mut self, live: impl Fn(usize) -> bool) {
         self.need = self.lanes.lanes.iter().map(|lane| lane.need(&live)).collect();

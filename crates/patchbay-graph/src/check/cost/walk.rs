@@ -140,15 +140,9 @@ impl<'a> Walk<'a> {
         if !visitor.has_steps_from(Site::LnFinalInput) {
             return;
         }
-        let mut wanted = vec![false; matrix.tokens()];
-        for input in &self.pass.inputs {
-            for (row, view) in visitor.wave.views(0, input.input) {
-                let tokens = matrix.tokens_of(view, self.plan.inputs[input.input].lengths[row]);
-                let here = input.final_tokens[row].iter().filter_map(|token| tokens[*token]);
-                here.for_each(|token| wanted[token as usize] = true);
-            }
-        }
-        let rows: Vec<u32> = (0..).zip(wanted).filter(|(_, wanted)| *wanted).map(|(row, _)| row).collect();
+        let mut rows = visitor.wave.final_rows(0, self.plan, self.pass, matrix);
+        rows.sort_unstable();
+        rows.dedup();
         let kept = matrix.keep(&rows);
         visitor.place(kept.clone(), kept);
         let x = self.rows(visitor, &stream, rows.len());
