@@ -13,7 +13,7 @@ use crate::ragged;
 
 /// A weight as it is looked at.
 pub(crate) fn weight(decoder: &Decoder, weight: &Weight) -> Result<Tensor> {
-    let Some(stored) = decoder.weight(&weight.name) else {
+    let Some(stored) = decoder.weight(&weight.name)? else {
         candle_core::bail!("this model has no weight `{}`", weight.name);
     };
     let stored = stored.to_dtype(DType::F32)?;

@@ -155,7 +155,7 @@ impl Attention {
     fn shares(&self, kernels: &dyn Kernels, z: &Tensor) -> Result<Tensor> {
         let share = |head| {
             let z = z.narrow(1, head, 1)?.squeeze(1)?;
-            let weight = self.o.weight.narrow(1, head * self.value_dim, self.value_dim)?.contiguous()?;
+            let weight = self.o.weight.columns(head * self.value_dim, self.value_dim)?;
             linear(kernels, &z, &Linear { weight, bias: None })
         };
         Tensor::stack(&(0..self.heads).map(share).collect::<Result<Vec<_>>>()?, 1)

@@ -10,9 +10,12 @@ use patchbay_graph::{Site, Tree};
 use crate::arch::describe;
 use crate::attention::{linear, normed};
 use crate::error::LoadError;
-use crate::kernels::{Kernels, fastest};
+use crate::kernels::{Kernels, Plain, fastest};
 use crate::load::{Loader, ModelWeights};
+use crate::matrix::Form;
 use crate::memory::NoMemory;
+use crate::names::Weight;
+use crate::precision::Precision;
 use crate::rope::RotarySpec;
 use crate::run::Run;
 use crate::segments::Segments;
@@ -24,14 +27,17 @@ use crate::tap::{LayerTap, NoTap, Tap, offer};
 pub struct LoadOptions {
     /// The device that holds them and computes.
     pub device: Device,
-    /// Their float type, which is that of all activations.
-    pub dtype: DType,
+    /// What the matrices are kept as.
+    pub precision: Precision,
+    /// Whether to compute with candle's operations on matrices as they lie in other devices' memory, also on the processor: slow,
+    /// and what the fast kernels are held against.
+    pub plain: bool,
 }
 
 impl Default for LoadOptions {
     /// Float32 on the processor.
     fn default() -> Self {
-        Self { device: Device::Cpu, dtype: DType::F32 }
+        Self { device: Device::Cpu, precision: Precision::F32, plain: false }
     }
 }
 
@@ -46,6 +52,7 @@ pub struct Decoder {
     kernels: Arc<dyn Kernels>,
     warnings: Arc<[String]>,
     device: Device,
+    precision: Precision,
     dtype: DType,
 }
 
@@ -54,28 +61,32 @@ impl Decoder {
     ///
     /// # Errors
     /// [`LoadError`] where the architecture is unknown, a setting is impossible, or a tensor is missing or of the
-    /// wrong shape.
+    /// wrong shape, or where the device has no such precision.
     pub fn load(
         checkpoint: &Checkpoint,
         options: &LoadOptions,
         progress: Progress<'_>,
     ) -> std::result::Result<Self, LoadError> {
         let spec = describe(&checkpoint.config)?;
-        let LoadOptions { device, dtype } = options.clone();
-        let weights = Loader::new(&checkpoint.weights, &spec, &device, dtype, progress).load()?;
-        let kernels = fastest(&device, dtype);
+        let LoadOptions { device, precision, plain } = options.clone();
+        let kernels: Arc<dyn Kernels> = if plain { Arc::new(Plain) } else { fastest(&device) };
+        let form = if kernels.reads_panels() { Form::Panels(precision) } else { Form::plain(precision)? };
+        let (weights, dtype) = (&checkpoint.weights, form.activations());
+        let weights = Loader::new(weights, &spec, &device, form, progress).load()?;
         let warnings: Arc<[String]> = crate::part::left_out(&spec, &checkpoint.weights).into_iter().collect();
         warnings.iter().for_each(|warning| tracing::warn!(model_type = spec.model_type, "{warning}"));
         tracing::info!(
             model_type = spec.model_type,
             parameters = weights.parameters,
+            precision = precision.name(),
             kernels = kernels.name(),
             "loaded"
         );
         let mut tree = Tree { fused: kernels.fused(), ..spec.tree() };
-        tree.weights = weights.named().into_iter().map(|(name, weight)| (name, weight.dims().to_vec())).collect();
+        let shape = |(name, weight): (String, Weight<'_>)| Ok((name, weight.dims()?));
+        tree.weights = weights.named().into_iter().map(shape).collect::<Result<_>>()?;
         let tree = Arc::new(tree);
-        Ok(Self { spec: Arc::new(spec), tree, weights: Arc::new(weights), kernels, warnings, device, dtype })
+        Ok(Self { spec: Arc::new(spec), tree, weights: Arc::new(weights), kernels, warnings, device, precision, dtype })
     }
 
     /// The same model with other kernels.
@@ -108,7 +119,12 @@ impl Decoder {
         &self.device
     }
 
-    /// The float type of weights and activations.
+    /// What the matrices are kept as.
+    pub fn precision(&self) -> Precision {
+        self.precision
+    }
+
+    /// The float type of activations.
     pub fn dtype(&self) -> DType {
         self.dtype
     }
@@ -118,9 +134,9 @@ impl Decoder {
         self.weights.parameters
     }
 
-    /// How much memory the weights take, in bytes.
+    /// How much memory the weights take, in bytes; vectors are counted as if they were kept as matrices are.
     pub fn bytes(&self) -> u64 {
-        self.weights.parameters * self.dtype.size_in_bytes() as u64
+        self.precision.bytes(self.weights.parameters)
     }
 
     /// Token ids to the residual stream into block 0, `[T, D]`. Offers `embed_tokens.output`, before positions.
@@ -134,7 +150,7 @@ impl Decoder {
         if let Some(id) = ids.iter().find(|id| **id as usize >= self.spec.vocab) {
             bail!("token id {id} is outside the vocabulary, whose ids are 0 to {}", self.spec.vocab - 1);
         }
-        let x = self.rows(&self.weights.embedding, ids.to_vec())?;
+        let x = self.weights.embedding.select(ids)?;
         let x = self.spec.embedding.scale.map_or(Ok(x.clone()), |scale| x * scale)?;
         let x = offer(tap, Site::EmbedTokens, x)?;
         let x = normed(&*self.kernels, x, self.weights.embedding_norm.as_ref())?;
@@ -146,7 +162,8 @@ impl Decoder {
             let (last, offset) = (learned.rows - learned.offset, learned.offset);
             bail!("position {} is outside the model's context of {last} tokens", position - offset);
         }
-        x + self.rows(table, positions.into_iter().map(|position| position as u32).collect())?
+        let positions: Vec<_> = positions.into_iter().map(|position| position as u32).collect();
+        x + table.index_select(&Tensor::new(positions, &self.device)?, 0)?
     }
 
     /// One block: `x: [T, D]` to `[T, D]` of the rows that go on. Offers `layers.i.input` to `layers.i.output`; from
@@ -236,13 +253,18 @@ impl Decoder {
         if let Some(id) = ids.iter().find(|id| !(0..self.spec.vocab as i64).contains(id)) {
             bail!("token id {id} is outside the vocabulary, whose ids are 0 to {}", self.spec.vocab - 1);
         }
-        let x = self.rows(&self.weights.embedding, ids.into_iter().map(|id| id as u32).collect())?;
+        let x = self.weights.embedding.select(&ids.into_iter().map(|id| id as u32).collect::<Vec<_>>())?;
         self.spec.embedding.scale.map_or(Ok(x.clone()), |scale| x * scale)
     }
 
-    /// A weight by its standardized name, as [`Tree::weights`] lists them; projections are `[out, in]`.
-    pub fn weight(&self, name: &str) -> Option<&Tensor> {
-        self.weights.named().into_iter().find(|(known, _)| known == name).map(|(_, weight)| weight)
+    /// A weight by its standardized name, as [`Tree::weights`] lists them; projections are `[out, in]`. It is in memory of its
+    /// own where the kernels read another form of it.
+    ///
+    /// # Errors
+    /// Where memory runs out.
+    pub fn weight(&self, name: &str) -> Result<Option<Tensor>> {
+        let found = self.weights.named().into_iter().find(|(known, _)| known == name);
+        found.map(|(_, weight)| weight.tensor()).transpose()
     }
 
     /// Everything, from ids to logits, offering every site.
@@ -271,11 +293,6 @@ impl Decoder {
         let chosen = |rotary: &RotarySpec| rotary.scaling.depends_on_length();
         let mut attentions = self.spec.layers.iter().map(|layer| &layer.attention);
         attentions.any(|spec| spec.alibi.as_ref().is_some_and(from_last) || spec.rotary.as_ref().is_some_and(chosen))
-    }
-
-    fn rows(&self, table: &Tensor, indices: Vec<u32>) -> Result<Tensor> {
-        let count = indices.len();
-        table.index_select(&Tensor::from_vec(indices, count, &self.device)?, 0)
     }
 
     fn transform(&self, raw: Tensor) -> Result<Tensor> {

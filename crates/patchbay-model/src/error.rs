@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use patchbay_checkpoint::CheckpointError;
 
+use crate::precision::Precision;
+
 /// Why a model could not be built.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -33,6 +35,12 @@ pub enum LoadError {
         file: PathBuf,
         /// Which sizes, and what they have to be.
         detail: String,
+    },
+    /// The device's kernels do not read such weights.
+    #[error("weights as {precision} are for the cpu alone; take f32, bf16 or f16 on other devices")]
+    Precision {
+        /// What was asked for.
+        precision: Precision,
     },
     /// A tensor operation failed, as when the device is out of memory.
     #[error("building the model failed: {0}")]

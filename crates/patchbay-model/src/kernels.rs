@@ -10,7 +10,7 @@ mod plain;
 use std::fmt::Debug;
 use std::sync::Arc;
 
-use candle_core::{DType, Device, Result, Tensor};
+use candle_core::{Device, Result, Tensor};
 
 pub use self::cpu::Cpu;
 pub use self::plain::Plain;
@@ -138,6 +138,11 @@ pub trait Kernels: Send + Sync + Debug {
         false
     }
 
+    /// Whether they read matrices in [`Panels`](crate::Panels).
+    fn reads_panels(&self) -> bool {
+        false
+    }
+
     /// The kernels to take these ones' place where a gradient is taken: every operation of theirs has a right backward.
     fn differentiable(&self) -> Arc<dyn Kernels> {
         Arc::new(Plain)
@@ -157,7 +162,7 @@ pub(crate) fn check_spans(segments: &Segments, sources: &[Tensor]) -> Result<()>
     Ok(())
 }
 
-/// The fastest kernels for a device and a float type.
-pub fn fastest(device: &Device, dtype: DType) -> Arc<dyn Kernels> {
-    if device.is_cpu() && dtype == DType::F32 { Arc::new(Cpu::new()) } else { Arc::new(Plain) }
+/// The fastest kernels for a device.
+pub fn fastest(device: &Device) -> Arc<dyn Kernels> {
+    if device.is_cpu() { Arc::new(Cpu::new()) } else { Arc::new(Plain) }
 }

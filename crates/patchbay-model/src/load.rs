@@ -11,21 +11,26 @@ use crate::block::Block;
 use crate::error::LoadError;
 use crate::experts::{Experts, Shared};
 use crate::kernels::Scoring;
+use crate::matrix::{Form, Matrix};
 use crate::mlp::{FeedForward, Mlp};
+use crate::panels::{PANEL, Panels};
 use crate::parameters::{Linear, Norm};
 use crate::rope::{Rotary, RotarySpec};
 use crate::router::Router;
 use crate::spec::{
     Activation, ActivationSpec, AttentionSpec, CorrectionSpec, FeedForward as FeedForwardSpec, LatentSpec, LayerSpec,
-    Layout, LearnedPositions, LinearSpec, MlpSpec, MoeSpec, NormSpec, RouterSpec, Rows, SharedSpec, Spec, Stack, Xielu,
+    Layout, LearnedPositions, LinearSpec, MlpSpec, MoeSpec, NormSpec, RouterSpec, Rows, SharedSpec, Spec, Xielu,
     XieluSpec,
 };
+
+/// Numbers that are read at once.
+const SLAB: usize = 1 << 22;
 
 /// Every weight of a model.
 #[derive(Debug)]
 pub(crate) struct ModelWeights {
     /// `[vocab, hidden]`.
-    pub(crate) embedding: Tensor,
+    pub(crate) embedding: Matrix,
     /// `[rows, hidden]`.
     pub(crate) positions: Option<Tensor>,
     pub(crate) blocks: Vec<Block>,
@@ -41,6 +46,9 @@ pub(crate) struct Loader<'a> {
     weights: &'a Weights,
     spec: &'a Spec,
     device: &'a Device,
+    /// How matrices are kept.
+    form: Form,
+    /// The type of all else.
     dtype: DType,
     progress: Progress<'a>,
     /// Fused tensors of a format that is only read whole, while several projections take their part of them.
@@ -59,12 +67,12 @@ impl<'a> Loader<'a> {
         weights: &'a Weights,
         spec: &'a Spec,
         device: &'a Device,
-        dtype: DType,
+        form: Form,
         progress: Progress<'a>,
     ) -> Self {
-        let (fused, rotations) = (HashMap::new(), Vec::new());
+        let (fused, rotations, dtype) = (HashMap::new(), Vec::new(), form.activations());
         let total = crate::part::parameters(spec, weights);
-        Self { weights, spec, device, dtype, progress, fused, rotations, parameters: 0, total }
+        Self { weights, spec, device, form, dtype, progress, fused, rotations, parameters: 0, total }
     }
 
     pub(crate) fn load(mut self) -> Result<ModelWeights> {
@@ -72,7 +80,7 @@ impl<'a> Loader<'a> {
         let width = embedding.projection.as_ref().map_or(hidden, |projection| projection.input);
         let own = head.own.as_deref().filter(|own| self.find(own).is_some());
         let there = self.find(&embedding.weight).is_some();
-        let stored = self.tensor(own.filter(|_| !there).unwrap_or(&embedding.weight), &[vocab, width])?;
+        let stored = self.table(own.filter(|_| !there).unwrap_or(&embedding.weight), [vocab, width])?;
         let positions = embedding.positions.as_ref();
         let positions = positions.map(|LearnedPositions { weight, rows, .. }| self.tensor(weight, &[*rows, hidden]));
         let positions = positions.transpose()?;
@@ -84,15 +92,21 @@ impl<'a> Loader<'a> {
         let weight = match own.filter(|_| there) {
             Some(own) => self.unless_same(own, &stored)?,
             None if tied => stored.clone(),
-            None => self.tensor(&head.weight, &[vocab, width])?,
+            None => self.table(&head.weight, [vocab, width])?,
         };
         // Projections between the tables and the stream become part of the tables.
         let weight = match &head.projection {
-            Some(projection) => weight.matmul(&self.linear(projection)?.weight)?,
+            Some(projection) => {
+                let projection = self.linear(projection)?.weight.tensor()?;
+                self.matrix(weight.tensor()?.matmul(&projection)?)?
+            }
             None => weight,
         };
         let table = match &embedding.projection {
-            Some(projection) => stored.matmul(&self.linear(projection)?.weight.t()?)?,
+            Some(projection) => {
+                let projection = self.linear(projection)?.weight.tensor()?;
+                self.matrix(stored.tensor()?.matmul(&projection.t()?)?)?
+            }
             None => stored,
         };
         let bias = head.bias.as_ref().map(|name| self.tensor(name, &[vocab])).transpose()?;
@@ -253,43 +267,81 @@ impl<'a> Loader<'a> {
     }
 
     fn linear(&mut self, spec: &LinearSpec) -> Result<Linear> {
-        let weight = match spec.layout {
-            Layout::OutIn => self.part(&spec.weight, &[spec.rows.total, spec.input], spec)?,
-            Layout::InOut => self.part(&spec.weight, &[spec.input, spec.rows.total], spec)?,
+        let shape = match spec.layout {
+            Layout::OutIn => [spec.rows.total, spec.input],
+            Layout::InOut => [spec.input, spec.rows.total],
+        };
+        let weight = match self.slabs(spec, &shape)? {
+            Some(matrix) => matrix,
+            None => {
+                let part = self.part(&spec.weight, &shape, spec)?;
+                self.matrix(part)?
+            }
         };
         let bias = spec.bias.as_ref().map(|name| self.part(name, &[spec.rows.total], spec)).transpose()?;
         Ok(Linear { weight, bias })
     }
 
     /// A tensor that may be the same as one that is there already, which is kept then.
-    fn unless_same(&mut self, name: &str, known: &Tensor) -> Result<Tensor> {
-        let tensor = self.tensor(name, known.dims())?;
-        // in parts, as a table is large
-        for start in (0..tensor.dim(0)?).step_by(1024) {
-            let rows = (tensor.dim(0)? - start).min(1024);
-            let differ = tensor.narrow(0, start, rows)?.ne(&known.narrow(0, start, rows)?)?;
-            if differ.flatten_all()?.max(0)?.to_scalar::<u8>()? != 0 {
-                return Ok(tensor);
+    fn unless_same(&mut self, name: &str, known: &Matrix) -> Result<Matrix> {
+        let (rows, columns) = known.dims2()?;
+        let found = self.table(name, [rows, columns])?;
+        if !found.same(known)? {
+            return Ok(found);
+        }
+        self.parameters -= (rows * columns) as u64;
+        Ok(known.clone())
+    }
+
+    /// A tensor `[rows, columns]` as the kernels read it.
+    fn table(&mut self, name: &str, shape: [usize; 2]) -> Result<Matrix> {
+        let [output, input] = shape;
+        let whole = LinearSpec { weight: name.to_owned(), ..LinearSpec::plain(name, input, output, false) };
+        match self.slabs(&whole, &shape)? {
+            Some(matrix) => Ok(matrix),
+            None => {
+                let tensor = self.tensor(name, &shape)?;
+                self.matrix(tensor)
             }
         }
-        self.parameters -= tensor.elem_count() as u64;
-        Ok(known.clone())
+    }
+
+    /// A matrix as the device's kernels read it.
+    fn matrix(&self, tensor: Tensor) -> Result<Matrix> {
+        match self.form {
+            Form::Plain(_) => Ok(tensor.into()),
+            Form::Panels(precision) => Ok(Panels::of(&tensor, precision)?.into()),
+        }
+    }
+
+    /// A projection in panels, read a slab of rows at a time, so that nothing is held twice. Nothing where panels are not what is
+    /// wanted, the format has no parts, or the rows are not one run.
+    fn slabs(&mut self, spec: &LinearSpec, shape: &[usize; 2]) -> Result<Option<Matrix>> {
+        let (rows, place) = (spec.rows, self.stored_name(&spec.weight));
+        let Form::Panels(precision) = self.form else { return Ok(None) };
+        if rows.group != rows.total {
+            return Ok(None);
+        }
+        let (stored, part) = stored_part(shape, spec);
+        let mut panels = Panels::zeros(rows.len, spec.input, precision);
+        let slab = (SLAB / spec.input.max(1)).next_multiple_of(PANEL).max(PANEL);
+        for first in (0..rows.len).step_by(slab) {
+            let part = part.clone().rows(rows.group, rows.start + first, slab.min(rows.len - first));
+            let Some(tensor) = self.weights.get_part(&place, &stored, &part, DType::F32, self.device)? else {
+                return Ok(None);
+            };
+            panels.fill(first, &tensor)?;
+            self.count(&place, &tensor);
+        }
+        Ok(Some(panels.into()))
     }
 
     /// A projection's own part of a tensor that may hold several, stacked, fused or transposed; `shape` is that of one of the
     /// stack. Only this part is held, unless the format has no parts: then all of it until the last projection has its own.
     fn part(&mut self, name: &str, shape: &[usize], spec: &LinearSpec) -> Result<Tensor> {
         let LinearSpec { rows, .. } = *spec;
-        let transposed = spec.layout == Layout::InOut && shape.len() == 2;
-        // a stack that is joined with the axis after it is read as one that is not
-        let apart: Vec<usize> = spec.stack.iter().map(|stack| stack.count).chain(shape.iter().copied()).collect();
-        let stored = spec.stack.map_or_else(|| shape.to_vec(), |stack| stack.stored(shape));
-        let mut part = Part::of(&apart);
-        if let Some(Stack { index, .. }) = spec.stack {
-            part = part.index(index);
-        }
-        part = if transposed { part.transposed() } else { part };
-        part = if rows == Rows::all(rows.total) { part } else { part.rows(rows.group, rows.start, rows.len) };
+        let (stored, part) = stored_part(shape, spec);
+        let part = if rows == Rows::all(rows.total) { part } else { part.rows(rows.group, rows.start, rows.len) };
         let place = self.stored_name(name);
         if let Some(tensor) = self.weights.get_part(&place, &stored, &part, self.dtype, self.device)? {
             self.count(&place, &tensor);
@@ -298,9 +350,9 @@ impl<'a> Loader<'a> {
         let whole = if part == Part::of(&stored) { self.tensor(name, &stored)? } else { self.kept(name, &stored)? };
         let one = match spec.stack {
             None => whole,
-            Some(stack) => whole.reshape(apart)?.get(stack.index)?,
+            Some(stack) => whole.reshape(apart(shape, spec))?.get(stack.index)?,
         };
-        Ok(take(&if transposed { one.t()? } else { one }, rows)?)
+        Ok(take(&if is_transposed(shape, spec) { one.t()? } else { one }, rows)?)
     }
 
     /// A tensor that is needed again.
@@ -337,12 +389,33 @@ impl<'a> Loader<'a> {
 
     fn count(&mut self, name: &str, tensor: &Tensor) {
         self.parameters += tensor.elem_count() as u64;
-        let bytes = |numbers: u64| numbers * self.dtype.size_in_bytes() as u64;
+        let bytes = |numbers: u64| match self.form {
+            Form::Plain(dtype) => numbers * dtype.size_in_bytes() as u64,
+            Form::Panels(precision) => precision.bytes(numbers),
+        };
         let done = bytes(self.parameters);
         // What the specification asks for is what is read, but for rows of a fused tensor that no projection has.
         let total = bytes(self.total).max(done);
         (self.progress)(ProgressEvent { stage: "weights", what: name.to_owned(), done, total });
     }
+}
+
+/// The shape of the tensor that has a projection's part, and which part of it is the projection's before its rows are taken; `shape`
+/// is that of one of the stack.
+fn stored_part(shape: &[usize], spec: &LinearSpec) -> (Vec<usize>, Part) {
+    let stored = spec.stack.map_or_else(|| shape.to_vec(), |stack| stack.stored(shape));
+    let part = Part::of(&apart(shape, spec));
+    let part = spec.stack.map_or(part.clone(), |stack| part.index(stack.index));
+    (stored, if is_transposed(shape, spec) { part.transposed() } else { part })
+}
+
+/// The same shape, where a stack that is joined with the axis after it is read as one that is not.
+fn apart(shape: &[usize], spec: &LinearSpec) -> Vec<usize> {
+    spec.stack.iter().map(|stack| stack.count).chain(shape.iter().copied()).collect()
+}
+
+fn is_transposed(shape: &[usize], spec: &LinearSpec) -> bool {
+    spec.layout == Layout::InOut && shape.len() == 2
 }
 
 /// A vector's numbers.

@@ -2,13 +2,14 @@
 
 use candle_core::Tensor;
 
+use crate::matrix::Matrix;
 use crate::spec::NormKind;
 
 /// `y = x Wᵀ + b`.
 #[derive(Clone, Debug)]
 pub struct Linear {
-    /// `[out, in]`, contiguous.
-    pub weight: Tensor,
+    /// `[out, in]`.
+    pub weight: Matrix,
     /// `[out]`.
     pub bias: Option<Tensor>,
 }

@@ -97,7 +97,7 @@ mod tests {
 
     fn router(scores: Scores) -> Router {
         let weight = Tensor::zeros((4, 1), DType::F32, &Device::Cpu).unwrap();
-        let projection = Linear { weight, bias: None };
+        let projection = Linear { weight: weight.into(), bias: None };
         Router { projection, scores, correction: None, groups: None, chosen: 2, normalised: None, scale: 1.0 }
     }
 

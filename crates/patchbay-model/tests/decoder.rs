@@ -298,14 +298,15 @@ fn a_checkpoint_of_the_bare_model_loads_without_the_prefix() {
 fn experts_have_names_and_the_mix_decides() {
     for config in golden().into_iter().filter(|config| config["model_type"] == "granitemoe") {
         let decoder = model(&config);
-        let shape = |name: &str| decoder.weight(name).unwrap().dims().to_vec();
+        let shape = |name: &str| decoder.weight(name).unwrap().unwrap().dims().to_vec();
         let size = |key: &str| usize::try_from(config[key].as_u64().unwrap()).unwrap();
         let (experts, hidden, width) = (size("num_local_experts"), size("hidden_size"), size("intermediate_size"));
         let last = experts - 1;
         assert_eq!(shape("layers.1.mlp.router"), [experts, hidden]);
         assert_eq!(shape(&format!("layers.1.mlp.experts.{last}.gate_proj")), [width, hidden]);
         assert_eq!(shape(&format!("layers.1.mlp.experts.{last}.down_proj")), [hidden, width]);
-        let numbers = |name: &str| decoder.weight(name).unwrap().flatten_all().unwrap().to_vec1::<f32>().unwrap();
+        let numbers =
+            |name: &str| decoder.weight(name).unwrap().unwrap().flatten_all().unwrap().to_vec1::<f32>().unwrap();
         let stored = noise("model.layers.1.block_sparse_moe.output_linear.weight", &[experts, hidden, width]);
         let stored = stored.get(3).unwrap().flatten_all().unwrap().to_vec1::<f32>().unwrap();
         assert_eq!(numbers("layers.1.mlp.experts.3.down_proj"), stored);

@@ -5,10 +5,11 @@
 
 use std::slice;
 
-use candle_core::{DType, Device, Tensor};
+use candle_core::quantized::{GgmlDType, QTensor};
+use candle_core::{DType, Device, Tensor, Var};
 use patchbay_model::kernels::{Cpu, Kernels, Plain, Scoring};
 use patchbay_model::spec::{Activation, Alibi, AlibiOrigin, NormKind, Xielu};
-use patchbay_model::{Linear, Norm, Pairing, RotaryRows, Segment, Segments, Span};
+use patchbay_model::{Linear, Norm, Pairing, Panels, Precision, RotaryRows, Segment, Segments, Span};
 use proptest::prelude::*;
 
 /// Normally distributed numbers that depend on the seed alone.
@@ -45,7 +46,7 @@ fn close(found: &Tensor, expected: &Tensor, tolerance: f32) -> Result<(), TestCa
 }
 
 fn linear(out: usize, input: usize, seed: u64, bias: bool) -> Linear {
-    Linear { weight: random(&[out, input], seed), bias: bias.then(|| random(&[out], seed + 1)) }
+    Linear { weight: random(&[out, input], seed).into(), bias: bias.then(|| random(&[out], seed + 1)) }
 }
 
 /// Segments, and the query, key and value heads of their tokens.
@@ -84,6 +85,51 @@ proptest! {
         for (found, expected) in Cpu::new().linear(&x, &[&a, &b]).unwrap().iter().zip(&expected) {
             close(found, expected, 2e-6)?;
         }
+    }
+
+    /// Weights of every precision are multiplied as what they stand for, forwards and backwards.
+    #[test]
+    fn panels_are_the_matrices_they_stand_for(
+        rows in 1usize..40, input in 1usize..530, out in 1usize..70, which in 0usize..5, seed in 1u64..1000,
+    ) {
+        let precision = Precision::ALL[which];
+        let panels = Panels::of(&random(&[out, input], seed + 7), precision).unwrap();
+        prop_assert_eq!((panels.dims(), panels.precision()), ((out, input), precision));
+        let whole = panels.tensor().unwrap();
+        let picked = [out as u32 - 1, 0, out as u32 / 2];
+        let expected = whole.index_select(&Tensor::new(&picked, &Device::Cpu).unwrap(), 0).unwrap();
+        prop_assert_eq!(bits(&panels.select(&picked).unwrap()), bits(&expected));
+        prop_assert!(panels.select(&[out as u32]).is_err());
+
+        let kept = Linear { weight: panels.into(), bias: None };
+        let plain = Linear { weight: whole.into(), bias: None };
+        let (x, toward) = (random(&[rows, input], seed), random(&[rows, out], seed + 3));
+        close(&Cpu::new().linear(&x, &[&kept]).unwrap()[0], &Plain.linear(&x, &[&plain]).unwrap()[0], 2e-6)?;
+        let gradient = |kernels: &dyn Kernels, linear: &Linear| {
+            let x = Var::from_tensor(&x).unwrap();
+            let y = kernels.linear(&x, &[linear]).unwrap().remove(0);
+            (y * &toward).unwrap().sum_all().unwrap().backward().unwrap().remove(&x).unwrap()
+        };
+        close(&gradient(&*Cpu::new().differentiable(), &kept), &gradient(&Plain, &plain), 2e-6)?;
+    }
+
+    /// Quantised weights are what candle's blocks of the same name stand for, bit by bit.
+    #[test]
+    fn quantised_panels_are_candles_blocks(blocks in 1usize..4, out in 1usize..70, fours: bool, seed in 1u64..1000) {
+        let (precision, blocked, size) =
+            if fours { (Precision::Q4K, GgmlDType::Q4K, 256) } else { (Precision::Q8_0, GgmlDType::Q8_0, 32) };
+        let matrix = random(&[out, blocks * size], seed);
+        let expected = QTensor::quantize(&matrix, blocked).unwrap().dequantize(&Device::Cpu).unwrap();
+        prop_assert_eq!(bits(&Panels::of(&matrix, precision).unwrap().tensor().unwrap()), bits(&expected));
+    }
+
+    /// What is kept in fewer bits is near the numbers it was made of, also where a row's end fills no block.
+    #[test]
+    fn fewer_bits_stay_near(input in 1usize..300, out in 1usize..40, which in 1usize..5, seed in 1u64..1000) {
+        let matrix = random(&[out, input], seed);
+        let kept = Panels::of(&matrix, Precision::ALL[which]).unwrap().tensor().unwrap();
+        // of the largest number: half a place of 16-bit floats, of 8 bits, of 4
+        close(&kept, &matrix, [0.0, 5e-4, 4e-3, 5e-3, 9e-2][which])?;
     }
 
     #[test]
@@ -247,7 +293,7 @@ fn a_row_that_is_all_masked_is_nan_as_in_pytorch() {
 #[test]
 fn fast_kernels_refuse_what_they_cannot_do() {
     let w = linear(4, 3, 1, false);
-    let tracked = candle_core::Var::from_tensor(&random(&[2, 3], 2)).unwrap();
+    let tracked = Var::from_tensor(&random(&[2, 3], 2)).unwrap();
     let error = Cpu::new().linear(tracked.as_tensor(), &[&w]).unwrap_err();
     assert!(error.to_string().contains("no backward"), "{error}");
     let half = random(&[2, 3], 2).to_dtype(DType::F16).unwrap();

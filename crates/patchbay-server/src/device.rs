@@ -1,9 +1,10 @@
-//! Where a model runs, and in which type, as the operator writes it.
+//! Where a model runs, and what its weights are kept as, as the operator writes it.
 
 use std::fmt;
 use std::str::FromStr;
 
-use candle_core::{DType, Device};
+use candle_core::Device;
+use patchbay_model::Precision;
 use serde::{Deserialize, Serialize};
 
 use crate::Failure;
@@ -21,15 +22,15 @@ pub enum DeviceChoice {
     Cuda(usize),
 }
 
-/// `auto`, `f32`, `bf16` or `f16`.
+/// `auto`, or a precision: `f32`, `f16`, `bf16`, `q8_0` or `q4_k`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub enum DtypeChoice {
-    /// The type of the fastest exact path: f32.
+    /// The exact one: f32.
     #[default]
     Auto,
-    /// The type of this name.
-    Of(DType),
+    /// The one of this name.
+    Of(Precision),
 }
 
 impl DeviceChoice {
@@ -50,11 +51,11 @@ impl DeviceChoice {
 }
 
 impl DtypeChoice {
-    /// The type to compute in.
-    pub fn dtype(self) -> DType {
+    /// What the matrices shall be kept as.
+    pub fn precision(self) -> Precision {
         match self {
-            Self::Auto => DType::F32,
-            Self::Of(dtype) => dtype,
+            Self::Auto => Precision::F32,
+            Self::Of(precision) => precision,
         }
     }
 }
@@ -81,11 +82,10 @@ impl FromStr for DtypeChoice {
     fn from_str(text: &str) -> Result<Self, Failure> {
         match text {
             "auto" => Ok(Self::Auto),
-            "f32" => Ok(Self::Of(DType::F32)),
-            "bf16" => Ok(Self::Of(DType::BF16)),
-            "f16" => Ok(Self::Of(DType::F16)),
-            _ => Err(Failure::new(422, "bad_argument", format!("models do not compute in `{text}`"))
-                .hint("take `auto`, `f32`, `bf16` or `f16`")),
+            _ => text.parse().map(Self::Of).map_err(|_| {
+                Failure::new(422, "bad_argument", format!("weights are not kept as `{text}`"))
+                    .hint("take `auto`, `f32`, `bf16`, `f16`, `q8_0` or `q4_k`")
+            }),
         }
     }
 }
@@ -104,7 +104,7 @@ impl fmt::Display for DtypeChoice {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Auto => f.write_str("auto"),
-            Self::Of(dtype) => f.write_str(dtype.as_str()),
+            Self::Of(precision) => f.write_str(precision.name()),
         }
     }
 }
@@ -146,7 +146,7 @@ mod tests {
         for text in ["auto", "cpu", "cuda:0", "cuda:3"] {
             assert_eq!(text.parse::<DeviceChoice>().unwrap().to_string(), text);
         }
-        for text in ["auto", "f32", "bf16", "f16"] {
+        for text in ["auto", "f32", "bf16", "f16", "q8_0", "q4_k"] {
             assert_eq!(text.parse::<DtypeChoice>().unwrap().to_string(), text);
         }
         assert_eq!("cuda".parse::<DeviceChoice>().unwrap(), DeviceChoice::Cuda(0));

@@ -25,7 +25,7 @@ pub struct LoadPlan {
     pub source: Source,
     /// Where it runs.
     pub device: DeviceChoice,
-    /// The type it computes in.
+    /// What its matrices are kept as.
     pub dtype: DtypeChoice,
 }
 
@@ -85,12 +85,12 @@ fn load(model: &Model, hub: &HubSettings, queue: Option<usize>, memory: Option<u
     let checkpoint =
         patchbay_checkpoint::open(&model.plan.source, hub, &progress).map_err(|error| error.to_string())?;
     let architecture = checkpoint.config.model_type().map_err(|error| error.to_string())?.to_owned();
-    let dtype = model.plan.dtype.dtype();
+    let precision = model.plan.dtype.precision();
     if device.is_cpu() || memory.is_some() {
         let spec = patchbay_model::describe(&checkpoint.config).map_err(|error| error.to_string())?;
-        crate::memory::fits(patchbay_model::parameters(&spec, &checkpoint.weights), dtype, memory)?;
+        crate::memory::fits(patchbay_model::parameters(&spec, &checkpoint.weights), precision, memory)?;
     }
-    let options = LoadOptions { device, dtype };
+    let options = LoadOptions { device, precision, plain: false };
     let decoder = Decoder::load(&checkpoint, &options, &progress).map_err(|error| error.to_string())?;
     progress(ProgressEvent { stage: "checks", what: model.name.clone(), done: 0, total: 0 });
     let checks = run_checks(&decoder, checkpoint.tokenizer.as_ref());
@@ -108,7 +108,7 @@ fn load(model: &Model, hub: &HubSettings, queue: Option<usize>, memory: Option<u
         architecture,
         parameters: decoder.parameters(),
         bytes: decoder.bytes(),
-        dtype: dtype.as_str().to_owned(),
+        dtype: precision.name().to_owned(),
         device: device_name(decoder.device()),
         context: tree.context,
         layers: tree.layers.len(),

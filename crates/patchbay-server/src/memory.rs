@@ -2,15 +2,15 @@
 
 use std::fs::read_to_string;
 
-use candle_core::DType;
+use patchbay_model::Precision;
 
 /// Holds what so many weights will take against what may be taken: the setting's bytes, or else what the machine has available,
 /// where it says so.
 ///
 /// # Errors
 /// The two numbers, and what to do.
-pub(crate) fn fits(parameters: u64, dtype: DType, setting: Option<u64>) -> Result<(), String> {
-    let needed = parameters.saturating_mul(dtype.size_in_bytes() as u64);
+pub(crate) fn fits(parameters: u64, precision: Precision, setting: Option<u64>) -> Result<(), String> {
+    let needed = precision.bytes(parameters);
     let (there, whose) = match (setting, available()) {
         (Some(setting), _) => (setting, "the limit `max_load_bytes` is"),
         (None, Some(available)) => (available, "this machine has available"),
@@ -20,10 +20,13 @@ pub(crate) fn fits(parameters: u64, dtype: DType, setting: Option<u64>) -> Resul
         tracing::info!(bytes = needed, "the weights fit");
         return Ok(());
     }
-    let smaller = if dtype == DType::F32 { "load it as bf16, which takes half, unload" } else { "unload" };
+    let smaller = match precision {
+        Precision::F32 => "load it as bf16, which takes half, or as q8_0, which takes about a quarter, unload",
+        Precision::F16 | Precision::Bf16 => "load it as q8_0, which takes about half, unload",
+        Precision::Q8_0 | Precision::Q4K => "unload",
+    };
     Err(format!(
-        "its weights take {needed} bytes as {}, {whose} {there}; {smaller} another model, or take a smaller one",
-        dtype.as_str()
+        "its weights take {needed} bytes as {precision}, {whose} {there}; {smaller} another model, or take a smaller one"
     ))
 }
 

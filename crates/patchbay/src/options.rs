@@ -20,7 +20,7 @@ pub(crate) struct ModelOptions {
     #[arg(long, env = "PATCHBAY_DEVICE")]
     #[serde(skip_serializing_if = "Option::is_none")]
     device: Option<String>,
-    /// What models compute in: auto, f32, bf16 or f16
+    /// What models' weights are kept as: auto, f32, bf16, f16, q8_0 or q4_k
     #[arg(long, env = "PATCHBAY_DTYPE")]
     #[serde(skip_serializing_if = "Option::is_none")]
     dtype: Option<String>,

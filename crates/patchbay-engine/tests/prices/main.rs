@@ -8,10 +8,9 @@ mod operations;
 
 use measure::{measure, turn, warm_up};
 use model::{
-    Shelf, apertus, bloom, deepseek_v2, gemma3, gpt_neox, gpt_oss, gpt2, job, llama, llama4, qwen2_moe, qwen3, rows,
+    Model, Shelf, apertus, bloom, deepseek_v2, gemma3, gpt_neox, gpt_oss, gpt2, job, llama, llama4, qwen2_moe, qwen3,
+    rows,
 };
-use patchbay_graph::Tree;
-use patchbay_model::Decoder;
 use serde_json::{Value, json};
 
 /// How far a price may be from what runs, as a part of what runs.
@@ -21,7 +20,7 @@ const SLACK: f64 = 1e5;
 
 /// The traces of one kind, on one model, that were priced wrongly.
 struct Prices {
-    decoder: Decoder,
+    model: Model,
     /// Whether the kernels are those of other devices.
     plain: bool,
     shelf: Shelf,
@@ -29,9 +28,9 @@ struct Prices {
 }
 
 impl Prices {
-    fn new(decoder: Decoder) -> Self {
+    fn new(model: Model) -> Self {
         warm_up();
-        Self { decoder, plain: false, shelf: Shelf::default(), wrong: Vec::new() }
+        Self { model, plain: false, shelf: Shelf::default(), wrong: Vec::new() }
     }
 
     /// Prices a trace and runs it.
@@ -40,16 +39,16 @@ impl Prices {
     }
 
     fn body(&mut self, name: &str, body: &Value) {
-        let tree = Tree { fused: !self.plain, ..Tree::clone(self.decoder.tree()) };
-        let job = job(&tree, body, &self.shelf);
+        let decoder = if self.plain { &self.model.plain } else { &self.model.fast };
+        let job = job(decoder.tree(), body, &self.shelf);
         let price = job.plan.cost;
-        let found = measure(&self.decoder, self.plain, job);
+        let found = measure(decoder, self.plain, job);
         let off = |price: f64, found: f64| if price == found { 0.0 } else { price / found - 1.0 };
         let (flops, peak) =
             (off(price.flops, found.flops), off(price.peak_bytes as f64 + SLACK, found.peak_bytes as f64 + SLACK));
         let line = format!(
             "{} {name:24} {:9.3e} FLOPs {flops:+.2}, {:9.3e} bytes {peak:+.2}, {} bytes of results",
-            self.decoder.spec().model_type,
+            decoder.spec().model_type,
             found.flops,
             found.peak_bytes as f64,
             found.result_bytes

@@ -53,7 +53,8 @@ impl Kernels for Counting {
     fn linear(&self, x: &Tensor, projections: &[&Linear]) -> Result<Vec<Tensor>> {
         for projection in projections {
             // a gradient is that of the input alone
-            let products = x.dim(0)? * projection.weight.elem_count();
+            let (output, input) = projection.weight.dims2()?;
+            let products = x.dim(0)? * output * input;
             self.add(products, &[]);
             if x.track_op() {
                 self.add(products, &[]);
@@ -103,7 +104,7 @@ impl Kernels for Counting {
     }
 
     fn differentiable(&self) -> Arc<dyn Kernels> {
-        Arc::new(Self { inner: Arc::new(Plain), whole: true, count: Arc::clone(&self.count) })
+        Arc::new(Self { inner: self.inner.differentiable(), whole: true, count: Arc::clone(&self.count) })
     }
 }
 

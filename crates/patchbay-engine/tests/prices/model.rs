@@ -13,45 +13,45 @@ use patchbay_model::{Decoder, LoadOptions, describe};
 use serde_json::{Value, json};
 
 /// LLaMA's block.
-pub(crate) fn llama() -> Decoder {
+pub(crate) fn llama() -> Model {
     load(&json!({"model_type": "llama", "hidden_size": 256, "intermediate_size": 1024, "num_hidden_layers": 4,
         "num_attention_heads": 4, "num_key_value_heads": 2, "vocab_size": 2048, "max_position_embeddings": 2048}))
 }
 
 /// GPT-2's block: biases, learned positions, no gate.
-pub(crate) fn gpt2() -> Decoder {
+pub(crate) fn gpt2() -> Model {
     load(&json!({"model_type": "gpt2", "n_embd": 256, "n_head": 4, "n_layer": 4, "n_inner": 1024,
         "vocab_size": 2048, "n_positions": 2048}))
 }
 
 /// Gemma 3's: norms on heads and after each module, sliding windows.
-pub(crate) fn gemma3() -> Decoder {
+pub(crate) fn gemma3() -> Model {
     load(&json!({"model_type": "gemma3_text", "hidden_size": 256, "intermediate_size": 1024, "num_hidden_layers": 4,
         "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 64, "vocab_size": 2048,
         "max_position_embeddings": 2048, "sliding_window": 128, "sliding_window_pattern": 2}))
 }
 
 /// Qwen 3's: norms on heads.
-pub(crate) fn qwen3() -> Decoder {
+pub(crate) fn qwen3() -> Model {
     load(&json!({"model_type": "qwen3", "hidden_size": 256, "intermediate_size": 1024, "num_hidden_layers": 4,
         "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 64, "vocab_size": 2048,
         "max_position_embeddings": 2048}))
 }
 
 /// GPT-NeoX's: attention and MLP side by side, a part of each head rotated.
-pub(crate) fn gpt_neox() -> Decoder {
+pub(crate) fn gpt_neox() -> Model {
     load(&json!({"model_type": "gpt_neox", "hidden_size": 256, "intermediate_size": 1024, "num_hidden_layers": 4,
         "num_attention_heads": 4, "vocab_size": 2048, "max_position_embeddings": 2048, "rotary_pct": 0.25,
         "use_parallel_residual": true}))
 }
 
 /// BLOOM's: no positions but a slope in the scores.
-pub(crate) fn bloom() -> Decoder {
+pub(crate) fn bloom() -> Model {
     load(&json!({"model_type": "bloom", "hidden_size": 256, "n_layer": 4, "n_head": 4, "vocab_size": 2048}))
 }
 
 /// Qwen 2's with experts: three of sixteen, and one that every token goes through.
-pub(crate) fn qwen2_moe() -> Decoder {
+pub(crate) fn qwen2_moe() -> Model {
     load(&json!({"model_type": "qwen2_moe", "hidden_size": 256, "intermediate_size": 1024, "num_hidden_layers": 4,
         "num_attention_heads": 4, "num_key_value_heads": 2, "vocab_size": 2048, "max_position_embeddings": 2048,
         "num_experts": 16, "num_experts_per_tok": 3, "moe_intermediate_size": 384,
@@ -59,7 +59,7 @@ pub(crate) fn qwen2_moe() -> Decoder {
 }
 
 /// DeepSeek 2's: queries, keys and values of latents, values narrower than keys.
-pub(crate) fn deepseek_v2() -> Decoder {
+pub(crate) fn deepseek_v2() -> Model {
     load(&json!({"model_type": "deepseek_v2", "hidden_size": 256, "intermediate_size": 1024, "num_hidden_layers": 4,
         "num_attention_heads": 4, "q_lora_rank": 96, "kv_lora_rank": 64, "qk_nope_head_dim": 64,
         "qk_rope_head_dim": 32, "v_head_dim": 48, "vocab_size": 2048, "max_position_embeddings": 2048,
@@ -68,7 +68,7 @@ pub(crate) fn deepseek_v2() -> Decoder {
 }
 
 /// Llama 4's: chunks, and experts whose weight is a factor on their input.
-pub(crate) fn llama4() -> Decoder {
+pub(crate) fn llama4() -> Model {
     load(&json!({"model_type": "llama4_text", "hidden_size": 256, "intermediate_size": 384,
         "intermediate_size_mlp": 1024, "num_hidden_layers": 4, "num_attention_heads": 4, "num_key_value_heads": 2,
         "head_dim": 64, "vocab_size": 2048, "max_position_embeddings": 2048, "num_local_experts": 16,
@@ -77,20 +77,20 @@ pub(crate) fn llama4() -> Decoder {
 }
 
 /// Apertus': norms on heads, and a learned activation without a gate.
-pub(crate) fn apertus() -> Decoder {
+pub(crate) fn apertus() -> Model {
     load(&json!({"model_type": "apertus", "hidden_size": 256, "intermediate_size": 1024, "num_hidden_layers": 4,
         "num_attention_heads": 4, "num_key_value_heads": 2, "vocab_size": 2048, "max_position_embeddings": 2048}))
 }
 
 /// gpt-oss': sinks, windows, and four of eight experts with biases.
-pub(crate) fn gpt_oss() -> Decoder {
+pub(crate) fn gpt_oss() -> Model {
     load(&json!({"model_type": "gpt_oss", "hidden_size": 256, "intermediate_size": 384, "num_hidden_layers": 4,
         "num_attention_heads": 4, "num_key_value_heads": 2, "vocab_size": 2048, "max_position_embeddings": 2048,
         "num_local_experts": 8, "sliding_window": 128}))
 }
 
 /// A model of these settings, written to a folder with random weights and loaded from there.
-fn load(config: &Value) -> Decoder {
+fn load(config: &Value) -> Model {
     let folder = tempfile::tempdir().unwrap();
     std::fs::write(folder.path().join("config.json"), config.to_string()).unwrap();
     let spec = describe(&Config::from_json("config.json", config.clone()).unwrap()).unwrap();
@@ -104,7 +104,15 @@ fn load(config: &Value) -> Decoder {
     candle_core::safetensors::save(&tensors, folder.path().join("model.safetensors")).unwrap();
     let checkpoint: Checkpoint =
         open(&Source::Folder(folder.path().to_path_buf()), &HubSettings::default(), &|_| ()).unwrap();
-    Decoder::load(&checkpoint, &LoadOptions::default(), &|_| ()).unwrap()
+    let load = |plain| Decoder::load(&checkpoint, &LoadOptions { plain, ..LoadOptions::default() }, &|_| ()).unwrap();
+    Model { fast: load(false), plain: load(true) }
+}
+
+/// A model as the processor has it, and as other devices do.
+#[derive(Clone)]
+pub(crate) struct Model {
+    pub(crate) fast: Decoder,
+    pub(crate) plain: Decoder,
 }
 
 /// Tensors by name.

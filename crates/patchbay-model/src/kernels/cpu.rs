@@ -8,18 +8,24 @@
 //! its segment's start. How many rows there are, how they are tiled and which thread takes them changes no order. The
 //! fused attention keeps to the order of its parts, so that looking at the scores does not change them either.
 //!
-//! None of these kernels has a backward. They refuse tensors that track their operations.
+//! None of these kernels has a backward. They refuse tensors that track their operations; for those there are [`Derived`](derived::Derived)
+//! ones.
 
 mod activation;
 mod attention;
+mod derived;
 mod dots;
 mod exp;
+mod grouped;
 mod lanes;
 mod linear;
 mod memory;
 mod norm;
 mod parallel;
 mod rotary;
+mod tile;
+
+use std::sync::Arc;
 
 use candle_core::{Result, Tensor};
 use pulp::Arch;
@@ -91,6 +97,14 @@ impl Kernels for Cpu {
 
     fn fused(&self) -> bool {
         true
+    }
+
+    fn reads_panels(&self) -> bool {
+        true
+    }
+
+    fn differentiable(&self) -> Arc<dyn Kernels> {
+        Arc::new(derived::Derived { arch: self.arch })
     }
 
     fn activate(&self, activation: Activation, x: &Tensor, up: Option<&Tensor>) -> Result<Tensor> {

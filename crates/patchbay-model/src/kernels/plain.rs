@@ -22,10 +22,10 @@ impl Kernels for Plain {
     fn linear(&self, x: &Tensor, projections: &[&Linear]) -> Result<Vec<Tensor>> {
         // nobody asks for gradients of weights: candle's own product would make them, each as large as its weight
         let project = |linear: &&Linear| {
-            let y = x.detach().matmul(&linear.weight.t()?)?;
+            let y = x.detach().matmul(&linear.weight.tensor()?.t()?)?;
             let y = linear.bias.as_ref().map_or(Ok(y.clone()), |bias| y.broadcast_add(bias))?;
             let weight = linear.weight.clone();
-            derived(x, y, move |_, _, gradient| gradient.contiguous()?.matmul(&weight))
+            derived(x, y, move |_, _, gradient| gradient.contiguous()?.matmul(&weight.tensor()?))
         };
         projections.iter().map(project).collect()
     }

@@ -118,7 +118,7 @@ pub struct ModelFacts {
 pub struct LoadRequest {
     /// A folder in the Hugging Face layout, a `.gguf` file, or a Hub id `org/name[@revision]`.
     pub source: String,
-    /// `auto`, `f32`, `bf16` or `f16`; the server's default without it.
+    /// `auto`, `f32`, `bf16`, `f16`, `q8_0` or `q4_k`; the server's default without it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub dtype: Option<String>,
     /// `auto`, `cpu`, `cuda` or `cuda:N`; the server's default without it.

@@ -1,74 +1,136 @@
-//! Projections: `x Wᵀ + b`.
+//! Projections: `x Wᵀ + b`, and their gradient.
 //!
-//! For few rows the work is reading the weights, for many it is multiplying. One loop serves both: a block of weight rows
-//! comes from memory once and stays in the second-level cache; a few input rows at a time stay in the first-level cache
-//! and are multiplied with it, strip by strip.
+//! For few rows the work is reading the weights, for many it is multiplying. One loop serves both: a panel of weights comes
+//! from memory once and stays in the second-level cache, and the rows go through it in groups.
 
+use std::borrow::Cow;
 use std::ops::Range;
+use std::sync::Arc;
 
-use candle_core::{Result, Tensor, bail};
+use candle_core::{Device, Result, Tensor, bail};
 use pulp::{Arch, Simd, WithSimd};
 
-use super::dots::{LEFT, strip};
+use super::grouped::Grouped;
 use super::memory::{Floats, split_columns};
 use super::parallel::{part, share};
+use super::tile::multiply;
+use crate::matrix::Matrix;
+use crate::panels::{Lanes, PANEL, Panels};
 use crate::parameters::Linear;
+use crate::precision::Precision;
 
-/// Floats of weights that stay in the second-level cache.
-const WEIGHTS: usize = 1 << 16;
-/// Floats of input rows that stay in the first-level cache beside a strip of weights.
-const INPUTS: usize = 1 << 13;
-/// Input rows of the largest tile.
-const TILE: usize = 6;
 /// Multiplications below which a projection is not worth waking another core.
 const SMALL: usize = 1 << 16;
 
 /// `x: [T, in]` to one `[T, out]` for each projection.
 pub(super) fn linear(arch: Arch, x: &Tensor, projections: &[&Linear]) -> Result<Vec<Tensor>> {
     let (tokens, input) = x.dims2()?;
-    let mut widths = Vec::with_capacity(projections.len());
-    for linear in projections {
-        let (out, expected) = linear.weight.dims2()?;
-        if expected != input {
-            bail!("a projection of {expected} inputs was given {input}");
-        }
-        widths.push(out);
+    let weights = projections.iter().map(|linear| panels(&linear.weight)).collect::<Result<Vec<_>>>()?;
+    if let Some((_, expected)) = weights.iter().map(|weights| weights.dims()).find(|(_, columns)| *columns != input) {
+        bail!("a projection of {expected} inputs was given {input}");
     }
-    let x = x.contiguous()?;
-    let x = Floats::of(&x)?;
-    let weights = projections.iter().map(|linear| Floats::of(&linear.weight)).collect::<Result<Vec<_>>>()?;
     let biases = projections.iter().map(|linear| linear.bias.as_ref().map(Floats::of).transpose());
     let biases = biases.collect::<Result<Vec<_>>>()?;
-    let mut outputs: Vec<_> = widths.iter().map(|out| vec![0.0; tokens * out]).collect();
+    let x = x.contiguous()?;
+    let x = Grouped::new(arch, &Floats::of(&x)?, input);
 
-    let total: usize = widths.iter().sum();
-    let columns = if tokens * input * total <= SMALL { total.max(1) } else { part(total, LEFT) };
+    let total: usize = weights.iter().map(|weights| weights.count()).sum();
+    let columns = columns_of_a_job(tokens * input, total);
+    let mut outputs: Vec<_> = weights.iter().map(|weights| vec![0.0; tokens * weights.dims().0]).collect();
     let mut jobs = Vec::new();
-    for (index, output) in outputs.iter_mut().enumerate() {
-        let out = widths[index];
-        let parts = (0..out).step_by(columns).map(|first| columns.min(out - first));
-        let firsts = (0..out).step_by(columns);
-        for (first, output) in firsts.zip(split_columns(output, out, parts)) {
-            let last = out.min(first + columns);
-            let weight = &weights[index][first * input..last * input];
-            let bias = biases[index].as_ref().map(|bias| &bias[first..last]);
-            jobs.push(Job { x: &x, input, weight, bias, output });
-        }
+    for ((weights, bias), output) in weights.iter().zip(&biases).zip(&mut outputs) {
+        let source = Source::Rows(weights);
+        jobs.extend(split(weights.dims().0, columns, output).map(|(columns, output)| {
+            let bias = bias.as_ref().map(|bias| &bias[columns.clone()]);
+            Job { x: &x, source, columns, bias, output }
+        }));
     }
     share(jobs, |job| arch.dispatch(job));
-    outputs
-        .into_iter()
-        .zip(widths)
-        .map(|(data, out)| Tensor::from_vec(data, (tokens, out), &candle_core::Device::Cpu))
-        .collect()
+    let made = outputs.into_iter().zip(&weights);
+    made.map(|(data, weights)| Tensor::from_vec(data, (tokens, weights.dims().0), &Device::Cpu)).collect()
+}
+
+/// The gradient of a projection's input, `[T, in]`, by that of its output, `gradient: [T, out]`.
+pub(super) fn linear_backward(arch: Arch, gradient: &Tensor, weight: &Matrix) -> Result<Tensor> {
+    let (tokens, output) = gradient.dims2()?;
+    let weights = panels(weight)?;
+    let (rows, input) = weights.dims();
+    if rows != output {
+        bail!("a projection of {rows} outputs was given a gradient of {output}");
+    }
+    let gradient = gradient.contiguous()?;
+    let x = Grouped::new(arch, &Floats::of(&gradient)?, output);
+    let mut data = vec![0.0; tokens * input];
+    let columns = columns_of_a_job(tokens * output, input.div_ceil(PANEL));
+    let source = Source::Columns(&weights);
+    let jobs = split(input, columns, &mut data);
+    let jobs = jobs.map(|(columns, output)| Job { x: &x, source, columns, bias: None, output }).collect();
+    share(jobs, |job| arch.dispatch(job));
+    Tensor::from_vec(data, (tokens, input), &Device::Cpu)
+}
+
+/// The matrix in panels: as it is, or made now where it is plain.
+fn panels(matrix: &Matrix) -> Result<Cow<'_, Arc<Panels>>> {
+    match matrix {
+        Matrix::Panels(panels) => Ok(Cow::Borrowed(panels)),
+        Matrix::Plain(tensor) => Ok(Cow::Owned(Arc::new(Panels::of(tensor, Precision::F32)?))),
+    }
+}
+
+/// How many outputs a job makes, of so many panels, where a panel takes so many multiplications a row of it.
+fn columns_of_a_job(numbers: usize, panels: usize) -> usize {
+    PANEL * if numbers * panels * PANEL <= SMALL { panels.max(1) } else { part(panels, 1) }
+}
+
+/// A matrix's outputs in jobs of `columns`, each with its part of every row.
+fn split(width: usize, columns: usize, output: &mut [f32]) -> impl Iterator<Item = (Range<usize>, Vec<&mut [f32]>)> {
+    let ranges = (0..width).step_by(columns).map(move |first| first..width.min(first + columns));
+    ranges.clone().zip(split_columns(output, width, ranges.map(|range| range.len())))
+}
+
+/// Where the weights of 32 outputs come from.
+#[derive(Clone, Copy)]
+enum Source<'a> {
+    /// 32 rows of the matrix: a panel.
+    Rows(&'a Panels),
+    /// 32 columns of it.
+    Columns(&'a Panels),
+}
+
+impl<'a> Source<'a> {
+    #[inline(always)]
+    fn panel(self, number: usize, scratch: &'a mut Vec<Lanes>) -> &'a [Lanes] {
+        match self {
+            Self::Rows(panels) => panels.panel(number, scratch),
+            Self::Columns(panels) => {
+                turned(panels, number, scratch);
+                scratch
+            }
+        }
+    }
+}
+
+/// 32 columns of a matrix as a panel: for each of its rows the numbers side by side.
+#[inline(always)]
+fn turned(panels: &Panels, number: usize, to: &mut Vec<Lanes>) {
+    let (rows, columns) = panels.dims();
+    let columns = number * PANEL..columns.min((number + 1) * PANEL);
+    to.resize(rows, [0.0; PANEL]);
+    let mut block = [[0.0; PANEL]; PANEL];
+    for (panel, to) in to.chunks_mut(PANEL).enumerate() {
+        panels.widen(panel, columns.clone(), &mut block[..columns.len()]);
+        for (row, to) in to.iter_mut().enumerate() {
+            *to = std::array::from_fn(|column| block[column][row]);
+        }
+    }
 }
 
 /// Some neighbouring outputs of one projection, for all rows.
 struct Job<'a> {
-    x: &'a [f32],
-    input: usize,
-    /// `[outputs, input]`.
-    weight: &'a [f32],
+    x: &'a Grouped,
+    source: Source<'a>,
+    /// The outputs, from a multiple of 32 on.
+    columns: Range<usize>,
     bias: Option<&'a [f32]>,
     /// A row's outputs, for each row of `x`.
     output: Vec<&'a mut [f32]>,
@@ -79,37 +141,33 @@ impl WithSimd for Job<'_> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(mut self, simd: S) {
-        let (rows, outputs) = (self.output.len(), self.weight.len() / self.input.max(1));
-        let block = (WEIGHTS / self.input.max(1)).next_multiple_of(LEFT).max(LEFT);
-        let group = (INPUTS / self.input.max(1) / TILE * TILE).max(TILE);
-        for first in (0..outputs).step_by(block) {
-            for row in (0..rows).step_by(group) {
-                self.block(simd, first..outputs.min(first + block), row..rows.min(row + group));
+        let mut scratch = Vec::new();
+        for groups in self.x.runs() {
+            for first in self.columns.clone().step_by(PANEL) {
+                let panel = self.source.panel(first / PANEL, &mut scratch);
+                let at = first - self.columns.start;
+                for group in groups {
+                    multiply(simd, panel, self.x.of(group), group.len(), |row, offset, products| {
+                        let output = &mut self.output[group.start + row];
+                        let to = output.len().min(at + offset)..output.len().min(at + offset + products.len());
+                        let bias = self.bias.map(|bias| &bias[to.clone()]);
+                        add(&mut output[to], products, bias);
+                    });
+                }
             }
         }
     }
 }
 
-impl Job<'_> {
-    #[inline(always)]
-    fn block<S: Simd>(&mut self, simd: S, outputs: Range<usize>, rows: Range<usize>) {
-        let (x, input, bias) = (self.x, self.input, self.bias);
-        let row = |row: usize| &x[row * input..(row + 1) * input];
-        let bias = |output: usize| bias.map_or(0.0, |bias| bias[output]);
-        let weight = |output: usize| &self.weight[output * input..(output + 1) * input];
-        let tiled = outputs.end - outputs.len() % LEFT;
-        for first in (outputs.start..tiled).step_by(LEFT) {
-            let left = [weight(first), weight(first + 1), weight(first + 2), weight(first + 3)];
-            strip(simd, left, row, rows.clone(), |row, products| {
-                for (offset, product) in products.into_iter().enumerate() {
-                    self.output[row][first + offset] = product + bias(first + offset);
-                }
-            });
-        }
-        for output in tiled..outputs.end {
-            strip(simd, [weight(output)], row, rows.clone(), |row, [product]| {
-                self.output[row][output] = product + bias(output);
-            });
+/// As many products as there is room for, and their bias.
+#[inline(always)]
+fn add(to: &mut [f32], products: &[f32], bias: Option<&[f32]>) {
+    match bias {
+        None => to.copy_from_slice(&products[..to.len()]),
+        Some(bias) => {
+            for ((to, product), bias) in to.iter_mut().zip(products).zip(bias) {
+                *to = product + bias;
+            }
         }
     }
 }

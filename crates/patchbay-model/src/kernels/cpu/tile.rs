@@ -1,0 +1,99 @@
+//! A panel times a few rows: all that projections are made of.
+//!
+//! Each output is one lane of one vector, which adds up its products from the first column to the last. So its bits depend on
+//! its row and its weights alone, whatever the tile and the instruction set's vectors are.
+
+use pulp::{Simd, WithSimd};
+
+use crate::panels::{Lanes, PANEL};
+
+/// Rows of the largest tile there is a kernel for.
+const MOST: usize = 12;
+
+/// How many rows a tile takes at most: as many as have their sums in registers.
+pub(super) struct Widest;
+
+impl WithSimd for Widest {
+    type Output = usize;
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, _: S) -> usize {
+        match (S::F32_LANES, S::REGISTER_COUNT) {
+            (16.., _) => MOST,
+            (8, _) | (_, 32..) => 6,
+            _ => 2,
+        }
+    }
+}
+
+/// `store(r, first, outputs)` of every row r of `x`, where rows lie side by side: `outputs` are those of the panel's rows from
+/// `first` on, and come in whole vectors.
+#[inline(always)]
+pub(super) fn multiply<S: Simd>(
+    simd: S,
+    panel: &[Lanes],
+    x: &[f32],
+    rows: usize,
+    mut store: impl FnMut(usize, usize, &[f32]),
+) {
+    match S::F32_LANES {
+        8.. => any_rows::<S, 2>(simd, panel, x, rows, &mut store),
+        _ => any_rows::<S, 4>(simd, panel, x, rows, &mut store),
+    }
+}
+
+#[inline(always)]
+fn any_rows<S: Simd, const V: usize>(
+    simd: S,
+    panel: &[Lanes],
+    x: &[f32],
+    rows: usize,
+    store: &mut impl FnMut(usize, usize, &[f32]),
+) {
+    match rows {
+        0 => (),
+        1 => tile::<S, V, 1>(simd, panel, x, store),
+        2 => tile::<S, V, 2>(simd, panel, x, store),
+        3 => tile::<S, V, 3>(simd, panel, x, store),
+        4 => tile::<S, V, 4>(simd, panel, x, store),
+        5 => tile::<S, V, 5>(simd, panel, x, store),
+        6 => tile::<S, V, 6>(simd, panel, x, store),
+        7 => tile::<S, V, 7>(simd, panel, x, store),
+        8 => tile::<S, V, 8>(simd, panel, x, store),
+        9 => tile::<S, V, 9>(simd, panel, x, store),
+        10 => tile::<S, V, 10>(simd, panel, x, store),
+        11 => tile::<S, V, 11>(simd, panel, x, store),
+        _ => tile::<S, V, MOST>(simd, panel, x, store),
+    }
+}
+
+/// R rows times V vectors of the panel's rows at a time.
+#[inline(always)]
+fn tile<S: Simd, const V: usize, const R: usize>(
+    simd: S,
+    panel: &[Lanes],
+    x: &[f32],
+    store: &mut impl FnMut(usize, usize, &[f32]),
+) {
+    let (x, _) = x.as_chunks::<R>();
+    let width = V * S::F32_LANES;
+    for first in (0..PANEL).step_by(width) {
+        let vector = first / S::F32_LANES;
+        let mut sums = [[simd.splat_f32s(0.0); V]; R];
+        for (lanes, x) in panel.iter().zip(x) {
+            let (weights, _) = S::as_simd_f32s(lanes);
+            for r in 0..R {
+                let x = simd.splat_f32s(x[r]);
+                for v in 0..V {
+                    sums[r][v] = simd.mul_add_e_f32s(weights[vector + v], x, sums[r][v]);
+                }
+            }
+        }
+        for (r, sums) in sums.iter().enumerate() {
+            let mut outputs = [0.0; PANEL];
+            let (vectors, _) = S::as_mut_simd_f32s(&mut outputs);
+            vectors[..V].copy_from_slice(sums);
+            store(r, first, &outputs[..width]);
+        }
+    }
+}

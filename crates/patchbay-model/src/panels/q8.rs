@@ -1,0 +1,45 @@
+//! 8-bit integers with a scale for each 32 of a row: what GGUF calls Q8_0.
+
+use half::f16;
+
+use super::{Lanes, PANEL};
+
+/// 32 columns of a panel.
+#[derive(Clone, PartialEq)]
+pub(super) struct Block {
+    /// One for each row.
+    scales: [f16; PANEL],
+    numbers: [[i8; PANEL]; Block::COLUMNS],
+}
+
+impl Block {
+    pub(super) const COLUMNS: usize = 32;
+    pub(super) const ZERO: Self = Self { scales: [f16::ZERO; PANEL], numbers: [[0; PANEL]; Self::COLUMNS] };
+
+    /// Up to 32 columns. A row's largest number is 127 of its scale.
+    pub(super) fn of(columns: &[Lanes]) -> Self {
+        let mut block = Self::ZERO;
+        for lane in 0..PANEL {
+            let largest = columns.iter().fold(0.0_f32, |largest, lanes| largest.max(lanes[lane].abs()));
+            let scale = largest / 127.0;
+            let inverse = if scale > 0.0 { 1.0 / scale } else { 0.0 };
+            block.scales[lane] = f16::from_f32(scale);
+            for (to, lanes) in block.numbers.iter_mut().zip(columns) {
+                // no number is more than 127 scales, and what is not a number becomes 0
+                to[lane] = (lanes[lane] * inverse).round() as i8;
+            }
+        }
+        block
+    }
+
+    /// As many of its columns as there is room for, as what they stand for.
+    #[inline(always)]
+    pub(super) fn widen(&self, to: &mut [Lanes]) {
+        let scales = self.scales.map(f32::from);
+        for (to, numbers) in to.iter_mut().zip(&self.numbers) {
+            for lane in 0..PANEL {
+                to[lane] = f32::from(numbers[lane]) * scales[lane];
+            }
+        }
+    }
+}
