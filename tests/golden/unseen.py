@@ -119,7 +119,7 @@ def compare(server: Server, model: nn.Module, folder: Path, seed: int) -> tuple[
 
 def reference(model: nn.Module, seed: int) -> tuple[list[list[int]], Seen]:
     """Rows of different length, drawn until no choice of experts is a near tie, and every site as one batch of them."""
-    choose, vocab = random.Random(seed), model.config.vocab_size
+    choose, vocab = random.Random(seed), model.config.get_text_config().vocab_size
     for _ in range(100):
         rows = [choose.sample(range(2, vocab), length) for length in LENGTHS]
         try:
