@@ -196,6 +196,8 @@ def answer_to(server: Server, folder: Path, damage: Damaged) -> str:
     except Exception:  # noqa: BLE001, it need not load what transformers does not
         return "equal"
     share, site, wrong = compare(server, model, folder, 0)
+    if wrong and '"too_large"' in wrong[0]:  # the rows are longer than the damaged context, which transformers does not mind
+        return "refused"
     return f"accepted, but not as transformers does: {wrong[0]} (worst at {site})" if wrong else "equal"
 
 
