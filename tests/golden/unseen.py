@@ -119,7 +119,7 @@ def compare(server: Server, model: nn.Module, folder: Path, seed: int) -> tuple[
 
 def reference(model: nn.Module, seed: int) -> tuple[list[list[int]], Seen]:
     """Rows of different length, drawn until no choice of experts is a near tie, and every site as one batch of them."""
-    choose, vocab = random.Random(seed), model.config.vocab_size
+    choose, vocab = random.Random(seed), model.config.get_text_config().vocab_size
     for _ in range(100):
         rows = [choose.sample(range(2, vocab), length) for length in LENGTHS]
         try:
@@ -196,6 +196,8 @@ def answer_to(server: Server, folder: Path, damage: Damaged) -> str:
     except Exception:  # noqa: BLE001, it need not load what transformers does not
         return "equal"
     share, site, wrong = compare(server, model, folder, 0)
+    if wrong and '"too_large"' in wrong[0]:  # the rows are longer than the damaged context, which transformers does not mind
+        return "refused"
     return f"accepted, but not as transformers does: {wrong[0]} (worst at {site})" if wrong else "equal"
 
 

@@ -323,6 +323,32 @@ mod tests {
     }
 
     #[test]
+    fn an_empty_rope_scaling_says_nothing() {
+        let config = json!({"model_type": "apertus", "hidden_size": 16, "intermediate_size": 8, "num_hidden_layers": 1,
+            "num_attention_heads": 2, "num_key_value_heads": 2, "vocab_size": 16});
+        let rotary = |more| {
+            let config = Config::from_json("config.json", merged(config.clone(), more)).unwrap();
+            format!("{:?}", describe(&config).unwrap().layers[0].attention.rotary)
+        };
+        let scaled = rotary(json!({}));
+        assert_eq!(rotary(json!({"rope_scaling": {}})), scaled);
+        assert_ne!(rotary(json!({"rope_parameters": {}})), scaled);
+        let given = json!({"rope_theta": 50.0, "rope_type": "linear", "factor": 2.0});
+        let both = rotary(json!({"rope_scaling": {}, "rope_parameters": given}));
+        assert_eq!(both, rotary(json!({"rope_parameters": given})));
+    }
+
+    #[test]
+    fn only_the_decoder_alone_of_gemma3_caps_its_logits() {
+        let text = json!({"hidden_size": 16, "intermediate_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2,
+            "num_key_value_heads": 1, "head_dim": 8, "vocab_size": 16, "final_logit_softcapping": 5.0});
+        let cap =
+            |config| describe(&Config::from_json("config.json", config).unwrap()).unwrap().head.transform.soft_cap;
+        assert_eq!(cap(json!({"model_type": "gemma3", "text_config": text})), None);
+        assert_eq!(cap(merged(text, json!({"model_type": "gemma3_text"}))), Some(5.0));
+    }
+
+    #[test]
     fn a_short_text_section_has_the_sizes_of_its_type() {
         // What google/gemma-3-4b-it says of its text part.
         let text = json!({"hidden_size": 2560, "intermediate_size": 10240, "model_type": "gemma3_text",

@@ -9,9 +9,15 @@ use crate::spec::{Part, Spec};
 
 type Result<T> = std::result::Result<T, CheckpointError>;
 
-/// `model_type` "gemma3".
+/// `model_type` "gemma3". As in transformers its logits are not capped, whatever the section says: only those of the decoder
+/// alone are.
 pub(super) fn gemma3(config: &Config) -> Result<Spec> {
-    text_part(config, true, |section| Ok((super::gemma::gemma3_text, section.with("model_type", json!("gemma3_text")))))
+    let spec = text_part(config, true, |section| {
+        Ok((super::gemma::gemma3_text, section.with("model_type", json!("gemma3_text"))))
+    })?;
+    let mut head = spec.head.clone();
+    head.transform.soft_cap = None;
+    Ok(Spec { head, ..spec })
 }
 
 /// `model_type` "llama4".

@@ -38,7 +38,10 @@ pub(super) fn rotary(
 
 /// Where a configuration describes its rotation.
 pub(super) fn section(config: &Config) -> Option<Config> {
-    config.section("rope_scaling").or_else(|| config.section("rope_parameters"))
+    // An empty one counts as none in transformers, but only under the old name.
+    let scaling =
+        config.section("rope_scaling").filter(|section| section.raw().as_object().is_some_and(|o| !o.is_empty()));
+    scaling.or_else(|| config.section("rope_parameters"))
 }
 
 /// The factor on scores of DeepSeek's latent attention: `yarn_apply_mscale` in transformers.
