@@ -87,8 +87,8 @@ impl<'a> Back<'_, 'a> {
         let lowest = self.tape.job.plan.lowest(pass, self.gradient, &self.tape.active).unwrap_or(Part::Unembed);
         let mut stream = None;
         for stage in stages.iter().rev() {
-            if self.tape.job.cancel.is_cancelled() {
-                return Err(EngineError::Cancelled);
+            if let Some(stopped) = self.tape.job.stopped() {
+                return Err(stopped);
             }
             let made = pass.steps_in(stage.part).iter().filter_map(Step::made);
             let made: Vec<ValueId> = made.filter(|id| self.known.contains_key(id)).collect();

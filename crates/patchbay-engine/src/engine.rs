@@ -1,50 +1,65 @@
 //! The worker that owns a model's compute.
+//!
+//! Jobs wait in a [`Schedule`], which says which of them run together next. The lock on it is held while a job is put in or a
+//! wave is taken out, never while one runs.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use patchbay_graph::Problem;
 use patchbay_model::Decoder;
 use tokio::sync::oneshot;
 
-use crate::job::{Job, Outcome};
+use crate::job::{Job, Outcome, Times};
+use crate::memory::{Held, Memory};
 use crate::ops::Refused;
 use crate::run;
+use crate::schedule::pace::Pace;
+use crate::schedule::{Bounds, Chosen, Item, Price, Schedule};
 
 /// How an engine works.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct EngineSettings {
-    /// Jobs that may wait; one more is refused.
+    /// Requests that may wait; one more is refused.
     pub queue: usize,
     /// Bytes that jobs may hold together, by their prices, to share a wave.
     pub wave_bytes: u64,
+    /// Bytes that waves and the results that were not taken yet may hold, by their prices.
+    pub memory: Memory,
 }
 
 /// Jobs that share a wave at most.
 const MOST_TOGETHER: usize = 512;
 
+/// How often it is looked whether memory was let go, where a wave waits for it.
+const LOOK: Duration = Duration::from_millis(20);
+
 impl Default for EngineSettings {
     fn default() -> Self {
-        Self { queue: 512, wave_bytes: 256 << 20 }
+        Self { queue: 512, wave_bytes: 256 << 20, memory: Memory::default() }
     }
 }
 
 /// Why a job came to nothing.
 #[derive(Debug, thiserror::Error)]
 pub enum EngineError {
-    /// Too many jobs wait.
+    /// Too many requests wait.
     #[error("the queue is full")]
-    Full,
+    Full {
+        /// How long what waits takes, about.
+        work: Duration,
+    },
     /// The engine was stopped: its model is being unloaded.
     #[error("the model is being unloaded")]
     Stopped,
     /// Nobody wants the answer any more.
     #[error("the request was cancelled")]
     Cancelled,
+    /// Its time is over.
+    #[error("the request's time is over")]
+    TimedOut,
     /// A value that only the forward pass makes is one that an operation cannot take.
     #[error("{0}")]
     Refused(Problem),
@@ -66,49 +81,85 @@ impl From<candle_core::Error> for EngineError {
 #[derive(Debug)]
 pub struct Engine {
     decoder: Arc<Decoder>,
-    queue: Option<SyncSender<Waiting>>,
-    queued: Arc<AtomicUsize>,
-    capacity: usize,
+    shared: Arc<Shared>,
     worker: Option<JoinHandle<()>>,
 }
 
+/// What the worker and those who submit see.
+#[derive(Debug)]
+struct Shared {
+    settings: EngineSettings,
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+#[derive(Debug)]
+struct State {
+    schedule: Schedule<Waiting>,
+    pace: Pace,
+    stopping: bool,
+}
+
 /// A job in the queue.
+#[derive(Debug)]
 struct Waiting {
     job: Job,
     ticket: Ticket,
 }
 
 /// Where the answer of a job goes.
+#[derive(Debug)]
 struct Ticket {
     since: Instant,
+    result_bytes: u64,
     reply: oneshot::Sender<Result<Outcome, EngineError>>,
+}
+
+impl Shared {
+    fn state(&self) -> MutexGuard<'_, State> {
+        // nothing panics while it has the lock
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl Engine {
     /// Starts the worker of a model.
     pub fn start(decoder: Arc<Decoder>, settings: EngineSettings) -> Self {
-        let (queue, jobs) = sync_channel(settings.queue);
-        let queued = Arc::new(AtomicUsize::new(0));
-        let (model, waiting) = (Arc::clone(&decoder), Arc::clone(&queued));
-        let worker = std::thread::spawn(move || work(&model, &jobs, &waiting, settings));
-        Self { decoder, queue: Some(queue), queued, capacity: settings.queue, worker: Some(worker) }
+        let state = State { schedule: Schedule::new(settings.queue), pace: Pace::default(), stopping: false };
+        let shared = Arc::new(Shared { settings, state: Mutex::new(state), changed: Condvar::new() });
+        let (model, with) = (Arc::clone(&decoder), Arc::clone(&shared));
+        let worker = std::thread::spawn(move || work(&model, &with));
+        Self { decoder, shared, worker: Some(worker) }
     }
 
-    /// Queues a job. Never blocks.
+    /// Queues a job. Never waits for one that runs.
     ///
     /// # Errors
-    /// The queue is full, or the engine was stopped.
+    /// The queue is full, or the job's time is over.
     pub fn submit(&self, job: Job) -> Result<oneshot::Receiver<Result<Outcome, EngineError>>, EngineError> {
         let (reply, receiver) = oneshot::channel();
-        let queue = self.queue.as_ref().ok_or(EngineError::Stopped)?;
-        self.queued.fetch_add(1, Ordering::Relaxed);
-        queue.try_send(Waiting { job, ticket: Ticket { since: Instant::now(), reply } }).map_err(|error| {
-            self.queued.fetch_sub(1, Ordering::Relaxed);
-            match error {
-                TrySendError::Full(_) => EngineError::Full,
-                TrySendError::Disconnected(_) => EngineError::Stopped,
-            }
-        })?;
+        let (since, cost, order) = (Instant::now(), job.plan.cost, job.order.clone());
+        if order.is_late() {
+            return Err(EngineError::TimedOut);
+        }
+        let item = Item {
+            claim: order.claim,
+            price: order.price.unwrap_or(Price { own: cost.flops, common: 0.0 }),
+            bytes: cost.peak_bytes,
+            alone: !run::can_share(&job),
+            job: Waiting { job, ticket: Ticket { since, result_bytes: cost.result_bytes, reply } },
+        };
+        let mut state = self.shared.state();
+        let full = state.schedule.requests() >= self.shared.settings.queue;
+        if full {
+            clear(&mut state.schedule);
+        }
+        if state.schedule.push(item, order.goes_on).is_err() {
+            let work = Duration::try_from_secs_f64(state.pace.seconds(state.schedule.work()));
+            return Err(EngineError::Full { work: work.unwrap_or(Duration::MAX) });
+        }
+        drop(state);
+        self.shared.changed.notify_one();
         Ok(receiver)
     }
 
@@ -117,20 +168,21 @@ impl Engine {
         &self.decoder
     }
 
-    /// Whether as many jobs wait as one caller should have there.
-    pub fn is_half_full(&self) -> bool {
-        2 * self.queued() >= self.capacity
+    /// The memory that its waves are admitted against.
+    pub fn memory(&self) -> &Memory {
+        &self.shared.settings.memory
     }
 
-    /// Jobs that wait.
+    /// Requests that wait.
     pub fn queued(&self) -> usize {
-        self.queued.load(Ordering::Relaxed)
+        self.shared.state().schedule.requests()
     }
 }
 
 impl Drop for Engine {
     fn drop(&mut self) {
-        self.queue = None;
+        self.shared.state().stopping = true;
+        self.shared.changed.notify_one();
         if let Some(worker) = self.worker.take() {
             // a worker cannot panic outside of a job, and a job's panic is caught
             let _ = worker.join();
@@ -138,44 +190,55 @@ impl Drop for Engine {
     }
 }
 
-fn work(decoder: &Decoder, jobs: &Receiver<Waiting>, queued: &AtomicUsize, settings: EngineSettings) {
-    let mut next = None;
-    while let Some(first) = next.take().or_else(|| jobs.recv().ok()) {
-        let mut together = vec![first];
-        next = gather(&mut together, jobs, settings.wave_bytes);
-        queued.fetch_sub(together.len(), Ordering::Relaxed);
+fn work(decoder: &Decoder, shared: &Shared) {
+    while let Some((chosen, held)) = next(shared) {
         let started = Instant::now();
-        let is_gone = |waiting: &Waiting| waiting.ticket.reply.is_closed() || waiting.job.cancel.is_cancelled();
-        let (gone, together): (Vec<_>, Vec<_>) = together.into_iter().partition(is_gone);
-        gone.into_iter().for_each(|waiting| answer(waiting.ticket, started, Err(EngineError::Cancelled)));
-        run_together(decoder, together, started);
-    }
-}
-
-/// Adds jobs that wait and may share a wave with those that are there, as long as together they hold no more than
-/// `most` bytes. Gives the first that may not.
-fn gather(together: &mut Vec<Waiting>, jobs: &Receiver<Waiting>, most: u64) -> Option<Waiting> {
-    let bytes = |waiting: &Waiting| waiting.job.plan.cost.peak_bytes;
-    let mut held: u64 = together.iter().map(bytes).sum();
-    if !together.iter().all(|waiting| run::can_share(&waiting.job)) {
-        return None;
-    }
-    while let Ok(waiting) = jobs.try_recv() {
-        held = held.saturating_add(bytes(&waiting));
-        if held > most || together.len() >= MOST_TOGETHER || !run::can_share(&waiting.job) {
-            return Some(waiting);
+        let Chosen { jobs, work, full } = chosen;
+        let shares = !jobs.iter().any(|item| item.alone);
+        run_together(decoder, &shared.settings.memory, jobs.into_iter().map(|item| item.job).collect(), started);
+        drop(held);
+        if shares {
+            shared.state().pace.learn(work, started.elapsed(), full);
         }
-        together.push(waiting);
     }
-    None
 }
 
-fn run_together(decoder: &Decoder, together: Vec<Waiting>, started: Instant) {
+/// Waits for the next wave, and for the memory that it takes. None once the engine stops and nobody waits.
+fn next(shared: &Shared) -> Option<(Chosen<Waiting>, Held)> {
+    let EngineSettings { wave_bytes, memory, .. } = &shared.settings;
+    let mut state = shared.state();
+    loop {
+        clear(&mut state.schedule);
+        let (shared_bytes, bytes) = (*wave_bytes, memory.free());
+        let most = Bounds { work: state.pace.work(), shared_bytes, bytes, jobs: MOST_TOGETHER };
+        let chosen = state.schedule.next_wave(most);
+        if !chosen.jobs.is_empty() {
+            let peak = chosen.jobs.iter().map(|item| item.bytes).fold(0, u64::saturating_add);
+            return Some((chosen, memory.hold(peak)));
+        }
+        state = match state.schedule.requests() {
+            0 if state.stopping => return None,
+            0 => shared.changed.wait(state).unwrap_or_else(PoisonError::into_inner),
+            _ => shared.changed.wait_timeout(state, LOOK).unwrap_or_else(PoisonError::into_inner).0,
+        };
+    }
+}
+
+/// Ends the jobs whose time is over before they ran, and those that nobody waits for.
+fn clear(schedule: &mut Schedule<Waiting>) {
+    let gone = |waiting: &Waiting| waiting.ticket.reply.is_closed() || waiting.job.stopped().is_some();
+    for Waiting { job, ticket } in schedule.take_out(gone) {
+        // nobody waits for the answer of a request that was dropped
+        let _ = ticket.reply.send(Err(job.stopped().unwrap_or(EngineError::Cancelled)));
+    }
+}
+
+fn run_together(decoder: &Decoder, memory: &Memory, together: Vec<Waiting>, started: Instant) {
     let (jobs, mut tickets): (Vec<Job>, Vec<Option<Ticket>>) =
         together.into_iter().map(|waiting| (waiting.job, Some(waiting.ticket))).unzip();
     let ran = guarded(decoder, &jobs, &mut |number, outcome| {
         if let Some(ticket) = tickets[number].take() {
-            answer(ticket, started, outcome);
+            answer(ticket, memory, started, outcome);
         }
     });
     let Err(error) = ran else { return };
@@ -187,18 +250,20 @@ fn run_together(decoder: &Decoder, together: Vec<Waiting>, started: Instant) {
         if alone && let Err(error) = guarded(decoder, job, &mut |_, found| outcome = found) {
             outcome = Err(EngineError::Failed(error));
         }
-        answer(ticket, started, outcome);
+        answer(ticket, memory, started, outcome);
     }
 }
 
-fn answer(ticket: Ticket, started: Instant, outcome: Result<Outcome, EngineError>) {
+fn answer(ticket: Ticket, memory: &Memory, started: Instant, outcome: Result<Outcome, EngineError>) {
+    let Ticket { since, result_bytes, reply } = ticket;
     let outcome = outcome.map(|mut outcome| {
-        outcome.usage.queue_ms = milliseconds(started - ticket.since);
-        outcome.usage.compute_ms = milliseconds(started.elapsed());
-        outcome
+        let times = Times { arrived: since, started, ended: Instant::now() };
+        outcome.usage.queue_ms = milliseconds(times.started - times.arrived);
+        outcome.usage.compute_ms = milliseconds(times.ended - times.started);
+        Outcome { times: Some(times), held: Some(Arc::new(memory.hold(result_bytes))), ..outcome }
     });
     // nobody waits for the answer of a request that was dropped
-    let _ = ticket.reply.send(outcome);
+    let _ = reply.send(outcome);
 }
 
 /// Runs jobs; a panic, or a device that fails, is an error of all of them that had not ended.
@@ -223,6 +288,6 @@ pub(crate) fn panic_message(panic: &(dyn std::any::Any + Send)) -> String {
     message.unwrap_or("a panic").to_owned()
 }
 
-fn milliseconds(duration: std::time::Duration) -> f64 {
+fn milliseconds(duration: Duration) -> f64 {
     duration.as_secs_f64() * 1e3
 }

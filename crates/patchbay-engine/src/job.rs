@@ -2,11 +2,18 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Instant;
 
 use candle_core::Tensor;
+use patchbay_graph::wave::Wave;
 use patchbay_graph::{Plan, Shape};
+use patchbay_model::Decoder;
 use serde::Serialize;
+
+use crate::engine::EngineError;
+use crate::memory::Held;
+use crate::schedule::{Claim, Price};
 
 /// A plan with everything it needs to run.
 #[derive(Clone, Debug)]
@@ -19,6 +26,69 @@ pub struct Job {
     pub tensors: HashMap<(String, Option<String>), Tensor>,
     /// Stops the job between layers.
     pub cancel: Cancel,
+    /// When its turn comes.
+    pub order: Order,
+}
+
+/// Whose a job is, what it does, and when it has to be done.
+#[derive(Clone, Debug)]
+pub struct Order {
+    /// Whose it is.
+    pub claim: Claim,
+    /// What it does; where nothing stands here, what its plan says, with nothing in common with others.
+    pub price: Option<Price>,
+    /// When its time is over.
+    pub deadline: Option<Instant>,
+    /// Whether it belongs to a request that was let in before, and so is not refused where the queue is full.
+    pub goes_on: bool,
+}
+
+impl Order {
+    /// Of a request of its own, of a caller by this name, who counts as much as others.
+    pub fn new(caller: Arc<str>) -> Self {
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        let request = NEXT.fetch_add(1, Ordering::Relaxed);
+        let claim = Claim { caller, weight: 1.0, request };
+        Self { claim, price: None, deadline: None, goes_on: false }
+    }
+
+    /// Whether its time is over.
+    pub fn is_late(&self) -> bool {
+        self.deadline.is_some_and(|deadline| deadline <= Instant::now())
+    }
+}
+
+impl Default for Order {
+    fn default() -> Self {
+        Self::new("".into())
+    }
+}
+
+impl Job {
+    /// The job with a price that knows what it has in common with others of its request, which begin like it: with other
+    /// writes, but of the same inputs.
+    pub fn priced(mut self, decoder: &Decoder) -> Self {
+        let Self { plan, ids, order, .. } = &mut self;
+        let flops = plan.cost.flops;
+        if plan.gradients.is_empty() && plan.cost.token_layers > 0 {
+            let wave =
+                |pass| Wave::new(&[(&**plan, pass, ids.as_slice())], decoder.tree(), decoder.depends_on_length());
+            let waves = plan.passes.iter().map(wave).map(|wave| (wave.own_token_layers(), wave.token_layers()));
+            let (own, all) = waves.fold((0, 0), |sum, wave| (sum.0 + wave.0, sum.1 + wave.1));
+            let work = |token_layers: usize| flops * token_layers as f64 / plan.cost.token_layers as f64;
+            order.price = Some(Price { own: work(own), common: work(all - own) });
+        }
+        self
+    }
+
+    /// Why it does not run on, if it was stopped.
+    pub(crate) fn stopped(&self) -> Option<EngineError> {
+        match () {
+            () if self.cancel.is_cancelled() => Some(EngineError::Cancelled),
+            () if self.order.is_late() => Some(EngineError::TimedOut),
+            () => None,
+        }
+    }
 }
 
 /// A switch that stops a job; clones share it.
@@ -48,6 +118,21 @@ pub struct Outcome {
     pub receipts: Vec<Receipt>,
     /// What it took.
     pub usage: Usage,
+    /// When it ran; none before it is answered.
+    pub times: Option<Times>,
+    /// The memory of the results, which counts until the last copy is dropped.
+    pub held: Option<Arc<Held>>,
+}
+
+/// When a job ran.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Times {
+    /// When it came.
+    pub arrived: Instant,
+    /// When its wave began.
+    pub started: Instant,
+    /// When it was done.
+    pub ended: Instant,
 }
 
 /// One result.
@@ -118,6 +203,10 @@ pub struct Usage {
     pub layers_run: usize,
     /// Blocks of the model.
     pub layer_count: usize,
+    /// Tokens times blocks that ran for it, over all passes. What it had in common with others counts in equal parts.
+    pub token_layers: usize,
+    /// Tokens times blocks that did not have to run for it, as its rows, or it and others, had them in common.
+    pub shared: usize,
     /// Requests that shared a wave, this one included.
     pub co_batched: usize,
     /// Milliseconds from arrival to start.

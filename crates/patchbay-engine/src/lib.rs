@@ -1,7 +1,7 @@
 //! The executor: plans in, tensors out.
 //!
 //! An [`Engine`] owns one model and one worker thread. A [`Job`] is a checked plan with its token ids and stored tensors; the
-//! worker takes those that wait together and walks the layers once for the next pass of each (`run`, `walk`). What is computed
+//! worker takes those whose turn it is ([`schedule`]) and walks the layers once for the next pass of each (`run`, `walk`). What is computed
 //! follows from the plans ([`patchbay_graph::wave`]): tokens that nobody needs are not, and what requests have in common is
 //! once. At each site that a plan names its track carries out the plan's steps (`visit`, `track`): reads gather blocks out of
 //! the packed value, writes scatter them into it (`part`), and operations run as soon as their arguments are known (`values`,
@@ -9,11 +9,13 @@
 mod backward;
 pub mod engine;
 pub mod job;
+pub mod memory;
 mod module;
 mod ops;
 mod part;
 mod ragged;
 mod run;
+pub mod schedule;
 mod tokens;
 mod track;
 mod values;
@@ -21,4 +23,6 @@ mod visit;
 mod walk;
 
 pub use engine::{Engine, EngineError, EngineSettings};
-pub use job::{Answer, Cancel, Job, Outcome, Receipt, TokenScore, Usage};
+pub use job::{Answer, Cancel, Job, Order, Outcome, Receipt, Times, TokenScore, Usage};
+pub use memory::{Held, Memory};
+pub use schedule::{Claim, Price};

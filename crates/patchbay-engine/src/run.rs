@@ -29,6 +29,8 @@ struct Task<'a> {
     next: usize,
     /// The most jobs that shared a wave with it.
     company: usize,
+    /// Tokens times blocks that ran for it.
+    token_layers: f64,
 }
 
 /// Runs jobs in waves, one for the next pass of each, and says what each came to as soon as it is known.
@@ -75,7 +77,8 @@ fn wave<'a>(decoder: &'a Decoder, mut tasks: Vec<&mut Task<'a>>) -> candle_core:
     let records = description.iter().any(|(plan, _, _)| !plan.gradients.is_empty());
     drop(description);
 
-    let cancels: Vec<_> = with_pass.iter().map(|task| tasks[*task].job.cancel.clone()).collect();
+    let parts = wave.token_layers_of(with_pass.len());
+    let jobs: Vec<&Job> = with_pass.iter().map(|task| tasks[*task].job).collect();
     let mut tracks = Vec::with_capacity(with_pass.len());
     for (task, pass) in tasks.iter_mut().zip(&passes) {
         if let Some(pass) = pass {
@@ -85,9 +88,11 @@ fn wave<'a>(decoder: &'a Decoder, mut tasks: Vec<&mut Task<'a>>) -> candle_core:
     let mut visit = Visit::new(wave, decoder.tree(), tracks);
     let mut stages = Vec::new();
     let look = |visit: &mut Visit<'_, '_>| {
-        for (track, _) in cancels.iter().enumerate().filter(|(_, cancel)| cancel.is_cancelled()) {
-            if visit.failures[track].is_none() {
-                visit.fail(track, EngineError::Cancelled);
+        for (track, job) in jobs.iter().enumerate() {
+            if visit.failures[track].is_none()
+                && let Some(stopped) = job.stopped()
+            {
+                visit.fail(track, stopped);
             }
         }
     };
@@ -102,13 +107,14 @@ fn wave<'a>(decoder: &'a Decoder, mut tasks: Vec<&mut Task<'a>>) -> candle_core:
     let receipts: Vec<Vec<Receipt>> = tracks.into_iter().map(Track::into_receipts).collect();
     let company = receipts.len();
     let mut results: Vec<Result<(), EngineError>> = tasks.iter().map(|_| Ok(())).collect();
-    for ((task, receipts), failure) in with_pass.into_iter().zip(receipts).zip(failures) {
+    for (((task, receipts), failure), part) in with_pass.into_iter().zip(receipts).zip(failures).zip(parts) {
         results[task] = match failure {
             Some(failure) => Err(failure),
             None => {
                 let task = &mut *tasks[task];
                 task.receipts.extend(receipts);
                 task.company = task.company.max(company);
+                task.token_layers += part;
                 task.end_pass(recorded.take())
             }
         };
@@ -120,7 +126,15 @@ impl<'a> Task<'a> {
     fn new(decoder: &'a Decoder, job: &'a Job) -> Result<Self, EngineError> {
         let mut values = Values::new(&job.plan, &job.tensors, decoder);
         values.prologue()?;
-        Ok(Self { job, values, tape: Tape::new(decoder, job), receipts: Vec::new(), next: 0, company: 1 })
+        Ok(Self {
+            job,
+            values,
+            tape: Tape::new(decoder, job),
+            receipts: Vec::new(),
+            next: 0,
+            company: 1,
+            token_layers: 0.0,
+        })
     }
 
     /// Takes the gradients of a pass that has ended, through what was recorded of it, and makes what can be made now.
@@ -138,7 +152,10 @@ impl<'a> Task<'a> {
 
     fn finish(mut self, decoder: &Decoder) -> Result<Outcome, EngineError> {
         let (plan, tree) = (&*self.job.plan, decoder.tree());
+        let token_layers = self.token_layers.round() as usize;
         let usage = Usage {
+            token_layers,
+            shared: plan.cost.token_layers.saturating_sub(token_layers),
             prompt_tokens: plan.inputs.iter().flat_map(|input| &input.lengths).sum(),
             passes: plan.passes.len(),
             layers_run: plan.cost.layers_run,
@@ -149,7 +166,8 @@ impl<'a> Task<'a> {
         self.receipts.sort_by_key(|receipt: &Receipt| receipt.node);
         let results = answers(self.job, &self.values)?;
         let kept = plan.kept.iter().map(|(name, value)| Ok((name.clone(), on_cpu(self.values.get(*value)?)?)));
-        Ok(Outcome { results, kept: kept.collect::<candle_core::Result<_>>()?, receipts: self.receipts, usage })
+        let kept = kept.collect::<candle_core::Result<_>>()?;
+        Ok(Outcome { results, kept, receipts: self.receipts, usage, times: None, held: None })
     }
 }
 

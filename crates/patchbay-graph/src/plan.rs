@@ -281,6 +281,8 @@ pub struct Cost {
     pub result_bytes: u64,
     /// Blocks run, over all passes, counted once however many inputs share them.
     pub layers_run: usize,
+    /// Tokens times blocks run, over all passes, were nothing shared between rows.
+    pub token_layers: usize,
 }
 
 impl Pass {

@@ -2,17 +2,20 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::time::Duration;
 
-use patchbay_engine::{EngineError, Job, Outcome};
+use patchbay_engine::{Job, Order, Outcome};
 
 use crate::Failure;
 use crate::blocking::blocking;
 use crate::model::Loaded;
 use crate::trace::Running;
 
-/// How long a sweep waits where the queue is full.
-const TURN: Duration = Duration::from_millis(2);
+/// Cells in the queue, of one sweep where it is alone.
+const MOST_CELLS: usize = 256;
+/// Cells that all sweeps together should have there, as long as each has a few.
+const ALL_CELLS: usize = 4096;
+/// A few.
+const FEW_CELLS: usize = 8;
 /// Bytes of results that wait for those of cells before them.
 const MOST_BYTES: u64 = 16 << 20;
 /// Cells whose graphs are checked in one go.
@@ -64,21 +67,18 @@ impl Cells {
             }
             let Some(job) = self.ready.front() else { return Ok(()) };
             let bytes = job.plan.cost.result_bytes;
-            let room = !self.model.engine.is_half_full() && self.held.saturating_add(bytes) <= MOST_BYTES;
+            let share = ALL_CELLS / self.model.engine.queued().max(1);
+            let most = share.clamp(FEW_CELLS, MOST_CELLS);
+            let room = self.running.len() < most && self.held.saturating_add(bytes) <= MOST_BYTES;
             if !room && !self.running.is_empty() {
                 return Ok(());
             }
-            match Running::submit(&self.model, job.clone()) {
-                Ok(running) => {
-                    self.ready.pop_front();
-                    self.running.push_back((running, bytes));
-                    (self.held, self.begun) = (self.held + bytes, true);
-                }
-                Err(EngineError::Full) if !self.running.is_empty() => return Ok(()),
-                // once a sweep has begun it waits for its turn
-                Err(EngineError::Full) if self.begun => tokio::time::sleep(TURN).await,
-                Err(error) => return Err(error.into()),
-            }
+            // a sweep is let in with its first cell
+            let order = Order { goes_on: self.begun, ..job.order.clone() };
+            let running = Running::submit(&self.model, Job { order, ..job.clone() })?;
+            self.ready.pop_front();
+            self.running.push_back((running, bytes));
+            (self.held, self.begun) = (self.held + bytes, true);
         }
     }
 

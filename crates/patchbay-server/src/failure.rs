@@ -153,9 +153,14 @@ impl From<Problem> for Failure {
 impl From<EngineError> for Failure {
     fn from(error: EngineError) -> Self {
         match error {
-            EngineError::Full => Self::new(503, "queue_full", "as many requests as may wait are waiting")
-                .hint("ask again after a while; the server's setting is `queue`")
-                .retry_after(1),
+            EngineError::Full { work } => {
+                // by an hour at most, what is known of the queue has changed
+                let seconds = work.as_secs_f64().ceil().clamp(1.0, 3600.0) as u32;
+                Self::new(503, "queue_full", "as many requests as may wait are waiting")
+                    .hint("ask again after a while; the server's setting is `queue`")
+                    .retry_after(seconds)
+            }
+            EngineError::TimedOut => Self::new(504, "timed_out", "the request's time is over"),
             EngineError::Stopped => Self::new(503, "model_unloaded", "the model was unloaded").retry_after(5),
             EngineError::Cancelled => Self::new(503, "cancelled", "the request was cancelled"),
             EngineError::Refused(problem) => problem.into(),

@@ -7,7 +7,7 @@
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use patchbay_engine::Job;
+use patchbay_engine::{Job, Order};
 use patchbay_graph::{Context, Encoding, Input, Request};
 use serde_json::{Value, json};
 use uuid::Uuid;
@@ -122,8 +122,9 @@ impl Service {
         let (service, owner) = (Arc::clone(self), caller.clone());
         match checked.planned {
             Planned::Once(plan) => {
-                let job = job(plan, checked.tokenized.ids, &checked.shelf)?;
-                let outcome = Running::submit(&checked.model, job)?.outcome().await?;
+                let (model, order) = (Arc::clone(&checked.model), Order::new(caller.name()));
+                let job = blocking(move || job(&checked.model, plan, checked.tokenized.ids, &checked.shelf, order));
+                let outcome = Running::submit(&model, job.await?)?.outcome().await?;
                 blocking(move || {
                     let finished = Finished::new(outcome, &frame.style)?;
                     service.finish(frame, finished, &owner)
@@ -131,21 +132,21 @@ impl Service {
                 .await
             }
             Planned::Sweep(_) => {
-                let collector = self.sweep(checked, frame.style.clone()).await?;
+                let collector = self.sweep(checked, frame.style.clone(), Order::new(caller.name())).await?;
                 blocking(move || service.finish(frame, collector.finish()?, &owner)).await
             }
         }
     }
 
-    /// Runs the cells.
-    async fn sweep(self: &Arc<Self>, checked: Checked, style: Style) -> Result<Collector, Failure> {
+    /// Runs the cells, which are one request.
+    async fn sweep(self: &Arc<Self>, checked: Checked, style: Style, order: Order) -> Result<Collector, Failure> {
         let checked = Arc::new(checked);
         let (Planned::Sweep(plan), Some(sweep)) = (&checked.planned, &checked.request.sweep) else {
             return Err(Failure::internal("a sweep without axes"));
         };
         let mut collector = Collector::new(plan, style);
         let (service, owner) = (Arc::clone(self), Arc::clone(&checked));
-        let make = Arc::new(move |cell| service.cell(&owner, cell));
+        let make = Arc::new(move |cell| service.cell(&owner, cell, order.clone()));
         let mut cells = Cells::new(Arc::clone(&checked.model), plan.cells, make);
         for cell in 0..plan.cells {
             let (places, outcome) = (sweep.places(cell), cells.take().await?);
@@ -155,13 +156,13 @@ impl Service {
     }
 
     /// The job of one cell.
-    fn cell(&self, checked: &Checked, cell: usize) -> Result<Job, Failure> {
+    fn cell(&self, checked: &Checked, cell: usize, order: Order) -> Result<Job, Failure> {
         let Checked { model, request, tokenized, shelf, .. } = checked;
         let sweep = request.sweep.as_ref().ok_or_else(|| Failure::internal("a sweep without axes"))?;
         let limits = &self.settings.limits;
         let context = Context { tree: model.tree(), inputs: &tokenized.rows, store: shelf, limits };
         let plan = patchbay_graph::check(&patchbay_graph::cell(request, sweep, cell)?, &context)?;
-        job(plan, tokenized.ids.clone(), shelf)
+        job(model, plan, tokenized.ids.clone(), shelf, order)
     }
 
     /// Says what a trace would return, how it would run and what it would cost.

@@ -1,7 +1,10 @@
 //! Puts the outcomes of a sweep's cells together.
 
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
 use candle_core::Tensor;
-use patchbay_engine::{Answer, Outcome, Receipt, TokenScore, Usage};
+use patchbay_engine::{Answer, Outcome, Receipt, Times, TokenScore, Usage};
 use patchbay_graph::{SweepPlan, Swept};
 
 use crate::Failure;
@@ -18,6 +21,7 @@ pub(crate) struct Collector {
     kept: Vec<(Swept, Vec<Tensor>)>,
     receipts: Vec<Receipt>,
     usage: Usage,
+    times: WaveTimes,
     cells: usize,
 }
 
@@ -38,6 +42,7 @@ impl Collector {
             kept: plan.kept.iter().map(|swept| (swept.clone(), Vec::new())).collect(),
             receipts: Vec::new(),
             usage: Usage::default(),
+            times: WaveTimes::default(),
             cells: plan.cells,
         }
     }
@@ -61,17 +66,21 @@ impl Collector {
             cells: Some(self.cells),
             passes: sum.passes + new.passes,
             layers_run: sum.layers_run + new.layers_run,
+            token_layers: sum.token_layers + new.token_layers,
+            shared: sum.shared + new.shared,
             co_batched: sum.co_batched.max(new.co_batched),
-            queue_ms: sum.queue_ms + new.queue_ms,
-            compute_ms: sum.compute_ms + new.compute_ms,
             ..new
         };
+        if let Some(times) = outcome.times {
+            self.times.add(times);
+        }
         Ok(())
     }
 
     /// What came of all cells.
     pub(crate) fn finish(self) -> Result<Finished, Failure> {
         let style = &self.style;
+        let (queue_ms, compute_ms) = self.times.milliseconds();
         let results = self.results.into_iter().map(|found| Ok((found.swept.name.clone(), found.body(style)?)));
         let together = |(swept, tensors): (Swept, Vec<Tensor>)| {
             let tensor = Tensor::stack(&tensors, 0)?.reshape(swept.shape.dims.as_slice())?;
@@ -81,8 +90,31 @@ impl Collector {
             results: NamedResults(results.collect::<Result<_, Failure>>()?),
             kept: self.kept.into_iter().map(together).collect::<Result<_, Failure>>()?,
             receipts: self.receipts,
-            usage: self.usage,
+            usage: Usage { queue_ms, compute_ms, ..self.usage },
         })
+    }
+}
+
+/// When the cells ran. Those of one wave began together, and no two waves run at once.
+#[derive(Default)]
+struct WaveTimes {
+    /// When each wave began, and when the last of its cells was done.
+    waves: BTreeMap<Instant, Instant>,
+    arrived: Option<Instant>,
+}
+
+impl WaveTimes {
+    fn add(&mut self, Times { arrived, started, ended }: Times) {
+        let end = self.waves.entry(started).or_insert(ended);
+        *end = ended.max(*end);
+        self.arrived = Some(self.arrived.map_or(arrived, |first| first.min(arrived)));
+    }
+
+    /// From the first cell's arrival to the last one's end: those in which none of them ran, and the others.
+    fn milliseconds(&self) -> (f64, f64) {
+        let compute: Duration = self.waves.iter().map(|(started, ended)| *ended - *started).sum();
+        let whole = self.arrived.zip(self.waves.values().max()).map_or(compute, |(first, last)| *last - first);
+        (whole.saturating_sub(compute).as_secs_f64() * 1e3, compute.as_secs_f64() * 1e3)
     }
 }
 

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use candle_core::Tensor;
-use patchbay_engine::{Cancel, EngineError, Job, Outcome, Receipt, Usage};
+use patchbay_engine::{Cancel, EngineError, Job, Order, Outcome, Receipt, Usage};
 use patchbay_graph::plan::Source;
 use patchbay_graph::{DType, Encoding, Plan, Request, SweepPlan};
 use tokio::sync::oneshot::Receiver;
@@ -54,7 +54,7 @@ pub(crate) struct Finished {
 impl Finished {
     /// Of a trace that ran once.
     pub(crate) fn new(outcome: Outcome, style: &Style) -> Result<Self, Failure> {
-        let Outcome { results, kept, receipts, usage } = outcome;
+        let Outcome { results, kept, receipts, usage, .. } = outcome;
         let results = results.into_iter().map(|(name, answer)| Ok((name, style.result(answer)?)));
         let results = NamedResults(results.collect::<Result<_, Failure>>()?);
         Ok(Self { results, kept, receipts, usage })
@@ -152,9 +152,16 @@ impl Planned {
 }
 
 /// A plan with everything it needs to run.
-pub(crate) fn job(plan: Plan, ids: Vec<Vec<Vec<u32>>>, shelf: &Shelf) -> Result<Job, Failure> {
+pub(crate) fn job(
+    model: &Loaded,
+    plan: Plan,
+    ids: Vec<Vec<Vec<u32>>>,
+    shelf: &Shelf,
+    order: Order,
+) -> Result<Job, Failure> {
     let tensors = stored_tensors(&plan, shelf)?;
-    Ok(Job { plan: Arc::new(plan), ids, tensors, cancel: Cancel::default() })
+    let job = Job { plan: Arc::new(plan), ids, tensors, cancel: Cancel::default(), order };
+    Ok(job.priced(model.engine.decoder()))
 }
 
 /// The caller's tensors that a plan names.

@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use candle_core::{DType, Device, Tensor};
 use patchbay_checkpoint::{HubSettings, Source, open};
-use patchbay_engine::{Answer, Cancel, Engine, EngineError, EngineSettings, Job, Outcome};
+use patchbay_engine::{Answer, Cancel, Engine, EngineError, EngineSettings, Job, Order, Outcome};
 use patchbay_graph::{
     Code, Context, DType as GraphType, Input, InputRow, Limits, Plan, Problem, Request, Store, TokenRow, TokenRows,
     Tree, check,
@@ -106,7 +106,7 @@ impl Lab {
         let plan = Arc::new(plan);
         let ids = request.inputs.iter().map(|input| input.rows.iter().map(ids).collect()).collect();
         let tensors = self.stored.iter().map(|(name, tensor)| ((name.clone(), None), tensor.clone())).collect();
-        let job = Job { plan: Arc::clone(&plan), ids, tensors, cancel: Cancel::default() };
+        let job = Job { plan: Arc::clone(&plan), ids, tensors, cancel: Cancel::default(), order: Order::default() };
         Ok(Running { plan, reply: self.engine.submit(job)? })
     }
 

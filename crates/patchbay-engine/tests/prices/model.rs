@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use candle_core::{Device, Tensor};
 use patchbay_checkpoint::{Checkpoint, Config, HubSettings, Source, open};
-use patchbay_engine::{Cancel, Job};
+use patchbay_engine::{Cancel, Job, Order};
 use patchbay_graph::{
     Context, DType, InputRow, Limits, Plan, Problem, Request, Store, TokenRow, TokenRows, Tree, check,
 };
@@ -158,5 +158,5 @@ pub(crate) fn job(tree: &Tree, body: &Value, shelf: &Shelf) -> Job {
     let context = Context { tree, inputs: &inputs, store: shelf, limits: &Limits::default() };
     let plan: Plan = check(&request, &context).unwrap_or_else(|problem| panic!("{problem:?}"));
     let tensors = shelf.0.iter().map(|(name, tensor)| ((name.clone(), None), tensor.clone())).collect();
-    Job { plan: Arc::new(plan), ids, tensors, cancel: Cancel::default() }
+    Job { plan: Arc::new(plan), ids, tensors, cancel: Cancel::default(), order: Order::default() }
 }

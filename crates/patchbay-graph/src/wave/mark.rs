@@ -54,6 +54,11 @@ impl Mark {
         layer.checked_sub(1).map(Self::keys)
     }
 
+    /// Blocks that lie behind a token that has come this far.
+    pub fn blocks(self) -> usize {
+        self.0.saturating_sub(1) / 3
+    }
+
     /// The moment at which a copy of a token's stream is taken for one that parts from it now.
     pub fn copied(self) -> Option<Self> {
         self.0.checked_sub(1).map(Self)
@@ -90,6 +95,8 @@ mod tests {
         assert_eq!(before, [None, None, None, None, first, first, first, second, second]);
         assert_eq!(Mark::stream(1).copied(), Some(Mark::handed(1)));
         assert_eq!(Mark::EMBEDDED.copied(), None);
+        let blocks: Vec<_> = moments.iter().map(|mark| mark.blocks()).collect();
+        assert_eq!(blocks, [0, 0, 0, 0, 1, 1, 1, 2, 2]);
     }
 
     #[test]

@@ -10,6 +10,7 @@ pub mod lanes;
 pub mod mark;
 pub mod matrix;
 pub mod row;
+mod work;
 
 use lanes::{Lane, Lanes, View};
 use mark::Mark;

@@ -182,7 +182,7 @@ pub enum NumberSchema {
 /// What a run took.
 #[derive(ToSchema)]
 #[schema(as = Usage, example = json!({
-    "prompt_tokens": 5, "new_tokens": 0, "passes": 1, "layers_run": 30, "layer_count": 30, "co_batched": 1,
+    "prompt_tokens": 5, "new_tokens": 0, "passes": 1, "layers_run": 30, "layer_count": 30, "token_layers": 150, "shared": 0, "co_batched": 1,
     "queue_ms": 0.1, "compute_ms": 40.2
 }))]
 pub struct UsageSchema {
@@ -198,6 +198,10 @@ pub struct UsageSchema {
     pub layers_run: usize,
     /// Blocks of the model.
     pub layer_count: usize,
+    /// Tokens times blocks that ran for it. What it had in common with others counts in equal parts.
+    pub token_layers: usize,
+    /// Tokens times blocks that did not have to run, as its rows, its cells, or it and other requests, had them in common.
+    pub shared: usize,
     /// Requests that shared a wave, this one included.
     pub co_batched: usize,
     /// Milliseconds from arrival to start.

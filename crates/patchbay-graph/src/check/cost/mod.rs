@@ -32,13 +32,14 @@ const TOKEN: u64 = 12;
 /// Prices a plan.
 pub(super) fn cost(plan: &Plan, tree: &Tree) -> Cost {
     let meter = Meter::default();
-    run(plan, Decoder { tree, kernels: Kernels { meter: &meter, plain: !tree.fused } });
+    let token_layers = run(plan, Decoder { tree, kernels: Kernels { meter: &meter, plain: !tree.fused } });
     let result_bytes = plan.results.iter().map(|result| result_bytes(plan, result, tree));
     Cost {
         flops: meter.flops(),
         peak_bytes: meter.most(),
         result_bytes: result_bytes.fold(0, u64::saturating_add),
         layers_run: plan.passes.iter().map(|pass| layers_run(plan, pass, tree)).sum(),
+        token_layers,
     }
 }
 
@@ -55,8 +56,9 @@ pub(super) fn tokens_bytes(shape: &Shape, vocab: usize, k: usize) -> u64 {
     (shape.real_elements() / vocab.max(1) as u64).saturating_mul(k as u64 * TOKEN)
 }
 
-/// Does what the executor does.
-fn run(plan: &Plan, decoder: Decoder<'_>) {
+/// Does what the executor does; gives the tokens times blocks that it computes.
+fn run(plan: &Plan, decoder: Decoder<'_>) -> usize {
+    let mut token_layers = 0;
     let meter = decoder.meter();
     let mut values = Values::new(plan, decoder);
     let (mut tape, mut angles) = (Tape::new(plan), Angles::default());
@@ -65,6 +67,7 @@ fn run(plan: &Plan, decoder: Decoder<'_>) {
         let mut stages = Vec::new();
         let walk = Walk { plan, pass };
         let wave = walk.wave(&values);
+        token_layers += wave.token_layers();
         walk.run(&wave, &mut values, &mut angles, |stage| {
             if !plan.gradients.is_empty() {
                 stages.push(stage);
@@ -86,6 +89,7 @@ fn run(plan: &Plan, decoder: Decoder<'_>) {
         }
     }
     out.extend(plan.kept.iter().map(|(_, value)| meter.contiguous(&values.get(*value))));
+    token_layers
 }
 
 /// Blocks that at least one input runs.

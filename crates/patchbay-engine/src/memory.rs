@@ -1,0 +1,84 @@
+//! Bytes that may be held, and those that are.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// A budget of bytes; clones share it, and so may the engines of several models.
+#[derive(Clone, Debug)]
+pub struct Memory(Arc<Books>);
+
+#[derive(Debug)]
+struct Books {
+    limit: AtomicU64,
+    held: AtomicU64,
+}
+
+/// Bytes that are held until this is dropped.
+#[derive(Debug)]
+pub struct Held {
+    books: Arc<Books>,
+    bytes: u64,
+}
+
+impl Default for Memory {
+    /// A budget without an end.
+    fn default() -> Self {
+        Self::new(u64::MAX)
+    }
+}
+
+impl Memory {
+    /// A budget of so many bytes.
+    pub fn new(limit: u64) -> Self {
+        Self(Arc::new(Books { limit: AtomicU64::new(limit), held: AtomicU64::new(0) }))
+    }
+
+    /// Bytes that may be held.
+    pub fn limit(&self) -> u64 {
+        self.0.limit.load(Ordering::Relaxed)
+    }
+
+    /// Sets the budget to what is held now and so many bytes more.
+    pub fn set_free(&self, bytes: u64) {
+        self.0.limit.store(self.held().saturating_add(bytes), Ordering::Relaxed);
+    }
+
+    /// Bytes that are held.
+    pub fn held(&self) -> u64 {
+        self.0.held.load(Ordering::Relaxed)
+    }
+
+    /// Bytes that may be held beside those that are.
+    pub fn free(&self) -> u64 {
+        self.limit().saturating_sub(self.held())
+    }
+
+    /// Holds so many bytes, whether or not they are free.
+    pub fn hold(&self, bytes: u64) -> Held {
+        self.0.held.fetch_add(bytes, Ordering::Relaxed);
+        Held { books: Arc::clone(&self.0), bytes }
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.books.held.fetch_sub(self.bytes, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_held_is_not_free_until_it_is_let_go() {
+        let memory = Memory::new(100);
+        let (a, b) = (memory.hold(30), memory.clone().hold(90));
+        assert_eq!((memory.held(), memory.free()), (120, 0));
+        drop(b);
+        assert_eq!((memory.held(), memory.free()), (30, 70));
+        memory.set_free(50);
+        drop(a);
+        assert_eq!((memory.limit(), memory.free()), (80, 80));
+    }
+}

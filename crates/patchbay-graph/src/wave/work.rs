@@ -1,0 +1,42 @@
+//! How much a wave computes, in tokens times blocks.
+//!
+//! Counted are the blocks that a token goes through to their ends. That other tokens' keys and values may be made in one block
+//! more is left out.
+
+use std::collections::BTreeSet;
+
+use super::Wave;
+use super::lanes::Lane;
+
+impl Lane {
+    /// Tokens times blocks that it goes through.
+    pub fn token_layers(&self) -> usize {
+        let first = self.from.blocks();
+        let end = self.need(|_| true).map_or(first, |need| need.blocks());
+        self.ids.len() * (first..end).filter(|layer| !self.skips(*layer)).count()
+    }
+}
+
+impl Wave {
+    /// Tokens times blocks of all lanes.
+    pub fn token_layers(&self) -> usize {
+        self.lanes().iter().map(Lane::token_layers).sum()
+    }
+
+    /// What each of `tracks` requests has of them: what several use counts for each of them in equal parts.
+    pub fn token_layers_of(&self, tracks: usize) -> Vec<f64> {
+        let mut parts = vec![0.0; tracks];
+        for lane in self.lanes() {
+            let users: BTreeSet<usize> = lane.claims.iter().map(|(track, _)| *track).collect();
+            let part = lane.token_layers() as f64 / users.len().max(1) as f64;
+            users.into_iter().for_each(|track| parts[track] += part);
+        }
+        parts
+    }
+
+    /// Tokens times blocks of what follows from a change, which no other request can have in common.
+    pub fn own_token_layers(&self) -> usize {
+        let own = self.lanes.views.iter().flat_map(|view| &view.own).map(|piece| piece.lane);
+        own.collect::<BTreeSet<_>>().into_iter().map(|lane| self.lanes()[lane].token_layers()).sum()
+    }
+}
