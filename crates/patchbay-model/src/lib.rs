@@ -56,6 +56,7 @@ mod panels;
 mod parameters;
 mod part;
 mod precision;
+mod prefetch;
 mod proofs;
 mod rope;
 mod router;

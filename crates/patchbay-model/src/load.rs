@@ -323,7 +323,7 @@ impl<'a> Loader<'a> {
             return Ok(None);
         }
         let (stored, part) = stored_part(shape, spec);
-        let mut panels = Panels::zeros(rows.len, spec.input, precision);
+        let mut panels = Panels::zeros(rows.len, spec.input, precision)?;
         let slab = (SLAB / spec.input.max(1)).next_multiple_of(PANEL).max(PANEL);
         for first in (0..rows.len).step_by(slab) {
             let part = part.clone().rows(rows.group, rows.start + first, slab.min(rows.len - first));

@@ -20,6 +20,7 @@ mod grouped;
 mod lanes;
 mod linear;
 mod memory;
+mod mix;
 mod norm;
 mod parallel;
 mod rotary;

@@ -5,6 +5,7 @@
 //! widened a panel at a time, to the numbers it stands for.
 
 mod interleave;
+mod pages;
 mod q4;
 mod q8;
 
@@ -16,18 +17,23 @@ use half::{bf16, f16};
 use rayon::prelude::*;
 
 pub(crate) use self::interleave::interleave;
+use self::pages::Pages;
 use self::q4::Super;
 use self::q8::Block;
 use crate::precision::Precision;
+use crate::prefetch::ahead;
 
 /// Rows of a panel.
 pub(crate) const PANEL: usize = 32;
+
+/// Columns of float32 or half precision that are asked of memory before they are used; two kilobytes, or one, measured best.
+pub(crate) const AHEAD: usize = 16;
 
 /// The numbers of a panel's rows at one column.
 pub(crate) type Lanes = [f32; PANEL];
 
 /// A matrix `[rows, columns]` in panels; rows that it lacks in the last one are zeros.
-#[derive(Clone, PartialEq)]
+#[derive(PartialEq)]
 pub struct Panels {
     rows: usize,
     columns: usize,
@@ -35,13 +41,13 @@ pub struct Panels {
 }
 
 /// What the panels hold, one after the other.
-#[derive(Clone, PartialEq)]
+#[derive(PartialEq)]
 enum Numbers {
-    F32(Vec<Lanes>),
-    F16(Vec<[f16; PANEL]>),
-    Bf16(Vec<[bf16; PANEL]>),
-    Q8(Vec<Block>),
-    Q4(Vec<Super>),
+    F32(Pages<Lanes>),
+    F16(Pages<[f16; PANEL]>),
+    Bf16(Pages<[bf16; PANEL]>),
+    Q8(Pages<Block>),
+    Q4(Pages<Super>),
 }
 
 impl Panels {
@@ -51,22 +57,25 @@ impl Panels {
     /// candle's, where the tensor is no matrix.
     pub fn of(matrix: &Tensor, precision: Precision) -> Result<Self> {
         let (rows, columns) = matrix.dims2()?;
-        let mut panels = Self::zeros(rows, columns, precision);
+        let mut panels = Self::zeros(rows, columns, precision)?;
         panels.fill(0, matrix)?;
         Ok(panels)
     }
 
     /// A matrix of zeros.
-    pub(crate) fn zeros(rows: usize, columns: usize, precision: Precision) -> Self {
-        let (count, zeros) = (rows.div_ceil(PANEL), [0.0; PANEL]);
+    ///
+    /// # Errors
+    /// There is no memory for it.
+    pub(crate) fn zeros(rows: usize, columns: usize, precision: Precision) -> Result<Self> {
+        let count = rows.div_ceil(PANEL);
         let numbers = match precision {
-            Precision::F32 => Numbers::F32(vec![zeros; count * columns]),
-            Precision::F16 => Numbers::F16(vec![[f16::ZERO; PANEL]; count * columns]),
-            Precision::Bf16 => Numbers::Bf16(vec![[bf16::ZERO; PANEL]; count * columns]),
-            Precision::Q8_0 => Numbers::Q8(vec![Block::ZERO; count * columns.div_ceil(Block::COLUMNS)]),
-            Precision::Q4K => Numbers::Q4(vec![Super::ZERO; count * columns.div_ceil(Super::COLUMNS)]),
+            Precision::F32 => Numbers::F32(Pages::zeros(count * columns)?),
+            Precision::F16 => Numbers::F16(Pages::zeros(count * columns)?),
+            Precision::Bf16 => Numbers::Bf16(Pages::zeros(count * columns)?),
+            Precision::Q8_0 => Numbers::Q8(Pages::zeros(count * columns.div_ceil(Block::COLUMNS))?),
+            Precision::Q4K => Numbers::Q4(Pages::zeros(count * columns.div_ceil(Super::COLUMNS))?),
         };
-        Self { rows, columns, numbers }
+        Ok(Self { rows, columns, numbers })
     }
 
     /// Puts `part: [n, columns]` in the place of the rows from `first` on, which has to be a panel's first; n is whole panels, or
@@ -157,9 +166,15 @@ impl Panels {
         let range = start + columns.start..start + columns.end;
         match &self.numbers {
             Numbers::F32(all) => to.copy_from_slice(&all[range]),
-            Numbers::F16(all) => all[range].as_flattened().convert_to_f32_slice(to.as_flattened_mut()),
+            Numbers::F16(all) => {
+                for (to, from) in to.iter_mut().zip(&all[range]) {
+                    ahead(from, AHEAD);
+                    from.convert_to_f32_slice(to);
+                }
+            }
             Numbers::Bf16(all) => {
                 for (to, from) in to.iter_mut().zip(&all[range]) {
+                    ahead(from, AHEAD);
                     for (to, from) in to.iter_mut().zip(from) {
                         *to = f32::from_bits(u32::from(from.to_bits()) << 16);
                     }
@@ -168,6 +183,7 @@ impl Panels {
             Numbers::Q8(all) => {
                 let first = number * self.columns.div_ceil(Block::COLUMNS) + columns.start / Block::COLUMNS;
                 for (block, to) in all[first..].iter().zip(to.chunks_mut(Block::COLUMNS)) {
+                    ahead(block, 2);
                     block.widen(to);
                 }
             }
@@ -222,7 +238,7 @@ impl Panels {
         if start + count > self.columns {
             bail!("there are no columns {start} to {} of {}", start + count, self.columns);
         }
-        let mut part = Self::zeros(self.rows, count, Precision::F32);
+        let mut part = Self::zeros(self.rows, count, Precision::F32)?;
         if let Numbers::F32(all) = &mut part.numbers {
             let mut scratch = Vec::new();
             for (number, to) in all.chunks_exact_mut(count.max(1)).enumerate() {

@@ -1,10 +1,12 @@
 //! 4-bit integers with a scale and an offset for each 32 of a row, which are 6-bit numbers themselves: what GGUF calls Q4_K.
 
+use bytemuck::{Pod, Zeroable};
 use candle_core::quantized::{GgmlDType, QTensor};
 use candle_core::{Device, Result, Tensor};
 use half::f16;
 
 use super::{Lanes, PANEL};
+use crate::prefetch::ahead;
 
 /// Columns with a common scale.
 pub(super) const RUN: usize = 32;
@@ -14,7 +16,8 @@ pub(super) const RUNS: usize = 8;
 const STORED: usize = 144;
 
 /// 256 columns of a panel.
-#[derive(Clone, PartialEq)]
+#[derive(Clone, Copy, PartialEq, Pod, Zeroable)]
+#[repr(C)]
 pub(super) struct Super {
     /// Of the scales, and of the offsets, of each row.
     scale: [f16; PANEL],
@@ -27,13 +30,6 @@ pub(super) struct Super {
 
 impl Super {
     pub(super) const COLUMNS: usize = RUN * RUNS;
-    pub(super) const ZERO: Self = Self {
-        scale: [f16::ZERO; PANEL],
-        offset: [f16::ZERO; PANEL],
-        scales: [[0; PANEL]; RUNS],
-        offsets: [[0; PANEL]; RUNS],
-        numbers: [[0; PANEL / 2]; Self::COLUMNS],
-    };
 
     /// Takes one row's superblock in.
     fn take(&mut self, lane: usize, stored: &[u8; STORED]) {
@@ -66,7 +62,9 @@ impl Super {
             scales[lane] = self.scale[lane].to_f32() * f32::from(self.scales[run][lane]);
             offsets[lane] = self.offset[lane].to_f32() * f32::from(self.offsets[run][lane]);
         }
-        for (to, numbers) in to.iter_mut().zip(&self.numbers[run * RUN..]) {
+        let (runs, _) = self.numbers.as_chunks::<RUN>();
+        ahead(&runs[run], 4);
+        for (to, numbers) in to.iter_mut().zip(&runs[run]) {
             let (low, high) = to.split_at_mut(PANEL / 2);
             for lane in 0..PANEL / 2 {
                 low[lane] = scales[lane] * f32::from(numbers[lane] & 15) - offsets[lane];

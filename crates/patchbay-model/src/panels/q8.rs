@@ -1,11 +1,13 @@
 //! 8-bit integers with a scale for each 32 of a row: what GGUF calls Q8_0.
 
+use bytemuck::{Pod, Zeroable};
 use half::f16;
 
 use super::{Lanes, PANEL};
 
 /// 32 columns of a panel.
-#[derive(Clone, PartialEq)]
+#[derive(Clone, Copy, PartialEq, Pod, Zeroable)]
+#[repr(C)]
 pub(super) struct Block {
     /// One for each row.
     scales: [f16; PANEL],

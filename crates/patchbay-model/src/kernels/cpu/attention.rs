@@ -13,6 +13,7 @@ use super::dots::{LEFT, strip};
 use super::exp::exp;
 use super::lanes::fold;
 use super::memory::{Floats, split_columns};
+use super::mix::Mix;
 use super::parallel::share;
 use crate::segments::{Segment, Segments, Span};
 
@@ -76,7 +77,7 @@ impl<'a> Stored<'a> {
 }
 
 /// The keys or the values of a sequence from its position 0 on, `[heads, dim]` each.
-struct Heads<'a> {
+pub(super) struct Heads<'a> {
     rows: Vec<&'a [f32]>,
     heads: usize,
     dim: usize,
@@ -84,7 +85,7 @@ struct Heads<'a> {
 
 impl<'a> Heads<'a> {
     #[inline(always)]
-    fn row(&self, position: usize, head: usize) -> &'a [f32] {
+    pub(super) fn row(&self, position: usize, head: usize) -> &'a [f32] {
         &self.rows[position][head * self.dim..(head + 1) * self.dim]
     }
 
@@ -157,12 +158,12 @@ pub(super) fn mix(arch: Arch, probs: &Tensor, values: &[Tensor], segments: &Segm
         start += pairs;
         (number, segment, head, rows, &probs[start - pairs..start])
     });
-    share(jobs.collect(), |(number, segment, head, rows, probs)| {
+    share(jobs.collect(), |(number, segment, head, mut output, probs)| {
         let values = &values[number];
         let head = values.shared(head, heads);
-        for (output, probs) in rows.into_iter().zip(probs.chunks_exact(segment.key_count())) {
-            arch.dispatch(Mix { probs, first: 0, values, head, output });
-        }
+        let probs: Vec<_> = probs.chunks_exact(segment.key_count()).collect();
+        let keys = vec![0..segment.key_count(); segment.len];
+        arch.dispatch(Mix { probs: &probs, keys: &keys, values, head, output: &mut output });
     });
     Tensor::from_vec(output, (segments.tokens(), heads, dim), &Device::Cpu)
 }
@@ -182,9 +183,9 @@ pub(super) fn fused(
     let (heads, dim) = (queries.heads, values.dim);
     let (keys, values) = (all_looked_on(&keys, segments), all_looked_on(&values, segments));
     let mut output = vec![0.0; segments.tokens() * heads * dim];
-    share(head_rows(&mut output, segments, heads, dim), |(number, segment, head, rows)| {
+    share(head_rows(&mut output, segments, heads, dim), |(number, segment, head, mut rows)| {
         let view = View { queries: &queries, keys: &keys[number], segment, head, scoring };
-        view.attend(arch, &values[number], rows);
+        view.attend(arch, &values[number], &mut rows);
     });
     Tensor::from_vec(output, (segments.tokens(), heads, dim), &Device::Cpu)
 }
@@ -246,7 +247,7 @@ struct View<'a> {
 }
 
 impl View<'_> {
-    fn attend(&self, arch: Arch, values: &Heads<'_>, mut output: Vec<&mut [f32]>) {
+    fn attend(&self, arch: Arch, values: &Heads<'_>, mut output: &mut [&mut [f32]]) {
         let (positions, keys) = (self.segment.positions(), self.segment.key_count());
         let head = values.shared(self.head, self.queries.heads);
         let sink = self.scoring.sinks.as_ref().and_then(|sinks| sinks.get(self.head).copied());
@@ -254,13 +255,16 @@ impl View<'_> {
         for first in positions.clone().step_by(QUERIES) {
             let rows = scratch.chunks_exact_mut(keys).take(positions.end - first).collect();
             arch.dispatch(ScoreBlock { view: self, first, rows });
-            for (query, probs) in (first..positions.end).zip(scratch.chunks_exact_mut(keys)) {
-                let start = self.aligned_key(query);
-                let probs = &mut probs[start..=query];
+            let looks: Vec<_> =
+                (first..positions.end.min(first + QUERIES)).map(|query| self.aligned_key(query)..query + 1).collect();
+            for (look, probs) in looks.iter().zip(scratch.chunks_exact_mut(keys)) {
+                let probs = &mut probs[look.clone()];
                 arch.dispatch(|| softmax(probs, sink));
-                let output = &mut *output[query - positions.start];
-                arch.dispatch(Mix { probs, first: start, values, head, output });
             }
+            let probs: Vec<_> = scratch.chunks_exact(keys).take(looks.len()).collect();
+            let (done, rest) = output.split_at_mut(looks.len());
+            arch.dispatch(Mix { probs: &probs, keys: &looks, values, head, output: done });
+            output = rest;
         }
     }
 
@@ -342,62 +346,4 @@ fn softmax(row: &mut [f32], sink: Option<f32>) {
     for prob in row {
         *prob /= total;
     }
-}
-
-/// `Σ_j probs[j] · values[first + j]` of one query and head.
-struct Mix<'a> {
-    probs: &'a [f32],
-    first: usize,
-    values: &'a Heads<'a>,
-    head: usize,
-    output: &'a mut [f32],
-}
-
-impl WithSimd for Mix<'_> {
-    type Output = ();
-
-    #[inline(always)]
-    fn with_simd<S: Simd>(self, simd: S) {
-        let Self { probs, first, values, head, output } = self;
-        let value = |key: usize| values.row(first + key, head);
-        let (whole, rest) = S::as_mut_simd_f32s(output);
-        let (wide, narrow) = whole.as_chunks_mut::<8>();
-        let mut at = 0;
-        for part in wide {
-            *part = columns(simd, probs, &value, at);
-            at += 8;
-        }
-        for part in narrow {
-            [*part] = columns(simd, probs, &value, at);
-            at += 1;
-        }
-        if !rest.is_empty() {
-            let mut total = simd.splat_f32s(0.0);
-            for (key, prob) in probs.iter().enumerate() {
-                let (_, value) = S::as_simd_f32s(value(key));
-                total = simd.mul_add_e_f32s(simd.splat_f32s(*prob), simd.partial_load_f32s(value), total);
-            }
-            simd.partial_store_f32s(rest, total);
-        }
-    }
-}
-
-/// The mix of `N` vectors of channels, from vector `at` on.
-#[inline(always)]
-fn columns<'a, S: Simd, const N: usize>(
-    simd: S,
-    probs: &[f32],
-    value: &impl Fn(usize) -> &'a [f32],
-    at: usize,
-) -> [S::f32s; N] {
-    let mut totals = [simd.splat_f32s(0.0); N];
-    for (key, prob) in probs.iter().enumerate() {
-        let (value, _) = S::as_simd_f32s(value(key));
-        let value = &value[at..at + N];
-        let prob = simd.splat_f32s(*prob);
-        for n in 0..N {
-            totals[n] = simd.mul_add_e_f32s(prob, value[n], totals[n]);
-        }
-    }
-    totals
 }

@@ -5,7 +5,8 @@
 
 use pulp::{Simd, WithSimd};
 
-use crate::panels::{Lanes, PANEL};
+use crate::panels::{AHEAD, Lanes, PANEL};
+use crate::prefetch::ahead;
 
 /// Rows of the largest tile there is a kernel for.
 const MOST: usize = 12;
@@ -81,6 +82,7 @@ fn tile<S: Simd, const V: usize, const R: usize>(
         let vector = first / S::F32_LANES;
         let mut sums = [[simd.splat_f32s(0.0); V]; R];
         for (lanes, x) in panel.iter().zip(x) {
+            ahead(lanes, AHEAD);
             let (weights, _) = S::as_simd_f32s(lanes);
             for r in 0..R {
                 let x = simd.splat_f32s(x[r]);
