@@ -100,9 +100,7 @@ fn sums<S: Simd, const Q: usize, const N: usize>(
     // the keys that all of them look on; before and after these, each has its own
     let all = keys[Q - 1].start..keys[0].end.max(keys[Q - 1].start);
     for q in 0..Q {
-        for key in keys[q].start..keys[q].end.min(all.start) {
-            add(simd, &mut totals[q], probs[q][key], value(key));
-        }
+        own(simd, &mut totals[q], probs[q], keys[q].start..keys[q].end.min(all.start), &value);
     }
     for key in all.clone() {
         let value = value(key);
@@ -111,11 +109,25 @@ fn sums<S: Simd, const Q: usize, const N: usize>(
         }
     }
     for q in 0..Q {
-        for key in all.end.max(keys[q].start)..keys[q].end {
-            add(simd, &mut totals[q], probs[q][key], value(key));
-        }
+        own(simd, &mut totals[q], probs[q], all.end.max(keys[q].start)..keys[q].end, &value);
     }
     totals
+}
+
+/// Adds the values of one query's keys.
+#[inline(always)]
+fn own<S: Simd, const N: usize>(
+    simd: S,
+    totals: &mut [S::f32s; N],
+    probs: &[f32],
+    keys: Range<usize>,
+    value: &impl Fn(usize) -> [S::f32s; N],
+) {
+    let first = keys.start;
+    // there are none where the first is behind the last
+    for (key, prob) in (first..).zip(probs.get(keys).unwrap_or_default()) {
+        add(simd, totals, *prob, value(key));
+    }
 }
 
 #[inline(always)]
