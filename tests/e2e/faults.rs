@@ -2,6 +2,7 @@
 
 mod clients;
 mod crowds;
+mod deadlines;
 mod garbage;
 mod soup;
 

@@ -6,6 +6,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
 
 use patchbay_engine::{Job, Order};
 use patchbay_graph::{Context, Encoding, Input, Request};
@@ -16,6 +17,7 @@ use crate::Failure;
 use crate::blocking::blocking;
 use crate::caller::Caller;
 use crate::cells::Cells;
+use crate::deadline::Deadline;
 use crate::inputs::{InputReader, Tokenized};
 use crate::loader::LoadPlan;
 use crate::model::{Loaded, Model, State};
@@ -105,37 +107,60 @@ impl Service {
     /// Runs a graph. The answer will be written as the body says, or else as `accept` does.
     ///
     /// # Errors
-    /// Everything that a request can get wrong, before anything runs; the executor's failures.
+    /// Everything that a request can get wrong, before anything runs; the executor's failures; its time is over.
     pub async fn trace(
         self: &Arc<Self>,
         body: Value,
         accept: Option<Encoding>,
         caller: &Caller,
     ) -> Result<TraceAnswer, Failure> {
+        let (request, deadline) = self.read(body).await?;
+        let (frame, finished) = deadline.bound(self.run(request, accept, caller, deadline)).await?;
+        let (service, owner) = (Arc::clone(self), caller.clone());
+        blocking(move || service.finish(frame, finished, &owner)).await
+    }
+
+    /// A body as a request, and when it has to be done.
+    async fn read(&self, body: Value) -> Result<(Request, Deadline), Failure> {
+        let (arrived, timeouts) = (Instant::now(), self.settings.timeouts);
+        blocking(move || {
+            let request = Request::parse(&body)?;
+            let deadline = timeouts.deadline(arrived, request.timeout_ms)?;
+            Ok((request, deadline))
+        })
+        .await
+    }
+
+    /// Checks a request, and runs it.
+    async fn run(
+        self: &Arc<Self>,
+        request: Request,
+        accept: Option<Encoding>,
+        caller: &Caller,
+        deadline: Deadline,
+    ) -> Result<(Frame, Finished), Failure> {
         let (service, owner) = (Arc::clone(self), caller.clone());
         let (checked, frame) = blocking(move || {
-            let checked = service.check(&body, &owner)?;
+            let checked = service.check(request, &owner)?;
             let frame = checked.frame(accept)?;
             Ok((checked, frame))
         })
         .await?;
-        let (service, owner) = (Arc::clone(self), caller.clone());
-        match checked.planned {
+        let order = Order { deadline: deadline.at, ..Order::new(caller.name()) };
+        let finished = match checked.planned {
             Planned::Once(plan) => {
-                let (model, order) = (Arc::clone(&checked.model), Order::new(caller.name()));
+                let model = Arc::clone(&checked.model);
                 let job = blocking(move || job(&checked.model, plan, checked.tokenized.ids, &checked.shelf, order));
                 let outcome = Running::submit(&model, job.await?)?.outcome().await?;
-                blocking(move || {
-                    let finished = Finished::new(outcome, &frame.style)?;
-                    service.finish(frame, finished, &owner)
-                })
-                .await
+                let style = frame.style.clone();
+                blocking(move || Finished::new(outcome, &style)).await?
             }
             Planned::Sweep(_) => {
-                let collector = self.sweep(checked, frame.style.clone(), Order::new(caller.name())).await?;
-                blocking(move || service.finish(frame, collector.finish()?, &owner)).await
+                let collector = self.sweep(checked, frame.style.clone(), order).await?;
+                blocking(move || collector.finish()).await?
             }
-        }
+        };
+        Ok((frame, finished))
     }
 
     /// Runs the cells, which are one request.
@@ -171,8 +196,9 @@ impl Service {
     /// Everything that a request can get wrong.
     pub async fn validate(self: &Arc<Self>, body: Value, caller: &Caller) -> Result<ValidateResponse, Failure> {
         let (service, owner) = (Arc::clone(self), caller.clone());
+        let (request, _) = self.read(body).await?;
         blocking(move || {
-            let Checked { model, name, tokenized, planned, .. } = service.check(&body, &owner)?;
+            let Checked { model, name, tokenized, planned, .. } = service.check(request, &owner)?;
             Ok(match &planned {
                 Planned::Once(plan) => ValidateResponse::new(name, tokenized.shown, plan, model.tree()),
                 Planned::Sweep(plan) => ValidateResponse::of_sweep(name, tokenized.shown, plan, model.tree()),
@@ -242,8 +268,7 @@ impl Service {
         Ok(reader.read(inputs)?)
     }
 
-    fn check(&self, body: &Value, caller: &Caller) -> Result<Checked, Failure> {
-        let request = Request::parse(body)?;
+    fn check(&self, request: Request, caller: &Caller) -> Result<Checked, Failure> {
         let found = self.model(request.model.as_deref())?;
         let model = found.ready()?;
         let tokenized = self.read_inputs(&model, &request.inputs)?;

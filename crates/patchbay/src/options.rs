@@ -4,13 +4,18 @@
 
 use std::io::IsTerminal;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use anyhow::Context;
 use clap::Args;
 use figment::Figment;
 use figment::providers::{Format, Serialized, Toml};
-use patchbay_server::Settings;
+use patchbay_server::{Settings, Timeouts};
 use serde::{Deserialize, Serialize};
+
+/// How long a request may take, by default and at most.
+const TIMEOUT: Duration = Duration::from_secs(600);
+const MAX_TIMEOUT: Duration = Duration::from_secs(3600);
 
 /// What decides how models are loaded and what a request may ask for.
 #[derive(Clone, Debug, Default, Args, Serialize, Deserialize)]
@@ -115,6 +120,14 @@ pub(crate) struct ServeOptions {
     #[arg(long, env = "PATCHBAY_MODEL", value_name = "[NAME=]SOURCE", value_delimiter = ',')]
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(crate) model: Vec<String>,
+    /// Seconds that a request may take which does not say so itself [default: 600]
+    #[arg(long, env = "PATCHBAY_TIMEOUT", value_name = "SECONDS", help_heading = "Limits")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    timeout: Option<f64>,
+    /// Seconds that a request may ask for [default: 3600]
+    #[arg(long, env = "PATCHBAY_MAX_TIMEOUT", value_name = "SECONDS", help_heading = "Limits")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    max_timeout: Option<f64>,
     #[command(flatten)]
     #[serde(flatten)]
     pub(crate) models: ModelOptions,
@@ -160,7 +173,30 @@ impl ServeOptions {
             max_tensor_bytes: Some(0),
             max_total_bytes: Some(0),
         };
-        Self { config: None, host: text(), port: Some(0), model: vec![String::new()], models }
+        let (timeout, max_timeout, model) = (Some(0.0), Some(0.0), vec![String::new()]);
+        Self { config: None, host: text(), port: Some(0), model, timeout, max_timeout, models }
+    }
+
+    /// The service's settings: what is not given here is as it is by default.
+    pub(crate) fn settings(&self) -> anyhow::Result<Settings> {
+        Ok(Settings { timeouts: self.timeouts()?, ..self.models.settings()? })
+    }
+
+    /// How long requests may take. The most is at least what they have by default, unless both are given.
+    fn timeouts(&self) -> anyhow::Result<Timeouts> {
+        let given = |name: &str, seconds: Option<f64>| {
+            let time = seconds.map(|seconds| {
+                let time = Duration::try_from_secs_f64(seconds).ok().filter(|time| time.as_millis() > 0);
+                time.with_context(|| format!("{name} is a number of seconds above 0, found {seconds}"))
+            });
+            time.transpose()
+        };
+        let (default, most) = (given("timeout", self.timeout)?, given("max_timeout", self.max_timeout)?);
+        if let (Some(default), Some(most)) = (default, most) {
+            anyhow::ensure!(default <= most, "timeout, {default:?}, is more than max_timeout, {most:?}");
+        }
+        let most = most.unwrap_or_else(|| MAX_TIMEOUT.max(default.unwrap_or_default()));
+        Ok(Timeouts { default: Some(default.unwrap_or(TIMEOUT.min(most))), most: Some(most) })
     }
 }
 
@@ -238,6 +274,30 @@ mod tests {
         assert!(error.contains("`prot`") && error.contains("port") && error.contains("max_total_bytes"), "{error}");
         let error = format!("{:#}", options("port = \"x\"", ServeOptions::default()).unwrap_err());
         assert!(error.contains("patchbay.toml") && error.contains("port"), "{error}");
+    }
+
+    #[test]
+    fn the_most_is_not_below_the_default() {
+        let timeouts = |timeout, max_timeout| {
+            let settings = ServeOptions { timeout, max_timeout, ..ServeOptions::default() }.settings();
+            settings.map(|settings| {
+                [settings.timeouts.default, settings.timeouts.most].map(|time| time.unwrap().as_secs_f64())
+            })
+        };
+        for (timeout, max_timeout, expected) in [
+            (None, None, [600.0, 3600.0]),
+            (Some(0.5), None, [0.5, 3600.0]),
+            (Some(7200.0), None, [7200.0, 7200.0]),
+            (None, Some(60.0), [60.0, 60.0]),
+            (Some(5.0), Some(7.0), [5.0, 7.0]),
+        ] {
+            assert_eq!(timeouts(timeout, max_timeout).unwrap(), expected);
+        }
+        for (timeout, max_timeout) in
+            [(Some(8.0), Some(7.0)), (Some(0.0), None), (None, Some(-1.0)), (Some(f64::NAN), None)]
+        {
+            assert!(timeouts(timeout, max_timeout).unwrap_err().to_string().contains("timeout"));
+        }
     }
 
     #[test]

@@ -102,11 +102,16 @@ impl Lab {
 
     /// Puts a body into the queue.
     pub(crate) fn submit(&self, body: &Value) -> Result<Running, EngineError> {
+        self.submit_as(body, Order::default(), Cancel::default())
+    }
+
+    /// The same for somebody, who may stop it.
+    pub(crate) fn submit_as(&self, body: &Value, order: Order, cancel: Cancel) -> Result<Running, EngineError> {
         let (request, plan) = self.plan(body).map_err(EngineError::Refused)?;
         let plan = Arc::new(plan);
         let ids = request.inputs.iter().map(|input| input.rows.iter().map(ids).collect()).collect();
         let tensors = self.stored.iter().map(|(name, tensor)| ((name.clone(), None), tensor.clone())).collect();
-        let job = Job { plan: Arc::clone(&plan), ids, tensors, cancel: Cancel::default(), order: Order::default() };
+        let job = Job { plan: Arc::clone(&plan), ids, tensors, cancel, order };
         Ok(Running { plan, reply: self.engine.submit(job)? })
     }
 

@@ -88,8 +88,9 @@ pub fn cell(request: &Request, sweep: &Sweep, cell: usize) -> Result<Request> {
 
 /// The request of one cell.
 fn of_cell(request: &Request, graph: Vec<Node>) -> Request {
-    let Request { model, inputs, text, output, .. } = request;
-    Request { model: model.clone(), inputs: inputs.clone(), graph, sweep: None, text: text.clone(), output: *output }
+    let Request { model, inputs, text, output, timeout_ms, .. } = request;
+    let (model, inputs, text) = (model.clone(), inputs.clone(), text.clone());
+    Request { model, inputs, graph, sweep: None, text, output: *output, timeout_ms: *timeout_ms }
 }
 
 /// Checks every cell.

@@ -38,6 +38,9 @@ pub struct TraceRequest {
     pub sweep: Option<BTreeMap<String, Value>>,
     /// How the answer is written.
     pub output: Option<OutputOptions>,
+    /// Milliseconds that it may take until its answer begins; then it is stopped, and answered with 504.
+    #[schema(minimum = 1, example = 60000)]
+    pub timeout_ms: Option<u64>,
 }
 
 /// Rows of an input: a text, a list of texts, a list of lists of token ids, `{"text": …, "add_special_tokens": bool}` or

@@ -13,7 +13,7 @@ use crate::http::reply::Refused;
 use crate::http::stream::send;
 use crate::wire::trace::{TraceRequest, TraceResponse};
 use crate::wire::validation::ValidateResponse;
-use crate::{Caller, Failure, Service};
+use crate::{Caller, Failure, ProblemDetails, Service};
 
 /// Run a graph.
 ///
@@ -27,6 +27,8 @@ use crate::{Caller, Failure, Service};
             (TraceResponse = "application/json"),
             (Vec<u8> = "application/vnd.safetensors")
         )),
+        (status = 504, description = "It was not done within its `timeout_ms`, or the server's own", body = ProblemDetails,
+            content_type = "application/problem+json"),
         Refused
     )
 )]
