@@ -5,6 +5,7 @@ mod crowds;
 mod deadlines;
 mod garbage;
 mod soup;
+mod turns;
 
 use serde_json::{Value, json};
 

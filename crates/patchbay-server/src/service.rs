@@ -146,7 +146,7 @@ impl Service {
             Ok((checked, frame))
         })
         .await?;
-        let order = Order { deadline: deadline.at, ..Order::new(caller.name()) };
+        let order = Order { deadline: deadline.at, ..Order::new(caller.turns()) };
         let finished = match checked.planned {
             Planned::Once(plan) => {
                 let model = Arc::clone(&checked.model);

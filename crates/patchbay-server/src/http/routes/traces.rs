@@ -35,9 +35,10 @@ use crate::{Caller, Failure, ProblemDetails, Service};
 pub(in crate::http) async fn trace(
     State(service): State<Arc<Service>>,
     Accept(accept): Accept,
+    caller: Caller,
     JsonBody(body): JsonBody,
 ) -> Result<Response<Body>, Failure> {
-    send(service.trace(body, accept, &Caller::local()).await?).await
+    send(service.trace(body, accept, &caller).await?).await
 }
 
 /// Ask what a graph would return, how it would run and what it would cost.
@@ -49,7 +50,8 @@ pub(in crate::http) async fn trace(
 )]
 pub(in crate::http) async fn validate(
     State(service): State<Arc<Service>>,
+    caller: Caller,
     JsonBody(body): JsonBody,
 ) -> Result<Json<ValidateResponse>, Failure> {
-    service.validate(body, &Caller::local()).await.map(Json)
+    service.validate(body, &caller).await.map(Json)
 }
