@@ -22,6 +22,8 @@ pub struct Settings {
     pub queue: Option<usize>,
     /// Bytes that the weights of a model may take; what the machine has available where nothing stands here.
     pub max_load_bytes: Option<u64>,
+    /// Bytes that all requests together may hold; what the machine has available where nothing stands here.
+    pub memory: Option<u64>,
     /// Where models run, unless a load says otherwise.
     pub device: DeviceChoice,
     /// The type that models compute in, unless a load says otherwise.

@@ -13,6 +13,8 @@ use figment::providers::{Format, Serialized, Toml};
 use patchbay_server::{Settings, Timeouts};
 use serde::{Deserialize, Serialize};
 
+use crate::bytes::Bytes;
+
 /// How long a request may take, by default and at most.
 const TIMEOUT: Duration = Duration::from_secs(600);
 const MAX_TIMEOUT: Duration = Duration::from_secs(3600);
@@ -82,6 +84,11 @@ pub(crate) struct ModelOptions {
     #[arg(long, env = "PATCHBAY_MAX_LOAD_BYTES", value_name = "BYTES", help_heading = "Limits")]
     #[serde(skip_serializing_if = "Option::is_none")]
     max_load_bytes: Option<u64>,
+    /// What all requests together may hold beside the models: bytes, or such as 512MiB or 8GiB; by default what the machine has
+    /// available
+    #[arg(long, env = "PATCHBAY_MEMORY", value_name = "BYTES", help_heading = "Limits")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    memory: Option<Bytes>,
     /// Requests that may wait for one model
     #[arg(long, env = "PATCHBAY_QUEUE", value_name = "N", help_heading = "Limits")]
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -168,6 +175,7 @@ impl ServeOptions {
             max_peak_bytes: Some(0),
             max_body_bytes: Some(0),
             max_load_bytes: Some(0),
+            memory: Some(Bytes(0)),
             queue: Some(0),
             max_names: Some(0),
             max_tensor_bytes: Some(0),
@@ -218,6 +226,7 @@ impl ModelOptions {
         set_bytes(&mut settings.store.max_total_bytes, self.max_total_bytes);
         settings.max_load_bytes = self.max_load_bytes.or(settings.max_load_bytes);
         settings.queue = self.queue.or(settings.queue);
+        settings.memory = self.memory.map(|Bytes(bytes)| bytes).or(settings.memory);
         if let Some(device) = &self.device {
             settings.device = device.parse()?;
         }
@@ -266,6 +275,15 @@ mod tests {
         assert_eq!(options.model, ["a=b"]);
         let settings = options.models.settings().unwrap();
         assert_eq!((settings.limits.max_rows, settings.limits.max_nodes), (7, 4096));
+    }
+
+    #[test]
+    fn memory_is_a_number_or_a_text() {
+        for (toml, bytes) in [("memory = 1000", 1000), ("memory = \"2GiB\"", 2 << 30)] {
+            let options = options(toml, ServeOptions::default()).unwrap();
+            assert_eq!(options.models.settings().unwrap().memory, Some(bytes));
+        }
+        assert!(options("memory = \"much\"", ServeOptions::default()).is_err());
     }
 
     #[test]

@@ -5,10 +5,12 @@
 mod common;
 mod deadlines;
 mod gate;
+mod memory;
+mod usage;
 
 use std::sync::Arc;
 
-use common::{Lab, Running};
+use common::{Lab, Ran, Running};
 use gate::{Gate, Gated};
 use patchbay_engine::{Engine, EngineSettings};
 use serde_json::{Value, json};
@@ -37,6 +39,15 @@ impl Place {
         let running = self.lab.submit(&last(&[&[9, 8]])).unwrap();
         self.gate.wait_beyond(came);
         running
+    }
+
+    /// Requests that run in one wave.
+    fn together(&self, bodies: &[Value]) -> Vec<Ran> {
+        let first = self.standing();
+        let running: Vec<Running> = bodies.iter().map(|body| self.lab.submit(body).unwrap()).collect();
+        self.gate.open();
+        first.wait().unwrap();
+        running.into_iter().map(|running| running.wait().unwrap()).collect()
     }
 }
 
