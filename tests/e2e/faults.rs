@@ -2,8 +2,12 @@
 
 mod clients;
 mod crowds;
+mod deadlines;
 mod garbage;
+mod peak;
+mod soak;
 mod soup;
+mod turns;
 
 use serde_json::{Value, json};
 
@@ -23,10 +27,16 @@ struct Calm {
 impl Calm {
     /// A server that has answered every golden case.
     async fn start(flags: &[&str]) -> Self {
-        let model = golden(MODEL).display().to_string();
+        Self::of(MODEL, flags).await
+    }
+
+    /// The same of another model.
+    async fn of(model: &str, flags: &[&str]) -> Self {
+        let folder = golden(model);
+        let model = folder.display().to_string();
         let server = Server::start(&[&["--model", &model, "--log", "error"], flags].concat());
         server.ready().await;
-        let recorded = Golden::read(&golden(MODEL));
+        let recorded = Golden::read(&folder);
         let mut calm = Self { server, recorded, before: Vec::new(), resident: 0 };
         calm.before = calm.answers().await;
         calm.resident = calm.server.memory("VmRSS");

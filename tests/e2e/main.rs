@@ -4,6 +4,7 @@
 
 mod answers;
 mod commands;
+mod common;
 mod contract;
 mod docs;
 mod faults;

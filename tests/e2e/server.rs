@@ -57,6 +57,33 @@ impl Server {
         server
     }
 
+    /// The same, started with these flags.
+    pub(crate) async fn with_flags(model: &str, flags: &[&str]) -> Self {
+        let source = format!("{model}={}", golden(model).display());
+        let server = Self::start(&[&["--model", &source], flags].concat());
+        server.ready().await;
+        server
+    }
+
+    /// Whether the process comes to rest: it does hardly anything for a while.
+    pub(crate) async fn is_idle(&self) -> bool {
+        for _ in 0..50 {
+            let before = self.ticks();
+            tokio::time::sleep(Duration::from_millis(300)).await;
+            if self.ticks() - before <= 3 {
+                return true;
+            }
+        }
+        false
+    }
+
+    /// Hundredths of a second that the process has computed; 0 where the system does not say.
+    fn ticks(&self) -> u64 {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.id())).unwrap_or_default();
+        let fields = stat.rsplit_once(')').map_or("", |(_, rest)| rest).split_whitespace();
+        fields.skip(11).take(2).filter_map(|ticks| ticks.parse::<u64>().ok()).sum()
+    }
+
     /// Waits until every model is ready.
     pub(crate) async fn ready(&self) {
         let begin = Instant::now();

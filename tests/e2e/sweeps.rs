@@ -87,6 +87,31 @@ async fn sweeps_beyond_the_limit_are_refused() {
     assert!(problem["hint"].as_str().unwrap().contains("max_cells"), "{problem}");
 }
 
+/// The operator allows it, so it runs, for as long as it may: in bounded memory, and when its time is over nothing of it goes on.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_million_cells_take_no_more_memory_than_a_few() {
+    let server = Server::with_flags("gpt2", &["--max-cells", "2000000"]).await;
+    let graph = json!([
+        {"op": "steer", "layers": [1], "vector": vec![1.0; 24], "factor": "{a}"},
+        {"op": "save", "value": "logits[0, -1, 7]", "as": "x"}
+    ]);
+    let body = |cells: i64, timeout: u64| json!({"input": [CLEAN], "graph": graph, "sweep": {"a": {"range": [0, cells]}}, "timeout_ms": timeout});
+    server.trace(&body(500, 60_000)).await;
+    let before = server.memory("VmHWM");
+    // first while it is checked, then, of fewer cells, while it runs
+    for (cells, timeout) in [(1_000_000, 1500), (20_000, 5000)] {
+        let response = server.post("/v1/trace", &body(cells, timeout)).await;
+        let status = response.status().as_u16();
+        let answer: Value = response.json().await.unwrap();
+        assert!([200, 413, 504].contains(&status), "{answer}");
+        eprintln!("{cells} cells: {status}");
+    }
+    let grown = server.memory("VmHWM").saturating_sub(before);
+    eprintln!("{} MiB more", grown >> 20);
+    assert!(grown < 96 << 20, "{} MiB more", grown >> 20);
+    assert!(server.is_idle().await, "something of it goes on");
+}
+
 /// Values that depend on one axis of two, the outer and the inner one: each is taken from the cells that differ in it.
 #[tokio::test]
 async fn results_have_the_axes_that_they_depend_on_and_no_others() {

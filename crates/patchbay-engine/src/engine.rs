@@ -135,12 +135,16 @@ impl Engine {
     /// Queues a job. Never waits for one that runs.
     ///
     /// # Errors
-    /// The queue is full, or the job's time is over.
+    /// The queue is full, the job's time is over, or it would hold more than may be held at all.
     pub fn submit(&self, job: Job) -> Result<oneshot::Receiver<Result<Outcome, EngineError>>, EngineError> {
         let (reply, receiver) = oneshot::channel();
         let (since, cost, order) = (Instant::now(), job.plan.cost, job.order.clone());
         if order.is_late() {
             return Err(EngineError::TimedOut);
+        }
+        let limit = self.memory().limit();
+        if let Some(refused) = job.beyond(limit) {
+            return Err(refused);
         }
         let item = Item {
             claim: order.claim,
@@ -152,7 +156,7 @@ impl Engine {
         let mut state = self.shared.state();
         let full = state.schedule.requests() >= self.shared.settings.queue;
         if full {
-            clear(&mut state.schedule);
+            clear(&mut state.schedule, limit);
         }
         if state.schedule.push(item, order.goes_on).is_err() {
             let work = Duration::try_from_secs_f64(state.pace.seconds(state.schedule.work()));
@@ -208,7 +212,7 @@ fn next(shared: &Shared) -> Option<(Chosen<Waiting>, Held)> {
     let EngineSettings { wave_bytes, memory, .. } = &shared.settings;
     let mut state = shared.state();
     loop {
-        clear(&mut state.schedule);
+        clear(&mut state.schedule, memory.limit());
         let (shared_bytes, bytes) = (*wave_bytes, memory.free());
         let most = Bounds { work: state.pace.work(), shared_bytes, bytes, jobs: MOST_TOGETHER };
         let chosen = state.schedule.next_wave(most);
@@ -224,12 +228,14 @@ fn next(shared: &Shared) -> Option<(Chosen<Waiting>, Held)> {
     }
 }
 
-/// Ends the jobs whose time is over before they ran, and those that nobody waits for.
-fn clear(schedule: &mut Schedule<Waiting>) {
-    let gone = |waiting: &Waiting| waiting.ticket.reply.is_closed() || waiting.job.stopped().is_some();
+/// Ends the jobs whose time is over before they ran, those that nobody waits for, and those for which there is not so much memory
+/// any more.
+fn clear(schedule: &mut Schedule<Waiting>, limit: u64) {
+    let ended = |job: &Job| job.stopped().or_else(|| job.beyond(limit));
+    let gone = |waiting: &Waiting| waiting.ticket.reply.is_closed() || ended(&waiting.job).is_some();
     for Waiting { job, ticket } in schedule.take_out(gone) {
         // nobody waits for the answer of a request that was dropped
-        let _ = ticket.reply.send(Err(job.stopped().unwrap_or(EngineError::Cancelled)));
+        let _ = ticket.reply.send(Err(ended(&job).unwrap_or(EngineError::Cancelled)));
     }
 }
 

@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use candle_core::Tensor;
 use patchbay_graph::wave::Wave;
-use patchbay_graph::{Plan, Shape};
+use patchbay_graph::{Code, Plan, Problem, Shape};
 use patchbay_model::Decoder;
 use serde::Serialize;
 
@@ -79,6 +79,16 @@ impl Job {
             order.price = Some(Price { own: work(own), common: work(all - own) });
         }
         self
+    }
+
+    /// What it is refused with where it would hold more than may be held at all: it would wait for ever.
+    pub(crate) fn beyond(&self, limit: u64) -> Option<EngineError> {
+        let peak = self.plan.cost.peak_bytes;
+        let problem = || {
+            let detail = format!("this would hold {peak} bytes, and all requests together may hold {limit}");
+            Problem::new(Code::TooLarge, detail).at("/graph")
+        };
+        (peak > limit).then(|| EngineError::Refused(problem()))
     }
 
     /// Why it does not run on, if it was stopped.

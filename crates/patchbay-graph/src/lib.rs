@@ -79,7 +79,7 @@ pub mod tree;
 pub mod wave;
 pub mod weight;
 
-pub use check::{SweepPlan, Swept, cell, check, check_sweep};
+pub use check::{SweepPlan, Swept, cell, check, check_sweep, check_sweep_while};
 pub use context::{Context, Limits, Store, TokenRow, TokenRows};
 pub use dtype::DType;
 pub use plan::{Plan, PlanInput};

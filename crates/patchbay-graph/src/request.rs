@@ -30,6 +30,8 @@ pub struct Request {
     pub text: Option<Arc<SourceMap>>,
     /// How the answer is written.
     pub output: Output,
+    /// Milliseconds that it may take; as the server says, where nothing stands here.
+    pub timeout_ms: Option<u64>,
 }
 
 /// A named input.
@@ -111,9 +113,10 @@ impl Request {
         if fields.flag("async")? == Some(true) {
             return Err(Problem::new(Code::Unsupported, "this server does not take `async`").under("async"));
         }
+        let timeout_ms = fields.get("timeout_ms").map(milliseconds).transpose()?;
         fields.finish()?;
         let text = text.map(Arc::new);
-        Ok(Self { model, inputs, graph, sweep, text, output: output.unwrap_or_default() })
+        Ok(Self { model, inputs, graph, sweep, text, output: output.unwrap_or_default(), timeout_ms })
     }
 
     /// A problem with its place in the text, where the graph came as text.
@@ -187,6 +190,11 @@ fn output(value: &Value) -> Result<Output> {
     };
     fields.finish()?;
     Ok(Output { encoding, dtype })
+}
+
+fn milliseconds(value: &Value) -> Result<u64> {
+    let time = value.as_u64().filter(|time| *time > 0);
+    time.ok_or_else(|| wrong("timeout_ms", "a whole number of milliseconds, 1 or more", value))
 }
 
 fn inputs(one: Option<&Value>, several: Option<&Value>) -> Result<Vec<Input>> {

@@ -215,6 +215,10 @@ fn bodies_are_refused_with_place_and_remedy() {
         (json!({"input": "x", "graph": graph(), "sweep": {"l": [1]}}), Code::UnusedNode, "/sweep/l", "{l}"),
         (json!({"input": "x", "graph": graph(), "sweep": [1]}), Code::BadArgument, "/sweep", ""),
         (json!({"input": "x", "graph": graph(), "async": true}), Code::Unsupported, "/async", ""),
+        (json!({"input": "x", "graph": graph(), "timeout_ms": 0}), Code::BadArgument, "/timeout_ms", ""),
+        (json!({"input": "x", "graph": graph(), "timeout_ms": 1.5}), Code::BadArgument, "/timeout_ms", ""),
+        (json!({"input": "x", "graph": graph(), "timeout_ms": "1s"}), Code::BadArgument, "/timeout_ms", ""),
+        (json!({"input": "x", "graph": graph(), "timeout": 1}), Code::UnknownField, "/timeout", "`timeout_ms`"),
         (
             json!({"input": "x", "graph": graph(), "output": {"encoding": "jsn"}}),
             Code::BadArgument,

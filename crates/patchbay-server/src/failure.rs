@@ -88,6 +88,9 @@ impl Failure {
     }
 }
 
+/// The code of a request whose time is over.
+pub(crate) const TIMED_OUT: &str = "timed_out";
+
 /// Characters of a message.
 const LONGEST_MESSAGE: usize = 1000;
 
@@ -160,7 +163,7 @@ impl From<EngineError> for Failure {
                     .hint("ask again after a while; the server's setting is `queue`")
                     .retry_after(seconds)
             }
-            EngineError::TimedOut => Self::new(504, "timed_out", "the request's time is over"),
+            EngineError::TimedOut => Self::new(504, TIMED_OUT, "the request's time is over"),
             EngineError::Stopped => Self::new(503, "model_unloaded", "the model was unloaded").retry_after(5),
             EngineError::Cancelled => Self::new(503, "cancelled", "the request was cancelled"),
             EngineError::Refused(problem) => problem.into(),

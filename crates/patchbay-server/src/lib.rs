@@ -8,6 +8,7 @@
 mod blocking;
 pub mod caller;
 mod cells;
+mod deadline;
 pub mod device;
 pub mod failure;
 pub mod http;
@@ -25,6 +26,7 @@ mod trace;
 pub mod wire;
 
 pub use caller::Caller;
+pub use deadline::Timeouts;
 pub use failure::{Failure, ProblemDetails};
 pub use service::Service;
 pub use settings::Settings;

@@ -3,12 +3,13 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use patchbay_checkpoint::{CheckpointError, HubSettings, ProgressEvent, Source};
+use patchbay_checkpoint::{CheckpointError, ProgressEvent, Source};
 use patchbay_engine::{Engine, EngineSettings};
 use patchbay_model::{Check, Decoder, LoadOptions, run_checks};
 
 use crate::Failure;
 use crate::device::{DeviceChoice, DtypeChoice};
+use crate::memory::Budget;
 use crate::model::{Loaded, Model, State};
 use crate::settings::Settings;
 use crate::wire::model::{LoadProgress, LoadRequest, ModelFacts};
@@ -50,18 +51,18 @@ impl LoadPlan {
 }
 
 /// Loads `model` on a thread of its own and tells it how that goes.
-pub(crate) fn start(model: Arc<Model>, settings: &Settings) {
-    let hub = settings.hub.clone();
-    let (queue, memory) = (settings.queue, settings.max_load_bytes);
+pub(crate) fn start(model: Arc<Model>, settings: &Settings, budget: &Budget) {
+    let (settings, budget) = (settings.clone(), budget.clone());
     let thread = std::thread::Builder::new().name(format!("load {}", model.name));
     let watched = Arc::clone(&model);
     let work = move || {
         let name = &model.name;
         tracing::info!(model = %name, source = %model.plan.source, "loading");
-        let loaded = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| load(&model, &hub, queue, memory)));
+        let loaded = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| load(&model, &settings, &budget)));
         match loaded.unwrap_or_else(|_| Err("the load panicked; the log has more".to_owned())) {
             Ok(loaded) => {
                 tracing::info!(model = %name, ms = loaded.facts.load_ms, checks_passed = loaded.facts.checks_passed, "ready");
+                budget.look();
                 model.set(State::Ready(Arc::new(loaded)));
             }
             Err(reason) => {
@@ -75,7 +76,7 @@ pub(crate) fn start(model: Arc<Model>, settings: &Settings) {
     }
 }
 
-fn load(model: &Model, hub: &HubSettings, queue: Option<usize>, memory: Option<u64>) -> Result<Loaded, String> {
+fn load(model: &Model, settings: &Settings, budget: &Budget) -> Result<Loaded, String> {
     let begin = Instant::now();
     let progress = |event: ProgressEvent| {
         let ProgressEvent { stage, what, done, total } = event;
@@ -83,12 +84,13 @@ fn load(model: &Model, hub: &HubSettings, queue: Option<usize>, memory: Option<u
     };
     let device = model.plan.device.open().map_err(|failure| failure.to_string())?;
     let checkpoint =
-        patchbay_checkpoint::open(&model.plan.source, hub, &progress).map_err(|error| error.to_string())?;
+        patchbay_checkpoint::open(&model.plan.source, &settings.hub, &progress).map_err(|error| error.to_string())?;
     let architecture = checkpoint.config.model_type().map_err(|error| error.to_string())?.to_owned();
     let precision = model.plan.dtype.precision();
-    if device.is_cpu() || memory.is_some() {
+    let most = settings.max_load_bytes;
+    if device.is_cpu() || most.is_some() {
         let spec = patchbay_model::describe(&checkpoint.config).map_err(|error| error.to_string())?;
-        crate::memory::fits(patchbay_model::parameters(&spec, &checkpoint.weights), precision, memory)?;
+        crate::memory::fits(patchbay_model::parameters(&spec, &checkpoint.weights), precision, most)?;
     }
     let options = LoadOptions { device, precision, plain: false };
     let decoder = Decoder::load(&checkpoint, &options, &progress).map_err(|error| error.to_string())?;
@@ -121,9 +123,10 @@ fn load(model: &Model, hub: &HubSettings, queue: Option<usize>, memory: Option<u
         checks_passed: checks.checks.iter().all(|check| check.passed),
         load_ms: begin.elapsed().as_secs_f64() * 1e3,
     };
-    let settings =
-        queue.map_or_else(EngineSettings::default, |queue| EngineSettings { queue, ..EngineSettings::default() });
-    let engine = Engine::start(Arc::new(decoder), settings);
+    let memory = if decoder.device().is_cpu() { budget.memory().clone() } else { budget.elsewhere() };
+    let by_default = EngineSettings::default();
+    let queue = settings.queue.unwrap_or(by_default.queue);
+    let engine = Engine::start(Arc::new(decoder), EngineSettings { queue, memory, ..by_default });
     Ok(Loaded { engine, tokenizer: checkpoint.tokenizer.map(Arc::new), checks, proof, warnings, facts })
 }
 

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use crate::loader::{self, LoadPlan};
+use crate::memory::Budget;
 use crate::model::{Model, State};
 use crate::settings::Settings;
 use crate::wire::model::ModelList;
@@ -47,7 +48,13 @@ impl Registry {
     ///
     /// # Errors
     /// Status 422 for a name that cannot be, 409 where the name is taken by another source, device or type.
-    pub fn put(&self, name: &str, plan: LoadPlan, settings: &Settings) -> Result<Placed, Failure> {
+    pub(crate) fn put(
+        &self,
+        name: &str,
+        plan: LoadPlan,
+        settings: &Settings,
+        budget: &Budget,
+    ) -> Result<Placed, Failure> {
         name::check_model(name)?;
         let mut models = self.write();
         if let Some(there) = models.get(name) {
@@ -65,7 +72,7 @@ impl Registry {
         }
         let model = Arc::new(Model::new(name.to_owned(), plan));
         models.insert(name.to_owned(), Arc::clone(&model));
-        loader::start(Arc::clone(&model), settings);
+        loader::start(Arc::clone(&model), settings, budget);
         Ok(Placed::Loading(model))
     }
 

@@ -6,6 +6,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
 
 use patchbay_engine::{Job, Order};
 use patchbay_graph::{Context, Encoding, Input, Request};
@@ -16,14 +17,16 @@ use crate::Failure;
 use crate::blocking::blocking;
 use crate::caller::Caller;
 use crate::cells::Cells;
+use crate::deadline::Deadline;
 use crate::inputs::{InputReader, Tokenized};
 use crate::loader::LoadPlan;
+use crate::memory::Budget;
 use crate::model::{Loaded, Model, State};
 use crate::registry::{Placed, Registry};
 use crate::settings::Settings;
 use crate::store::{StoredTensor, TensorStore};
 use crate::sweep::Collector;
-use crate::trace::{Checked, Finished, Frame, Planned, Running, job};
+use crate::trace::{Checked, Finished, Frame, Planned, Running, StopOnDrop, job};
 use crate::wire::json::read;
 use crate::wire::model::LoadRequest;
 use crate::wire::result::Style;
@@ -37,6 +40,7 @@ pub struct Service {
     settings: Settings,
     registry: Registry,
     store: TensorStore,
+    budget: Budget,
     /// Names of the models that the server was started with.
     first: Mutex<BTreeSet<String>>,
 }
@@ -45,7 +49,8 @@ impl Service {
     /// A service without models.
     pub fn new(settings: Settings) -> Arc<Self> {
         let store = TensorStore::new(settings.store.clone());
-        Arc::new(Self { settings, registry: Registry::default(), store, first: Mutex::default() })
+        let budget = Budget::new(settings.memory);
+        Arc::new(Self { settings, registry: Registry::default(), store, budget, first: Mutex::default() })
     }
 
     /// What the operator decided.
@@ -68,7 +73,7 @@ impl Service {
     /// # Errors
     /// Status 422 for a name, source, device or type that cannot be, 409 where the name is taken by another.
     pub fn load(&self, name: &str, request: &LoadRequest) -> Result<Placed, Failure> {
-        self.registry.put(name, LoadPlan::new(request, &self.settings)?, &self.settings)
+        self.registry.put(name, LoadPlan::new(request, &self.settings)?, &self.settings, &self.budget)
     }
 
     /// Begins to load a model that the server is started with: before it is ready, the server is not.
@@ -105,37 +110,61 @@ impl Service {
     /// Runs a graph. The answer will be written as the body says, or else as `accept` does.
     ///
     /// # Errors
-    /// Everything that a request can get wrong, before anything runs; the executor's failures.
+    /// Everything that a request can get wrong, before anything runs; the executor's failures; its time is over.
     pub async fn trace(
         self: &Arc<Self>,
         body: Value,
         accept: Option<Encoding>,
         caller: &Caller,
     ) -> Result<TraceAnswer, Failure> {
+        let (request, deadline) = self.read(body).await?;
+        let (frame, finished) = deadline.bound(self.run(request, accept, caller, deadline)).await?;
         let (service, owner) = (Arc::clone(self), caller.clone());
+        blocking(move || service.finish(frame, finished, &owner)).await
+    }
+
+    /// A body as a request, and when it has to be done.
+    async fn read(&self, body: Value) -> Result<(Request, Deadline), Failure> {
+        let (arrived, timeouts) = (Instant::now(), self.settings.timeouts);
+        blocking(move || {
+            let request = Request::parse(&body)?;
+            let deadline = timeouts.deadline(arrived, request.timeout_ms)?;
+            Ok((request, deadline))
+        })
+        .await
+    }
+
+    /// Checks a request, and runs it.
+    async fn run(
+        self: &Arc<Self>,
+        request: Request,
+        accept: Option<Encoding>,
+        caller: &Caller,
+        deadline: Deadline,
+    ) -> Result<(Frame, Finished), Failure> {
+        let (service, owner) = (Arc::clone(self), caller.clone());
+        let (_stop, gone) = StopOnDrop::new();
         let (checked, frame) = blocking(move || {
-            let checked = service.check(&body, &owner)?;
+            let checked = service.check(request, &owner, &|| !gone.is_cancelled())?;
             let frame = checked.frame(accept)?;
             Ok((checked, frame))
         })
         .await?;
-        let (service, owner) = (Arc::clone(self), caller.clone());
-        match checked.planned {
+        let order = Order { deadline: deadline.at, ..Order::new(caller.turns()) };
+        let finished = match checked.planned {
             Planned::Once(plan) => {
-                let (model, order) = (Arc::clone(&checked.model), Order::new(caller.name()));
+                let model = Arc::clone(&checked.model);
                 let job = blocking(move || job(&checked.model, plan, checked.tokenized.ids, &checked.shelf, order));
                 let outcome = Running::submit(&model, job.await?)?.outcome().await?;
-                blocking(move || {
-                    let finished = Finished::new(outcome, &frame.style)?;
-                    service.finish(frame, finished, &owner)
-                })
-                .await
+                let style = frame.style.clone();
+                blocking(move || Finished::new(outcome, &style)).await?
             }
             Planned::Sweep(_) => {
-                let collector = self.sweep(checked, frame.style.clone(), Order::new(caller.name())).await?;
-                blocking(move || service.finish(frame, collector.finish()?, &owner)).await
+                let collector = self.sweep(checked, frame.style.clone(), order).await?;
+                blocking(move || collector.finish()).await?
             }
-        }
+        };
+        Ok((frame, finished))
     }
 
     /// Runs the cells, which are one request.
@@ -171,8 +200,11 @@ impl Service {
     /// Everything that a request can get wrong.
     pub async fn validate(self: &Arc<Self>, body: Value, caller: &Caller) -> Result<ValidateResponse, Failure> {
         let (service, owner) = (Arc::clone(self), caller.clone());
+        let (request, _) = self.read(body).await?;
+        let (_stop, gone) = StopOnDrop::new();
         blocking(move || {
-            let Checked { model, name, tokenized, planned, .. } = service.check(&body, &owner)?;
+            let Checked { model, name, tokenized, planned, .. } =
+                service.check(request, &owner, &|| !gone.is_cancelled())?;
             Ok(match &planned {
                 Planned::Once(plan) => ValidateResponse::new(name, tokenized.shown, plan, model.tree()),
                 Planned::Sweep(plan) => ValidateResponse::of_sweep(name, tokenized.shown, plan, model.tree()),
@@ -242,8 +274,8 @@ impl Service {
         Ok(reader.read(inputs)?)
     }
 
-    fn check(&self, body: &Value, caller: &Caller) -> Result<Checked, Failure> {
-        let request = Request::parse(body)?;
+    /// Understands a request, as long as it is `wanted`.
+    fn check(&self, request: Request, caller: &Caller, wanted: &dyn Fn() -> bool) -> Result<Checked, Failure> {
         let found = self.model(request.model.as_deref())?;
         let model = found.ready()?;
         let tokenized = self.read_inputs(&model, &request.inputs)?;
@@ -252,8 +284,9 @@ impl Service {
         let context = Context { tree: model.tree(), inputs: &tokenized.rows, store: &shelf, limits };
         let planned = match &request.sweep {
             None => Planned::Once(patchbay_graph::check(&request, &context)?),
-            Some(sweep) => Planned::Sweep(patchbay_graph::check_sweep(&request, sweep, &context)?),
+            Some(sweep) => Planned::Sweep(patchbay_graph::check_sweep_while(wanted, &request, sweep, &context)?),
         };
+        self.budget.admit(model.engine.memory(), planned.peak_bytes())?;
         let name = found.name.clone();
         let checked = Checked { model, name, request, tokenized, planned, shelf };
         self.check_kept(&checked)?;
@@ -273,7 +306,7 @@ impl Service {
     /// Keeps what is to be kept, and has the rest ready to be written.
     fn finish(&self, frame: Frame, finished: Finished, caller: &Caller) -> Result<TraceAnswer, Failure> {
         let Frame { model, warnings, style, inputs, kept } = frame;
-        let Finished { results, kept: tensors, receipts, usage } = finished;
+        let Finished { results, kept: tensors, receipts, usage, held } = finished;
         for (name, tensor) in tensors {
             let dtype = kept.get(&name).copied().ok_or_else(|| Failure::internal("a kept tensor was not planned"))?;
             self.store.put(caller, &name, [(name.clone(), StoredTensor { dtype, tensor })].into())?;
@@ -281,6 +314,6 @@ impl Service {
         let id = format!("trace-{}", Uuid::new_v4().simple());
         let receipts = receipts.into_iter().map(ReceiptBody::from).collect();
         let response = TraceResponse { id, model, results, inputs, receipts, usage, warnings };
-        Ok(TraceAnswer { response, encoding: style.encoding })
+        Ok(TraceAnswer { response, encoding: style.encoding, held })
     }
 }

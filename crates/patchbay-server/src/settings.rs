@@ -4,6 +4,7 @@ use patchbay_checkpoint::HubSettings;
 use patchbay_graph::Limits;
 use serde::{Deserialize, Serialize};
 
+use crate::deadline::Timeouts;
 use crate::device::{DeviceChoice, DtypeChoice};
 
 /// Settings of the service.
@@ -15,10 +16,14 @@ pub struct Settings {
     pub body: BodyLimit,
     /// What a caller may keep on the server.
     pub store: StoreLimits,
+    /// How long a request may take.
+    pub timeouts: Timeouts,
     /// Jobs that may wait for one model.
     pub queue: Option<usize>,
     /// Bytes that the weights of a model may take; what the machine has available where nothing stands here.
     pub max_load_bytes: Option<u64>,
+    /// Bytes that all requests together may hold; what the machine has available where nothing stands here.
+    pub memory: Option<u64>,
     /// Where models run, unless a load says otherwise.
     pub device: DeviceChoice,
     /// The type that models compute in, unless a load says otherwise.

@@ -37,7 +37,7 @@ pub type Tensors = BTreeMap<String, StoredTensor>;
 #[derive(Debug, Default)]
 pub struct TensorStore {
     limits: StoreLimits,
-    shelves: RwLock<HashMap<Caller, Shelf>>,
+    shelves: RwLock<HashMap<Arc<str>, Shelf>>,
 }
 
 /// One caller's tensors at one moment.
@@ -52,7 +52,7 @@ impl TensorStore {
 
     /// The caller's tensors as they are now.
     pub fn shelf(&self, caller: &Caller) -> Shelf {
-        self.shelves.read().unwrap_or_else(PoisonError::into_inner).get(caller).cloned().unwrap_or_default()
+        self.shelves.read().unwrap_or_else(PoisonError::into_inner).get(caller.owner()).cloned().unwrap_or_default()
     }
 
     /// Keeps tensors under a name, in place of what the name held. Returns whether it held something.
@@ -63,7 +63,7 @@ impl TensorStore {
         name::check_tensor(name)?;
         let bytes = total(&tensors);
         let mut shelves = self.shelves.write().unwrap_or_else(PoisonError::into_inner);
-        let shelf = shelves.entry(caller.clone()).or_default();
+        let shelf = shelves.entry(Arc::clone(caller.owner())).or_default();
         self.fits(shelf, &[(name, bytes)])?;
         Ok(shelf.0.insert(name.to_owned(), Arc::new(tensors)).is_some())
     }
@@ -99,7 +99,7 @@ impl TensorStore {
     /// Status 404 where the caller has no such name.
     pub fn delete(&self, caller: &Caller, name: &str) -> Result<(), Failure> {
         let mut shelves = self.shelves.write().unwrap_or_else(PoisonError::into_inner);
-        let shelf = shelves.entry(caller.clone()).or_default();
+        let shelf = shelves.entry(Arc::clone(caller.owner())).or_default();
         match shelf.0.remove(name) {
             Some(_) => Ok(()),
             None => Err(shelf.unknown(name).into()),

@@ -91,6 +91,8 @@ impl Collector {
             kept: self.kept.into_iter().map(together).collect::<Result<_, Failure>>()?,
             receipts: self.receipts,
             usage: Usage { queue_ms, compute_ms, ..self.usage },
+            // its cells' results left memory as they came
+            held: None,
         })
     }
 }

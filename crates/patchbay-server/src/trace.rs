@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use candle_core::Tensor;
-use patchbay_engine::{Cancel, EngineError, Job, Order, Outcome, Receipt, Usage};
+use patchbay_engine::{Cancel, EngineError, Held, Job, Order, Outcome, Receipt, Usage};
 use patchbay_graph::plan::Source;
 use patchbay_graph::{DType, Encoding, Plan, Request, SweepPlan};
 use tokio::sync::oneshot::Receiver;
@@ -49,15 +49,17 @@ pub(crate) struct Finished {
     pub(crate) kept: Vec<(String, Tensor)>,
     pub(crate) receipts: Vec<Receipt>,
     pub(crate) usage: Usage,
+    /// The memory of the results, until they are sent.
+    pub(crate) held: Option<Arc<Held>>,
 }
 
 impl Finished {
     /// Of a trace that ran once.
     pub(crate) fn new(outcome: Outcome, style: &Style) -> Result<Self, Failure> {
-        let Outcome { results, kept, receipts, usage, .. } = outcome;
+        let Outcome { results, kept, receipts, usage, held, .. } = outcome;
         let results = results.into_iter().map(|(name, answer)| Ok((name, style.result(answer)?)));
         let results = NamedResults(results.collect::<Result<_, Failure>>()?);
-        Ok(Self { results, kept, receipts, usage })
+        Ok(Self { results, kept, receipts, usage, held })
     }
 }
 
@@ -82,7 +84,16 @@ impl Running {
     }
 }
 
-struct StopOnDrop(Cancel);
+/// Stops what goes on for a caller who goes away.
+pub(crate) struct StopOnDrop(Cancel);
+
+impl StopOnDrop {
+    /// One, and the switch that it turns.
+    pub(crate) fn new() -> (Self, Cancel) {
+        let cancel = Cancel::default();
+        (Self(cancel.clone()), cancel)
+    }
+}
 
 impl Drop for StopOnDrop {
     fn drop(&mut self) {
@@ -115,6 +126,14 @@ pub(crate) struct Kept<'a> {
 }
 
 impl Planned {
+    /// Bytes that it holds at its worst moment.
+    pub(crate) fn peak_bytes(&self) -> u64 {
+        match self {
+            Self::Once(plan) => plan.cost.peak_bytes,
+            Self::Sweep(plan) => plan.cost.peak_bytes,
+        }
+    }
+
     pub(crate) fn kept(&self) -> Vec<Kept<'_>> {
         match self {
             Self::Once(plan) => {

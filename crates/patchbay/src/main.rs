@@ -2,6 +2,7 @@
 
 mod against;
 mod backend;
+mod bytes;
 mod cli;
 mod listen;
 mod local;

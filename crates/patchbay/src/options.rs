@@ -4,13 +4,20 @@
 
 use std::io::IsTerminal;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use anyhow::Context;
 use clap::Args;
 use figment::Figment;
 use figment::providers::{Format, Serialized, Toml};
-use patchbay_server::Settings;
+use patchbay_server::{Settings, Timeouts};
 use serde::{Deserialize, Serialize};
+
+use crate::bytes::Bytes;
+
+/// How long a request may take, by default and at most.
+const TIMEOUT: Duration = Duration::from_secs(600);
+const MAX_TIMEOUT: Duration = Duration::from_secs(3600);
 
 /// What decides how models are loaded and what a request may ask for.
 #[derive(Clone, Debug, Default, Args, Serialize, Deserialize)]
@@ -77,6 +84,11 @@ pub(crate) struct ModelOptions {
     #[arg(long, env = "PATCHBAY_MAX_LOAD_BYTES", value_name = "BYTES", help_heading = "Limits")]
     #[serde(skip_serializing_if = "Option::is_none")]
     max_load_bytes: Option<u64>,
+    /// What all requests together may hold beside the models: bytes, or such as 512MiB or 8GiB; by default what the machine has
+    /// available
+    #[arg(long, env = "PATCHBAY_MEMORY", value_name = "BYTES", help_heading = "Limits")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    memory: Option<Bytes>,
     /// Requests that may wait for one model
     #[arg(long, env = "PATCHBAY_QUEUE", value_name = "N", help_heading = "Limits")]
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -115,6 +127,14 @@ pub(crate) struct ServeOptions {
     #[arg(long, env = "PATCHBAY_MODEL", value_name = "[NAME=]SOURCE", value_delimiter = ',')]
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(crate) model: Vec<String>,
+    /// Seconds that a request may take which does not say so itself [default: 600]
+    #[arg(long, env = "PATCHBAY_TIMEOUT", value_name = "SECONDS", help_heading = "Limits")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    timeout: Option<f64>,
+    /// Seconds that a request may ask for [default: 3600]
+    #[arg(long, env = "PATCHBAY_MAX_TIMEOUT", value_name = "SECONDS", help_heading = "Limits")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    max_timeout: Option<f64>,
     #[command(flatten)]
     #[serde(flatten)]
     pub(crate) models: ModelOptions,
@@ -155,12 +175,36 @@ impl ServeOptions {
             max_peak_bytes: Some(0),
             max_body_bytes: Some(0),
             max_load_bytes: Some(0),
+            memory: Some(Bytes(0)),
             queue: Some(0),
             max_names: Some(0),
             max_tensor_bytes: Some(0),
             max_total_bytes: Some(0),
         };
-        Self { config: None, host: text(), port: Some(0), model: vec![String::new()], models }
+        let (timeout, max_timeout, model) = (Some(0.0), Some(0.0), vec![String::new()]);
+        Self { config: None, host: text(), port: Some(0), model, timeout, max_timeout, models }
+    }
+
+    /// The service's settings: what is not given here is as it is by default.
+    pub(crate) fn settings(&self) -> anyhow::Result<Settings> {
+        Ok(Settings { timeouts: self.timeouts()?, ..self.models.settings()? })
+    }
+
+    /// How long requests may take. The most is at least what they have by default, unless both are given.
+    fn timeouts(&self) -> anyhow::Result<Timeouts> {
+        let given = |name: &str, seconds: Option<f64>| {
+            let time = seconds.map(|seconds| {
+                let time = Duration::try_from_secs_f64(seconds).ok().filter(|time| time.as_millis() > 0);
+                time.with_context(|| format!("{name} is a number of seconds above 0, found {seconds}"))
+            });
+            time.transpose()
+        };
+        let (default, most) = (given("timeout", self.timeout)?, given("max_timeout", self.max_timeout)?);
+        if let (Some(default), Some(most)) = (default, most) {
+            anyhow::ensure!(default <= most, "timeout, {default:?}, is more than max_timeout, {most:?}");
+        }
+        let most = most.unwrap_or_else(|| MAX_TIMEOUT.max(default.unwrap_or_default()));
+        Ok(Timeouts { default: Some(default.unwrap_or(TIMEOUT.min(most))), most: Some(most) })
     }
 }
 
@@ -182,6 +226,7 @@ impl ModelOptions {
         set_bytes(&mut settings.store.max_total_bytes, self.max_total_bytes);
         settings.max_load_bytes = self.max_load_bytes.or(settings.max_load_bytes);
         settings.queue = self.queue.or(settings.queue);
+        settings.memory = self.memory.map(|Bytes(bytes)| bytes).or(settings.memory);
         if let Some(device) = &self.device {
             settings.device = device.parse()?;
         }
@@ -233,11 +278,44 @@ mod tests {
     }
 
     #[test]
+    fn memory_is_a_number_or_a_text() {
+        for (toml, bytes) in [("memory = 1000", 1000), ("memory = \"2GiB\"", 2 << 30)] {
+            let options = options(toml, ServeOptions::default()).unwrap();
+            assert_eq!(options.models.settings().unwrap().memory, Some(bytes));
+        }
+        assert!(options("memory = \"much\"", ServeOptions::default()).is_err());
+    }
+
+    #[test]
     fn a_key_that_does_not_exist_is_named_with_those_that_do() {
         let error = options("prot = 2", ServeOptions::default()).unwrap_err().to_string();
         assert!(error.contains("`prot`") && error.contains("port") && error.contains("max_total_bytes"), "{error}");
         let error = format!("{:#}", options("port = \"x\"", ServeOptions::default()).unwrap_err());
         assert!(error.contains("patchbay.toml") && error.contains("port"), "{error}");
+    }
+
+    #[test]
+    fn the_most_is_not_below_the_default() {
+        let timeouts = |timeout, max_timeout| {
+            let settings = ServeOptions { timeout, max_timeout, ..ServeOptions::default() }.settings();
+            settings.map(|settings| {
+                [settings.timeouts.default, settings.timeouts.most].map(|time| time.unwrap().as_secs_f64())
+            })
+        };
+        for (timeout, max_timeout, expected) in [
+            (None, None, [600.0, 3600.0]),
+            (Some(0.5), None, [0.5, 3600.0]),
+            (Some(7200.0), None, [7200.0, 7200.0]),
+            (None, Some(60.0), [60.0, 60.0]),
+            (Some(5.0), Some(7.0), [5.0, 7.0]),
+        ] {
+            assert_eq!(timeouts(timeout, max_timeout).unwrap(), expected);
+        }
+        for (timeout, max_timeout) in
+            [(Some(8.0), Some(7.0)), (Some(0.0), None), (None, Some(-1.0)), (Some(f64::NAN), None)]
+        {
+            assert!(timeouts(timeout, max_timeout).unwrap_err().to_string().contains("timeout"));
+        }
     }
 
     #[test]

@@ -17,7 +17,7 @@ const PORT: u16 = 8420;
 pub(crate) async fn serve(flags: Box<ServeOptions>) -> anyhow::Result<()> {
     let options = flags.over_file()?;
     options.models.start_logging("info")?;
-    let service = Service::new(options.models.settings()?);
+    let service = Service::new(options.settings()?);
     let models = NamedSource::parse_all(&options.model)?;
     let listener = listen(options.host.as_deref().unwrap_or(HOST), options.port.unwrap_or(PORT)).await?;
     let address = listener.local_addr()?;

@@ -44,6 +44,7 @@ async fn every_limit_is_named() {
             body(json!([vec![1; 100]]), saved(json!("logits"))),
             "/graph",
         ),
+        ("--memory", "98KiB", body(one(), last()), body(json!([vec![1; 100]]), saved(json!("logits"))), "/graph"),
     ] {
         let server = limited(flag, value).await;
         server.trace(&fits).await;

@@ -1,10 +1,13 @@
 //! A golden model behind an engine, asked as the server would ask.
 #![allow(
     dead_code,
+    unused_imports,
     clippy::unwrap_used,
     clippy::print_stdout,
     reason = "no test file needs all of it; a test stops where something fails"
 )]
+
+mod random;
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -19,6 +22,8 @@ use patchbay_graph::{
 };
 use patchbay_model::{Decoder, LoadOptions};
 use serde_json::{Value, json};
+
+pub(crate) use random::Random;
 
 /// A model, its engine, and a store.
 pub(crate) struct Lab {
@@ -102,11 +107,16 @@ impl Lab {
 
     /// Puts a body into the queue.
     pub(crate) fn submit(&self, body: &Value) -> Result<Running, EngineError> {
+        self.submit_as(body, Order::default(), Cancel::default())
+    }
+
+    /// The same for somebody, who may stop it.
+    pub(crate) fn submit_as(&self, body: &Value, order: Order, cancel: Cancel) -> Result<Running, EngineError> {
         let (request, plan) = self.plan(body).map_err(EngineError::Refused)?;
         let plan = Arc::new(plan);
         let ids = request.inputs.iter().map(|input| input.rows.iter().map(ids).collect()).collect();
         let tensors = self.stored.iter().map(|(name, tensor)| ((name.clone(), None), tensor.clone())).collect();
-        let job = Job { plan: Arc::clone(&plan), ids, tensors, cancel: Cancel::default(), order: Order::default() };
+        let job = Job { plan: Arc::clone(&plan), ids, tensors, cancel, order };
         Ok(Running { plan, reply: self.engine.submit(job)? })
     }
 
@@ -203,37 +213,4 @@ pub(crate) fn assert_close(found: &Tensor, expected: &Tensor, share: f64, what: 
 pub(crate) fn same_bits(a: &Tensor, b: &Tensor) -> bool {
     let bits = |tensor: &Tensor| -> Vec<u64> { numbers(tensor).into_iter().map(f64::to_bits).collect() };
     a.dims() == b.dims() && a.dtype() == b.dtype() && bits(a) == bits(b)
-}
-
-/// SplitMix64.
-pub(crate) struct Random(pub(crate) u64);
-
-impl Random {
-    pub(crate) fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    /// A number below `end`, which is not 0.
-    pub(crate) fn below(&mut self, end: usize) -> usize {
-        (self.next() % end as u64) as usize
-    }
-
-    /// True once in `times`.
-    pub(crate) fn once_in(&mut self, times: usize) -> bool {
-        self.below(times) == 0
-    }
-
-    pub(crate) fn of<'a, T>(&mut self, items: &'a [T]) -> &'a T {
-        &items[self.below(items.len())]
-    }
-
-    pub(crate) fn shuffle<T>(&mut self, items: &mut [T]) {
-        for i in (1..items.len()).rev() {
-            items.swap(i, self.below(i + 1));
-        }
-    }
 }

@@ -16,7 +16,7 @@ mod texts;
 mod values;
 mod walk;
 
-pub use sweep::{SweepPlan, Swept, cell, check_sweep};
+pub use sweep::{SweepPlan, Swept, cell, check_sweep, check_sweep_while};
 
 use crate::context::{Context, TokenRow};
 use crate::plan::{Cost, Plan, PlanInput};

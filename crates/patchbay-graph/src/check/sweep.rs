@@ -88,8 +88,9 @@ pub fn cell(request: &Request, sweep: &Sweep, cell: usize) -> Result<Request> {
 
 /// The request of one cell.
 fn of_cell(request: &Request, graph: Vec<Node>) -> Request {
-    let Request { model, inputs, text, output, .. } = request;
-    Request { model: model.clone(), inputs: inputs.clone(), graph, sweep: None, text: text.clone(), output: *output }
+    let Request { model, inputs, text, output, timeout_ms, .. } = request;
+    let (model, inputs, text) = (model.clone(), inputs.clone(), text.clone());
+    Request { model, inputs, graph, sweep: None, text, output: *output, timeout_ms: *timeout_ms }
 }
 
 /// Checks every cell.
@@ -98,10 +99,28 @@ fn of_cell(request: &Request, graph: Vec<Node>) -> Request {
 /// What is wrong with the first cell that cannot run, results that differ between cells in more than their numbers, and sweeps
 /// beyond the limits.
 pub fn check_sweep(request: &Request, sweep: &Sweep, context: &Context<'_>) -> Result<SweepPlan> {
-    check_cells(request, sweep, context).map_err(|problem| request.placed(problem))
+    check_sweep_while(&|| true, request, sweep, context)
 }
 
-fn check_cells(request: &Request, sweep: &Sweep, context: &Context<'_>) -> Result<SweepPlan> {
+/// Checks every cell, as long as somebody waits for it: a large sweep takes seconds.
+///
+/// # Errors
+/// As [`check_sweep`], and where nobody waits any more.
+pub fn check_sweep_while(
+    wanted: &dyn Fn() -> bool,
+    request: &Request,
+    sweep: &Sweep,
+    context: &Context<'_>,
+) -> Result<SweepPlan> {
+    check_cells(wanted, request, sweep, context).map_err(|problem| request.placed(problem))
+}
+
+fn check_cells(
+    wanted: &dyn Fn() -> bool,
+    request: &Request,
+    sweep: &Sweep,
+    context: &Context<'_>,
+) -> Result<SweepPlan> {
     let limit = context.limits.max_cells;
     let cells = sweep.cells().filter(|cells| *cells <= limit).ok_or_else(|| {
         let sizes: Vec<String> = sweep.axes.iter().map(|axis| axis.len().to_string()).collect();
@@ -117,6 +136,9 @@ fn check_cells(request: &Request, sweep: &Sweep, context: &Context<'_>) -> Resul
     let mut one = of_cell(request, Vec::new());
     let mut work = 0usize;
     for number in 0..cells {
+        if !wanted() {
+            return Err(Problem::new(Code::TooLarge, "nobody waits for this sweep any more").at("/sweep"));
+        }
         let (graph, weight) = sweep.weighed_nodes(number)?;
         one.graph = graph;
         let checked = check_marked(&one, context, &|pointer| sweep.named_below(pointer));

@@ -5,7 +5,7 @@
 //! alike. From the first token and the first moment at which something is changed, a row has lanes of its own: their
 //! residual stream is copied from the tree when they join, and they look on the tree's keys for the tokens before.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 
 use super::mark::Mark;
 use super::row::Row;
@@ -91,8 +91,8 @@ struct Tree {
     nodes: Vec<Node>,
     /// First tokens, by the length of their sequences where that matters.
     roots: BTreeMap<(usize, u32), usize>,
-    /// Each node's lane and its place there.
-    places: HashMap<usize, (usize, usize)>,
+    /// Each node's lane and its place there, for those that are needed.
+    places: Vec<Option<(usize, usize)>>,
 }
 
 struct Node {
@@ -100,8 +100,36 @@ struct Node {
     position: usize,
     length: usize,
     parent: Option<usize>,
-    children: BTreeMap<u32, usize>,
-    claims: BTreeMap<usize, Mark>,
+    /// By their ids.
+    children: Few<u32, usize>,
+    /// By their requests.
+    claims: Few<usize, Mark>,
+}
+
+/// A map that has one entry as a rule: there is a node for every token of a wave.
+struct Few<K, V>(Vec<(K, V)>);
+
+impl<K: Ord, V> Few<K, V> {
+    fn new() -> Self {
+        Self(Vec::new())
+    }
+
+    /// The value of a key, which is `value` where there was none.
+    fn entry(&mut self, key: K, value: V) -> &mut V {
+        let place = self.0.binary_search_by(|(known, _)| known.cmp(&key));
+        let place = place.unwrap_or_else(|place| {
+            if self.0.is_empty() {
+                self.0.reserve_exact(1);
+            }
+            self.0.insert(place, (key, value));
+            place
+        });
+        &mut self.0[place].1
+    }
+
+    fn values(&self) -> impl DoubleEndedIterator<Item = &V> {
+        self.0.iter().map(|(_, value)| value)
+    }
 }
 
 impl Node {
@@ -125,16 +153,16 @@ impl Tree {
                 None => self.roots.entry((if by_length { length } else { 0 }, *id)).or_insert(next),
                 Some(parent) => {
                     let node: &mut Node = &mut self.nodes[parent];
-                    node.children.entry(*id).or_insert(next)
+                    node.children.entry(*id, next)
                 }
             };
             let node = *known;
             if node == next {
-                let (children, claims) = (BTreeMap::new(), BTreeMap::new());
+                let (children, claims) = (Few::new(), Few::new());
                 self.nodes.push(Node { id: *id, position, length, parent, children, claims });
             }
             if let Some(need) = row.clean_need(position) {
-                let claim = self.nodes[node].claims.entry(track).or_insert(need);
+                let claim = self.nodes[node].claims.entry(track, need);
                 *claim = need.max(*claim);
             }
             path.push(node);
@@ -146,18 +174,19 @@ impl Tree {
     /// Unbranched runs of nodes that are needed equally far.
     fn lanes(&mut self) -> Vec<Lane> {
         let mut lanes: Vec<Lane> = Vec::new();
+        self.places = vec![None; self.nodes.len()];
         let mut open: Vec<usize> = self.roots.values().rev().copied().collect();
         while let Some(number) = open.pop() {
             let node = &self.nodes[number];
-            open.extend(node.children.values().rev());
-            if node.claims.is_empty() {
+            open.extend(node.children.values().rev().copied());
+            if node.claims.0.is_empty() {
                 continue;
             }
-            let place = match node.parent.filter(|parent| self.goes_on(*parent, node)) {
-                Some(parent) => {
-                    let (lane, offset) = self.places[&parent];
+            let parent = node.parent.filter(|parent| self.goes_on(*parent, node));
+            let place = match parent.and_then(|parent| self.places[parent]) {
+                Some((lane, offset)) => {
                     lanes[lane].ids.push(node.id);
-                    for (track, mark) in &node.claims {
+                    for (track, mark) in &node.claims.0 {
                         match lanes[lane].claims.iter_mut().find(|(known, _)| known == track) {
                             Some((_, known)) => *known = (*known).max(*mark),
                             None => lanes[lane].claims.push((*track, *mark)),
@@ -171,7 +200,7 @@ impl Tree {
                         ids: vec![node.id],
                         length: node.length,
                         from: Mark::EMBEDDED,
-                        claims: node.claims.iter().map(|(track, mark)| (*track, *mark)).collect(),
+                        claims: node.claims.0.clone(),
                         before: self.ancestors(node),
                         source: Vec::new(),
                         skips: Vec::new(),
@@ -179,7 +208,7 @@ impl Tree {
                     (lanes.len() - 1, 0)
                 }
             };
-            self.places.insert(number, place);
+            self.places[number] = Some(place);
         }
         lanes
     }
@@ -187,7 +216,7 @@ impl Tree {
     /// Whether a node belongs to its parent's lane.
     fn goes_on(&self, parent: usize, node: &Node) -> bool {
         let parent = &self.nodes[parent];
-        parent.children.len() == 1 && parent.need() == node.need()
+        parent.children.0.len() == 1 && parent.need() == node.need()
     }
 
     fn ancestors(&self, node: &Node) -> Vec<Piece> {
@@ -205,7 +234,7 @@ impl Tree {
     fn pieces(&self, path: &[usize], first: usize) -> Vec<Piece> {
         let mut pieces: Vec<Piece> = Vec::new();
         for (position, node) in (first..).zip(path) {
-            let Some((lane, offset)) = self.places.get(node).copied() else { continue };
+            let Some((lane, offset)) = self.places[*node] else { continue };
             match pieces.last_mut() {
                 Some(last) if last.lane == lane && last.offset + last.len == offset => last.len += 1,
                 _ => pieces.push(Piece { position, lane, offset, len: 1 }),

@@ -11,9 +11,14 @@ use super::lanes::Lane;
 impl Lane {
     /// Tokens times blocks that it goes through.
     pub fn token_layers(&self) -> usize {
+        self.ids.len() * self.blocks().count()
+    }
+
+    /// The blocks that it goes through.
+    fn blocks(&self) -> impl Iterator<Item = usize> {
         let first = self.from.blocks();
         let end = self.need(|_| true).map_or(first, |need| need.blocks());
-        self.ids.len() * (first..end).filter(|layer| !self.skips(*layer)).count()
+        (first..end).filter(|layer| !self.skips(*layer))
     }
 }
 
@@ -23,13 +28,16 @@ impl Wave {
         self.lanes().iter().map(Lane::token_layers).sum()
     }
 
-    /// What each of `tracks` requests has of them: what several use counts for each of them in equal parts.
+    /// What each of `tracks` requests has of them: a block that several need for a token counts for each of them in equal parts.
     pub fn token_layers_of(&self, tracks: usize) -> Vec<f64> {
         let mut parts = vec![0.0; tracks];
         for lane in self.lanes() {
-            let users: BTreeSet<usize> = lane.claims.iter().map(|(track, _)| *track).collect();
-            let part = lane.token_layers() as f64 / users.len().max(1) as f64;
-            users.into_iter().for_each(|track| parts[track] += part);
+            for layer in lane.blocks() {
+                let need = lane.claims.iter().filter(|(_, mark)| mark.blocks() > layer);
+                let users: BTreeSet<usize> = need.map(|(track, _)| *track).collect();
+                let part = lane.ids.len() as f64 / users.len().max(1) as f64;
+                users.into_iter().for_each(|track| parts[track] += part);
+            }
         }
         parts
     }

@@ -9,6 +9,7 @@ mod contract;
 mod leftover;
 mod loopback;
 mod path;
+mod peer;
 mod reply;
 mod routes;
 mod serve;

@@ -1,11 +1,12 @@
 //! Answers that are sent while they are written.
 //!
-//! A thread writes the body in pieces, never many ahead of what the client has taken. A body of one piece is sent as such, with
-//! its length; a fault before the second piece is still answered with its status, and a later one cuts the connection, so that
+//! A thread writes the body in pieces, never many ahead of what the client has taken. A body whose length is known before is sent with
+//! it, and so is one of one piece; a fault before the second piece is still answered with its status, and a later one cuts the connection, so that
 //! nobody takes half an answer for a whole one.
 
 use std::io::{self, Write};
 use std::pin::Pin;
+use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -13,7 +14,7 @@ use axum::body::{Body, Bytes};
 use axum::http::header::CONTENT_TYPE;
 use axum::http::{HeaderValue, Response};
 use axum::response::IntoResponse;
-use http_body::Frame;
+use http_body::{Frame, SizeHint};
 use tokio::runtime::Handle;
 use tokio::sync::mpsc::{Receiver, Sender, channel};
 use tokio::task::JoinHandle;
@@ -21,6 +22,8 @@ use tokio::task::JoinHandle;
 use crate::Failure;
 use crate::wire::trace::TraceAnswer;
 
+/// Bytes that the first piece is likely to have, as most answers are short.
+const FIRST: usize = 4 << 10;
 /// Bytes in a piece.
 const PIECE: usize = 256 << 10;
 /// Pieces that wait for the client.
@@ -33,9 +36,13 @@ pub(super) async fn send(answer: TraceAnswer) -> Result<Response<Body>, Failure>
     let media_type = HeaderValue::from_static(answer.media_type());
     let (sender, mut pieces) = channel(AHEAD);
     let runtime = Handle::current();
+    let length = Arc::new(OnceLock::new());
+    let known = Arc::clone(&length);
     let writing = tokio::task::spawn_blocking(move || {
-        let mut out = Pieces { piece: Vec::new(), sender, runtime };
-        answer.write(&mut out)?;
+        let mut out = Pieces { piece: Vec::new(), room: FIRST, sender, runtime };
+        answer.write(&mut out, |length| {
+            known.get_or_init(|| length);
+        })?;
         out.flush()
     });
     let first = pieces.recv().await.unwrap_or_default();
@@ -43,7 +50,8 @@ pub(super) async fn send(answer: TraceAnswer) -> Result<Response<Body>, Failure>
         written(writing.await)?;
         return Ok(([(CONTENT_TYPE, media_type)], first).into_response());
     };
-    let body = Streamed { waiting: [Some(first), Some(second)], pieces, writing: Some(writing) };
+    let left = length.get().copied();
+    let body = Streamed { waiting: [Some(first), Some(second)], left, pieces, writing: Some(writing) };
     Ok(([(CONTENT_TYPE, media_type)], Body::new(body)).into_response())
 }
 
@@ -54,6 +62,8 @@ fn written(outcome: Result<io::Result<()>, tokio::task::JoinError>) -> io::Resul
 /// Where the writer writes.
 struct Pieces {
     piece: Vec<u8>,
+    /// Bytes that it is likely to have.
+    room: usize,
     sender: Sender<Bytes>,
     runtime: Handle,
 }
@@ -63,6 +73,9 @@ impl Write for Pieces {
         if self.piece.len() >= PIECE {
             self.flush()?;
         }
+        if self.piece.capacity() == 0 {
+            self.piece.reserve_exact(self.room.max(bytes.len()));
+        }
         self.piece.extend_from_slice(bytes);
         Ok(bytes.len())
     }
@@ -71,6 +84,7 @@ impl Write for Pieces {
         if self.piece.is_empty() {
             return Ok(());
         }
+        self.room = self.piece.len();
         let piece = Bytes::from(std::mem::take(&mut self.piece));
         let sent = async { tokio::time::timeout(STALL, self.sender.send(piece)).await };
         match self.runtime.block_on(sent) {
@@ -85,6 +99,8 @@ impl Write for Pieces {
 struct Streamed {
     /// Pieces that came before it was known that there are several.
     waiting: [Option<Bytes>; 2],
+    /// Bytes that are to come, where that is known.
+    left: Option<u64>,
     pieces: Receiver<Bytes>,
     /// The writer, until its end was seen.
     writing: Option<JoinHandle<io::Result<()>>>,
@@ -95,16 +111,23 @@ impl http_body::Body for Streamed {
     type Error = io::Error;
 
     fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<io::Result<Frame<Bytes>>>> {
-        if let Some(piece) = self.waiting.iter_mut().find_map(Option::take) {
-            return Poll::Ready(Some(Ok(Frame::data(piece))));
-        }
-        if let Some(piece) = ready!(self.pieces.poll_recv(context)) {
+        let waiting = self.waiting.iter_mut().find_map(Option::take);
+        let piece = match waiting {
+            None => ready!(self.pieces.poll_recv(context)),
+            waiting => waiting,
+        };
+        if let Some(piece) = piece {
+            self.left = self.left.map(|left| left.saturating_sub(piece.len() as u64));
             return Poll::Ready(Some(Ok(Frame::data(piece))));
         }
         let Some(writing) = &mut self.writing else { return Poll::Ready(None) };
         let outcome = ready!(Pin::new(writing).poll(context));
         self.writing = None;
         Poll::Ready(written(outcome).err().map(Err))
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.left.map_or_else(SizeHint::default, SizeHint::with_exact)
     }
 }
 
@@ -122,7 +145,10 @@ mod tests {
 
     /// An answer with a tensor of so many numbers, of which some may be missing.
     fn answer(numbers: usize, there: usize) -> TraceAnswer {
-        let encoding = Encoding::Safetensors;
+        encoded(numbers, there, Encoding::Safetensors)
+    }
+
+    fn encoded(numbers: usize, there: usize, encoding: Encoding) -> TraceAnswer {
         let mut spool = Spool::new();
         spool.append(&vec![1; 4 * there]).unwrap();
         let tensor = WireTensor::spooled(spool, DType::F32, vec![numbers], None);
@@ -136,16 +162,21 @@ mod tests {
             usage: Usage::default(),
             warnings: Vec::new(),
         };
-        TraceAnswer { response, encoding }
+        TraceAnswer { response, encoding, held: None }
     }
 
     #[tokio::test(flavor = "multi_thread")]
-    async fn short_answers_have_a_length_and_long_ones_come_whole() {
-        for (numbers, whole) in [(10, true), (3_000_000, false)] {
-            let bytes = answer(numbers, numbers).bytes().unwrap();
-            let response = send(answer(numbers, numbers)).await.unwrap();
+    async fn answers_have_a_length_where_it_is_known_and_come_whole() {
+        for (numbers, encoding, known) in [
+            (10, Encoding::Safetensors, true),
+            (10, Encoding::Json, true),
+            (3_000_000, Encoding::Safetensors, true),
+            (300_000, Encoding::Json, false),
+        ] {
+            let bytes = encoded(numbers, numbers, encoding).bytes().unwrap();
+            let response = send(encoded(numbers, numbers, encoding)).await.unwrap();
             let length = http_body::Body::size_hint(response.body()).exact();
-            assert_eq!(length, whole.then_some(bytes.len() as u64));
+            assert_eq!(length, known.then_some(bytes.len() as u64));
             assert!(to_bytes(response.into_body(), usize::MAX).await.unwrap() == bytes);
         }
     }

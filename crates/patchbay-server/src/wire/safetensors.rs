@@ -16,31 +16,53 @@ use crate::Failure;
 /// The key that the format keeps for itself.
 pub const RESERVED: &str = "__metadata__";
 
-/// Writes tensors by name, and text by name, as one file.
-///
-/// # Errors
-/// When the tensors cannot be read, or the file not written.
-pub fn write<'a>(
-    tensors: impl IntoIterator<Item = (&'a str, &'a WireTensor)>,
-    metadata: HashMap<String, String>,
-    out: &mut impl Write,
-) -> io::Result<()> {
-    let mut tensors: Vec<_> = tensors.into_iter().collect();
-    // the format wants elements at multiples of their size: wider ones first
-    tensors.sort_by_key(|(name, tensor)| (Reverse(tensor.dtype().size()), *name));
-    let mut end = 0;
-    let place = |(name, tensor): &(&str, &WireTensor)| {
-        let start = end;
-        end += tensor.byte_len();
-        let shape = tensor.dims().to_vec();
-        ((*name).to_owned(), TensorInfo { dtype: theirs(tensor.dtype()), shape, data_offsets: (start, end) })
-    };
-    let infos = tensors.iter().map(place).collect();
-    let mut header = serde_json::to_vec(&Metadata::new(Some(metadata), infos).map_err(io::Error::other)?)?;
-    header.resize(header.len().next_multiple_of(8), b' ');
-    out.write_all(&(header.len() as u64).to_le_bytes())?;
-    out.write_all(&header)?;
-    tensors.into_iter().try_for_each(|(_, tensor)| tensor.write_to(out))
+/// A file of tensors by name, and text by name, about to be written.
+#[derive(Debug)]
+pub struct File<'a> {
+    header: Vec<u8>,
+    tensors: Vec<&'a WireTensor>,
+}
+
+impl<'a> File<'a> {
+    /// Lays the file out.
+    ///
+    /// # Errors
+    /// When there is no such file.
+    pub fn new(
+        tensors: impl IntoIterator<Item = (&'a str, &'a WireTensor)>,
+        metadata: HashMap<String, String>,
+    ) -> io::Result<Self> {
+        let mut tensors: Vec<_> = tensors.into_iter().collect();
+        // the format wants elements at multiples of their size: wider ones first
+        tensors.sort_by_key(|(name, tensor)| (Reverse(tensor.dtype().size()), *name));
+        let mut end = 0;
+        let place = |(name, tensor): &(&str, &WireTensor)| {
+            let start = end;
+            end += tensor.byte_len();
+            let shape = tensor.dims().to_vec();
+            ((*name).to_owned(), TensorInfo { dtype: theirs(tensor.dtype()), shape, data_offsets: (start, end) })
+        };
+        let infos = tensors.iter().map(place).collect();
+        let mut header = serde_json::to_vec(&Metadata::new(Some(metadata), infos).map_err(io::Error::other)?)?;
+        header.resize(header.len().next_multiple_of(8), b' ');
+        Ok(Self { header, tensors: tensors.into_iter().map(|(_, tensor)| tensor).collect() })
+    }
+
+    /// How many bytes it is.
+    pub fn byte_len(&self) -> u64 {
+        let tensors: u64 = self.tensors.iter().map(|tensor| tensor.byte_len() as u64).sum();
+        8 + self.header.len() as u64 + tensors
+    }
+
+    /// Writes it.
+    ///
+    /// # Errors
+    /// When the tensors cannot be read, or the file not written.
+    pub fn write(&self, out: &mut impl Write) -> io::Result<()> {
+        out.write_all(&(self.header.len() as u64).to_le_bytes())?;
+        out.write_all(&self.header)?;
+        self.tensors.iter().try_for_each(|tensor| tensor.write_to(out))
+    }
 }
 
 /// The tensors of a file, by name.
@@ -114,7 +136,9 @@ mod tests {
             let wire = WireTensor::new(&tensor, DType::F32, None, Some(dtype)).unwrap();
             let mut file = Vec::new();
             let metadata = HashMap::from([("response".into(), "{}".into())]);
-            write([("a", &flags), ("x", &wire), ("b", &flags)], metadata, &mut file).unwrap();
+            let written = File::new([("a", &flags), ("x", &wire), ("b", &flags)], metadata).unwrap();
+            written.write(&mut file).unwrap();
+            assert_eq!(written.byte_len(), file.len() as u64);
             let mut read = read(&file).unwrap();
             assert!(read.iter().take(2).all(|(_, dtype, tensor)| *dtype == DType::Bool && tensor.dims() == [3]));
             read.drain(..2);

@@ -151,7 +151,7 @@ pub fn encode(name: &str, tensors: &Tensors, encoding: Encoding) -> Result<Encod
         Encoding::Safetensors => {
             let mut bytes = Vec::new();
             let wire = wire.iter().map(|(key, tensor)| (key.as_str(), tensor));
-            safetensors::write(wire, HashMap::new(), &mut bytes)?;
+            safetensors::File::new(wire, HashMap::new())?.write(&mut bytes)?;
             return Ok(Encoded { media_type: SAFETENSORS, bytes });
         }
         Encoding::Json => Form::Lists,

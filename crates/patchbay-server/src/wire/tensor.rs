@@ -15,7 +15,7 @@ use std::sync::{Mutex, PoisonError};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use candle_core::Tensor;
+use candle_core::{CpuStorage, Storage, Tensor};
 use patchbay_graph::{DType, Shape};
 use serde::ser::{Error as _, Serialize, SerializeStruct, Serializer};
 use utoipa::ToSchema;
@@ -43,24 +43,35 @@ pub fn lengths(shape: &Shape) -> Option<Lengths> {
     shape.ragged.as_ref().map(|ragged| ragged.axes.iter().map(|(axis, lengths)| (*axis, lengths.to_vec())).collect())
 }
 
-/// A tensor ready to be written, in any of the forms.
+/// A tensor ready to be written, in any of the forms. Its elements are read where they lie, piece by piece.
 #[derive(Debug)]
 pub struct WireTensor {
     dtype: DType,
     dims: Vec<usize>,
     elements: Elements,
     lengths: Option<Lengths>,
+    /// The piece that was read last, for those who read number by number.
+    piece: Mutex<Piece>,
 }
 
-/// Little-endian bytes of the elements in row-major order.
+/// Where the elements are, in row-major order.
 #[derive(Debug)]
 enum Elements {
-    Held(Vec<u8>),
+    /// In a tensor of one axis, as numbers.
+    Tensor(Tensor),
+    /// In a spool, as little-endian bytes.
     Spooled(Mutex<Gathered>),
 }
 
+/// Some bytes of the elements.
+#[derive(Debug, Default)]
+struct Piece {
+    start: usize,
+    bytes: Vec<u8>,
+}
+
 impl WireTensor {
-    /// Takes the elements of a tensor; booleans are u8 there. Floats are first converted to `convert`, if given.
+    /// Takes the elements of a tensor; booleans are u8 there. Floats are written as `convert`, if given.
     ///
     /// # Errors
     /// When the tensor cannot be read, which is a fault of the server.
@@ -70,15 +81,17 @@ impl WireTensor {
         lengths: Option<Lengths>,
         convert: Option<DType>,
     ) -> candle_core::Result<Self> {
-        let dtype = converted(dtype, convert);
-        let elements = Elements::Held(bytes_of(tensor, dtype)?);
-        Ok(Self { dtype, dims: tensor.dims().to_vec(), elements, lengths })
+        let elements = Elements::Tensor(tensor.flatten_all()?);
+        Ok(Self::of(elements, converted(dtype, convert), tensor.dims().to_vec(), lengths))
     }
 
     /// A tensor of the elements that were gathered, which are of the type `dtype`.
     pub fn spooled(spool: Spool, dtype: DType, dims: Vec<usize>, lengths: Option<Lengths>) -> Self {
-        let elements = Elements::Spooled(Mutex::new(spool.gathered()));
-        Self { dtype, dims, elements, lengths }
+        Self::of(Elements::Spooled(Mutex::new(spool.gathered())), dtype, dims, lengths)
+    }
+
+    fn of(elements: Elements, dtype: DType, dims: Vec<usize>, lengths: Option<Lengths>) -> Self {
+        Self { dtype, dims, elements, lengths, piece: Mutex::default() }
     }
 
     /// Type of the elements.
@@ -106,9 +119,6 @@ impl WireTensor {
 
     /// Hands over the bytes in pieces, all but the last of which have a multiple of 24 bytes.
     fn pieces(&self, mut take: impl FnMut(&[u8]) -> io::Result<()>) -> io::Result<()> {
-        if let Elements::Held(bytes) = &self.elements {
-            return bytes.chunks(PIECE).try_for_each(take);
-        }
         let mut piece = vec![0; PIECE.min(self.byte_len())];
         for start in (0..self.byte_len()).step_by(PIECE) {
             let piece = &mut piece[..PIECE.min(self.byte_len() - start)];
@@ -118,22 +128,38 @@ impl WireTensor {
         Ok(())
     }
 
+    /// Reads the bytes from `start` on, which is where an element begins.
     fn read_at(&self, start: usize, into: &mut [u8]) -> io::Result<()> {
         match &self.elements {
-            Elements::Held(bytes) => into.copy_from_slice(&bytes[start..start + into.len()]),
+            Elements::Tensor(flat) => read_elements(flat, self.dtype, start / self.dtype.size(), into),
             Elements::Spooled(gathered) => {
-                gathered.lock().unwrap_or_else(PoisonError::into_inner).read_at(start as u64, into)?;
+                gathered.lock().unwrap_or_else(PoisonError::into_inner).read_at(start as u64, into)
             }
         }
-        Ok(())
+    }
+
+    /// The bytes of one element, in the first of eight.
+    fn element(&self, i: usize) -> io::Result<[u8; 8]> {
+        let (size, mut element) = (self.dtype.size(), [0; 8]);
+        let mut piece = self.piece.lock().unwrap_or_else(PoisonError::into_inner);
+        let at = i * size;
+        if !(piece.start..piece.start + piece.bytes.len()).contains(&at) {
+            let start = at - at % PIECE;
+            let mut bytes = std::mem::take(&mut piece.bytes);
+            bytes.resize(PIECE.min(self.byte_len().saturating_sub(start)), 0);
+            self.read_at(start, &mut bytes)?;
+            *piece = Piece { start, bytes };
+        }
+        let found = piece.bytes.get(at - piece.start..at - piece.start + size);
+        element[..size].copy_from_slice(found.ok_or(io::ErrorKind::UnexpectedEof)?);
+        Ok(element)
     }
 
     fn number(&self, i: usize) -> Number {
-        let size = self.dtype.size();
-        let mut bytes = [0; 8];
-        if let Err(error) = self.read_at(i * size, &mut bytes[..size]) {
-            return Number::Lost(error);
-        }
+        let bytes = match self.element(i) {
+            Ok(bytes) => bytes,
+            Err(error) => return Number::Lost(error),
+        };
         let [b0, b1, b2, b3, ..] = bytes;
         match self.dtype {
             DType::Bool => Number::Bool(b0 != 0),
@@ -151,6 +177,42 @@ impl WireTensor {
 /// How many bytes are read at once: a multiple of an element's size, and of what base64 takes together.
 const PIECE: usize = 24 << 11;
 
+/// Reads elements of a flat tensor from number `start` on, as many as there is room for, as little-endian bytes of a type.
+fn read_elements(flat: &Tensor, dtype: DType, start: usize, into: &mut [u8]) -> io::Result<()> {
+    if flat.dtype() != storage(dtype) {
+        let part = flat.narrow(0, start, into.len() / dtype.size()).and_then(|part| part.to_dtype(storage(dtype)));
+        return read_elements(&part.map_err(io::Error::other)?, dtype, 0, into);
+    }
+    let (held, layout) = flat.storage_and_layout();
+    let (Storage::Cpu(held), Some((begin, end))) = (&*held, layout.contiguous_offsets()) else {
+        return Err(io::Error::other("a result is not on the processor, or not in one piece"));
+    };
+    let range = begin + start..end;
+    match held {
+        CpuStorage::U8(all) => little(all.get(range), into, |x| [x]),
+        CpuStorage::U32(all) => little(all.get(range), into, u32::to_le_bytes),
+        CpuStorage::I64(all) => little(all.get(range), into, i64::to_le_bytes),
+        CpuStorage::F16(all) => little(all.get(range), into, half::f16::to_le_bytes),
+        CpuStorage::BF16(all) => little(all.get(range), into, half::bf16::to_le_bytes),
+        CpuStorage::F32(all) => little(all.get(range), into, f32::to_le_bytes),
+        CpuStorage::F64(all) => little(all.get(range), into, f64::to_le_bytes),
+        _ => Err(io::Error::other(format!("a result is of type {:?}", flat.dtype()))),
+    }
+}
+
+/// Fills the room with the bytes of numbers; there are as many as it takes.
+fn little<T: Copy, const N: usize>(
+    numbers: Option<&[T]>,
+    into: &mut [u8],
+    bytes: impl Fn(T) -> [u8; N],
+) -> io::Result<()> {
+    let numbers = numbers.filter(|numbers| numbers.len() * N >= into.len()).ok_or(io::ErrorKind::UnexpectedEof)?;
+    for (place, number) in into.chunks_exact_mut(N).zip(numbers) {
+        place.copy_from_slice(&bytes(*number));
+    }
+    Ok(())
+}
+
 /// The type that a value is written in.
 pub fn converted(dtype: DType, convert: Option<DType>) -> DType {
     convert.filter(|_| dtype.is_float()).unwrap_or(dtype)
@@ -161,20 +223,9 @@ pub fn converted(dtype: DType, convert: Option<DType>) -> DType {
 /// # Errors
 /// When the tensor cannot be read, which is a fault of the server.
 pub fn bytes_of(tensor: &Tensor, dtype: DType) -> candle_core::Result<Vec<u8>> {
-    let flat = tensor.flatten_all()?.to_dtype(storage(dtype))?;
-    Ok(match dtype {
-        DType::Bool | DType::U8 => flat.to_vec1()?,
-        DType::U32 => little(&flat.to_vec1()?, u32::to_le_bytes),
-        DType::I64 => little(&flat.to_vec1()?, i64::to_le_bytes),
-        DType::F16 => little(&flat.to_vec1()?, half::f16::to_le_bytes),
-        DType::Bf16 => little(&flat.to_vec1()?, half::bf16::to_le_bytes),
-        DType::F32 => little(&flat.to_vec1()?, f32::to_le_bytes),
-        DType::F64 => little(&flat.to_vec1()?, f64::to_le_bytes),
-    })
-}
-
-fn little<T: Copy, const N: usize>(numbers: &[T], bytes: impl Fn(T) -> [u8; N]) -> Vec<u8> {
-    numbers.iter().flat_map(|number| bytes(*number)).collect()
+    let mut bytes = vec![0; tensor.elem_count() * dtype.size()];
+    read_elements(&tensor.flatten_all()?, dtype, 0, &mut bytes)?;
+    Ok(bytes)
 }
 
 /// The bytes of a tensor in base64, written piece by piece.

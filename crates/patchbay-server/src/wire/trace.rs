@@ -2,8 +2,9 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::io::{self, Write};
+use std::sync::Arc;
 
-use patchbay_engine::{Receipt, Usage};
+use patchbay_engine::{Held, Receipt, Usage};
 use patchbay_graph::Encoding;
 use serde_json::Value;
 use utoipa::ToSchema;
@@ -38,6 +39,9 @@ pub struct TraceRequest {
     pub sweep: Option<BTreeMap<String, Value>>,
     /// How the answer is written.
     pub output: Option<OutputOptions>,
+    /// Milliseconds that it may take until its answer begins; then it is stopped, and answered with 504.
+    #[schema(minimum = 1, example = 60000)]
+    pub timeout_ms: Option<u64>,
 }
 
 /// Rows of an input: a text, a list of texts, a list of lists of token ids, `{"text": …, "add_special_tokens": bool}` or
@@ -217,6 +221,8 @@ pub struct TraceAnswer {
     pub response: TraceResponse,
     /// Its form.
     pub encoding: Encoding,
+    /// The memory of its results, let go with it.
+    pub held: Option<Arc<Held>>,
 }
 
 impl TraceAnswer {
@@ -229,11 +235,12 @@ impl TraceAnswer {
     }
 
     /// Writes the body: JSON, or one safetensors file of the tensors with the response, less their elements, as JSON in the
-    /// metadata key `response`. Elements are read while they are written, so that it takes no memory of its own.
+    /// metadata key `response`. Elements are read while they are written, so that it takes no memory of its own. How long it will
+    /// be is told before, where that is known.
     ///
     /// # Errors
     /// When the elements cannot be read, or the body not be written.
-    pub fn write(&self, out: &mut impl Write) -> io::Result<()> {
+    pub fn write(&self, out: &mut impl Write, length: impl FnOnce(u64)) -> io::Result<()> {
         if self.encoding != Encoding::Safetensors {
             return Ok(serde_json::to_writer(out, &self.response)?);
         }
@@ -242,7 +249,9 @@ impl TraceAnswer {
             ResultBody::Tensor(body) => Some((name.as_str(), &body.tensor)),
             ResultBody::Tokens { .. } => None,
         });
-        safetensors::write(tensors, HashMap::from([("response".to_owned(), response)]), out)
+        let file = safetensors::File::new(tensors, HashMap::from([("response".to_owned(), response)]))?;
+        length(file.byte_len());
+        file.write(out)
     }
 
     /// The whole body.
@@ -251,7 +260,7 @@ impl TraceAnswer {
     /// When the elements cannot be read.
     pub fn bytes(&self) -> io::Result<Vec<u8>> {
         let mut bytes = Vec::new();
-        self.write(&mut bytes)?;
+        self.write(&mut bytes, |_| ())?;
         Ok(bytes)
     }
 }
@@ -281,7 +290,7 @@ mod tests {
             usage: Usage::default(),
             warnings: Vec::new(),
         };
-        TraceAnswer { response, encoding }
+        TraceAnswer { response, encoding, held: None }
     }
 
     #[test]

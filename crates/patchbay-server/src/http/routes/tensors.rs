@@ -23,8 +23,8 @@ use crate::{Caller, Failure, Service};
     get, path = "/v1/tensors", tag = "tensors",
     responses((status = 200, description = "The tensors, by name", body = TensorList))
 )]
-pub(in crate::http) async fn list(State(service): State<Arc<Service>>) -> Json<TensorList> {
-    Json(TensorList::new(&service.store().shelf(&Caller::local())))
+pub(in crate::http) async fn list(State(service): State<Arc<Service>>, caller: Caller) -> Json<TensorList> {
+    Json(TensorList::new(&service.store().shelf(&caller)))
 }
 
 /// Keep tensors under a name.
@@ -45,6 +45,7 @@ pub(in crate::http) async fn list(State(service): State<Arc<Service>>) -> Json<T
 pub(in crate::http) async fn put(
     State(service): State<Arc<Service>>,
     Name(name): Name,
+    caller: Caller,
     body: TensorsBody,
 ) -> Result<(StatusCode, Json<StoredView>), Failure> {
     blocking(move || {
@@ -54,7 +55,7 @@ pub(in crate::http) async fn put(
             TensorsBody::Safetensors(bytes) => from_safetensors(&bytes)?,
         };
         let view = StoredView::new(&name, &tensors);
-        let replaced = service.store().put(&Caller::local(), &name, tensors)?;
+        let replaced = service.store().put(&caller, &name, tensors)?;
         Ok((if replaced { StatusCode::OK } else { StatusCode::CREATED }, Json(view)))
     })
     .await
@@ -78,10 +79,11 @@ pub(in crate::http) async fn put(
 pub(in crate::http) async fn get(
     State(service): State<Arc<Service>>,
     Name(name): Name,
+    caller: Caller,
     Accept(accept): Accept,
 ) -> Result<Encoded, Failure> {
     blocking(move || {
-        let shelf = service.store().shelf(&Caller::local());
+        let shelf = service.store().shelf(&caller);
         encode(&name, shelf.tensors(&name)?, accept.unwrap_or(Encoding::Json))
     })
     .await
@@ -96,7 +98,8 @@ pub(in crate::http) async fn get(
 pub(in crate::http) async fn delete(
     State(service): State<Arc<Service>>,
     Name(name): Name,
+    caller: Caller,
 ) -> Result<StatusCode, Failure> {
-    service.store().delete(&Caller::local(), &name)?;
+    service.store().delete(&caller, &name)?;
     Ok(StatusCode::NO_CONTENT)
 }

@@ -13,7 +13,7 @@ use crate::http::reply::Refused;
 use crate::http::stream::send;
 use crate::wire::trace::{TraceRequest, TraceResponse};
 use crate::wire::validation::ValidateResponse;
-use crate::{Caller, Failure, Service};
+use crate::{Caller, Failure, ProblemDetails, Service};
 
 /// Run a graph.
 ///
@@ -27,15 +27,18 @@ use crate::{Caller, Failure, Service};
             (TraceResponse = "application/json"),
             (Vec<u8> = "application/vnd.safetensors")
         )),
+        (status = 504, description = "It was not done within its `timeout_ms`, or the server's own", body = ProblemDetails,
+            content_type = "application/problem+json"),
         Refused
     )
 )]
 pub(in crate::http) async fn trace(
     State(service): State<Arc<Service>>,
     Accept(accept): Accept,
+    caller: Caller,
     JsonBody(body): JsonBody,
 ) -> Result<Response<Body>, Failure> {
-    send(service.trace(body, accept, &Caller::local()).await?).await
+    send(service.trace(body, accept, &caller).await?).await
 }
 
 /// Ask what a graph would return, how it would run and what it would cost.
@@ -47,7 +50,8 @@ pub(in crate::http) async fn trace(
 )]
 pub(in crate::http) async fn validate(
     State(service): State<Arc<Service>>,
+    caller: Caller,
     JsonBody(body): JsonBody,
 ) -> Result<Json<ValidateResponse>, Failure> {
-    service.validate(body, &Caller::local()).await.map(Json)
+    service.validate(body, &caller).await.map(Json)
 }
