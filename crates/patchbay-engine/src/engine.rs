@@ -3,6 +3,7 @@
 //! Jobs wait in a [`Schedule`], which says which of them run together next. The lock on it is held while a job is put in or a
 //! wave is taken out, never while one runs.
 
+use std::collections::BTreeSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
@@ -196,15 +197,53 @@ impl Drop for Engine {
 
 fn work(decoder: &Decoder, shared: &Shared) {
     while let Some((chosen, held)) = next(shared) {
-        let started = Instant::now();
-        let Chosen { jobs, work, full } = chosen;
-        let shares = !jobs.iter().any(|item| item.alone);
-        run_together(decoder, &shared.settings.memory, jobs.into_iter().map(|item| item.job).collect(), started);
-        drop(held);
-        if shares {
-            shared.state().pace.learn(work, started.elapsed(), full);
-        }
+        run_wave(decoder, shared, chosen, held, None);
     }
+}
+
+/// Runs a wave, and those who may run between its layers: none where it does so itself, within the wave of these requests.
+fn run_wave(decoder: &Decoder, shared: &Shared, chosen: Chosen<Waiting>, held: Held, within: Option<&BTreeSet<u64>>) {
+    let started = Instant::now();
+    let Chosen { jobs, work, full, long } = chosen;
+    let alone = jobs.iter().any(|item| item.alone);
+    let running: BTreeSet<u64> = jobs.iter().map(|item| item.claim.request).collect();
+    let (mut lent, mut left) = (Duration::ZERO, if long && within.is_none() { work } else { 0.0 });
+    let mut between = || {
+        if left > 0.0
+            && let Some((chosen, held)) = between_layers(shared, &running, left)
+        {
+            let began = Instant::now();
+            left -= chosen.work;
+            run_wave(decoder, shared, chosen, held, Some(&running));
+            lent += began.elapsed();
+        }
+    };
+    let waiting = jobs.into_iter().map(|item| item.job).collect();
+    run_together(decoder, &shared.settings.memory, waiting, started, &mut between);
+    drop(held);
+    if !alone {
+        shared.state().pace.learn(work, started.elapsed().saturating_sub(lent), full, long);
+    }
+}
+
+/// Those who run between the layers of a long wave of these requests, of which so much work is `left` to lend; and their memory.
+fn between_layers(shared: &Shared, running: &BTreeSet<u64>, left: f64) -> Option<(Chosen<Waiting>, Held)> {
+    let EngineSettings { wave_bytes, memory, .. } = &shared.settings;
+    let mut state = shared.state();
+    if state.schedule.requests() == 0 {
+        return None;
+    }
+    clear(&mut state.schedule, memory.limit());
+    let work = state.pace.work().min(left);
+    let most = Bounds { work, long: 0.0, shared_bytes: *wave_bytes, bytes: memory.free(), jobs: MOST_TOGETHER };
+    let chosen = state.schedule.between(most, running);
+    (!chosen.jobs.is_empty()).then(|| held(chosen, memory))
+}
+
+/// Jobs with the memory that they take.
+fn held(chosen: Chosen<Waiting>, memory: &Memory) -> (Chosen<Waiting>, Held) {
+    let peak = chosen.jobs.iter().map(|item| item.bytes).fold(0, u64::saturating_add);
+    (chosen, memory.hold(peak))
 }
 
 /// Waits for the next wave, and for the memory that it takes. None once the engine stops and nobody waits.
@@ -214,11 +253,11 @@ fn next(shared: &Shared) -> Option<(Chosen<Waiting>, Held)> {
     loop {
         clear(&mut state.schedule, memory.limit());
         let (shared_bytes, bytes) = (*wave_bytes, memory.free());
-        let most = Bounds { work: state.pace.work(), shared_bytes, bytes, jobs: MOST_TOGETHER };
+        let (work, long) = (state.pace.work(), state.pace.long());
+        let most = Bounds { work, long, shared_bytes, bytes, jobs: MOST_TOGETHER };
         let chosen = state.schedule.next_wave(most);
         if !chosen.jobs.is_empty() {
-            let peak = chosen.jobs.iter().map(|item| item.bytes).fold(0, u64::saturating_add);
-            return Some((chosen, memory.hold(peak)));
+            return Some(held(chosen, memory));
         }
         state = match state.schedule.requests() {
             0 if state.stopping => return None,
@@ -239,10 +278,16 @@ fn clear(schedule: &mut Schedule<Waiting>, limit: u64) {
     }
 }
 
-fn run_together(decoder: &Decoder, memory: &Memory, together: Vec<Waiting>, started: Instant) {
+fn run_together(
+    decoder: &Decoder,
+    memory: &Memory,
+    together: Vec<Waiting>,
+    started: Instant,
+    between: &mut dyn FnMut(),
+) {
     let (jobs, mut tickets): (Vec<Job>, Vec<Option<Ticket>>) =
         together.into_iter().map(|waiting| (waiting.job, Some(waiting.ticket))).unzip();
-    let ran = guarded(decoder, &jobs, &mut |number, outcome| {
+    let ran = guarded(decoder, &jobs, between, &mut |number, outcome| {
         if let Some(ticket) = tickets[number].take() {
             answer(ticket, memory, started, outcome);
         }
@@ -253,7 +298,7 @@ fn run_together(decoder: &Decoder, memory: &Memory, together: Vec<Waiting>, star
     for (job, ticket) in jobs.iter().zip(tickets).filter_map(|(job, ticket)| Some((job, ticket?))) {
         let mut outcome = Err(EngineError::Failed(error.clone()));
         let job = std::slice::from_ref(job);
-        if alone && let Err(error) = guarded(decoder, job, &mut |_, found| outcome = found) {
+        if alone && let Err(error) = guarded(decoder, job, between, &mut |_, found| outcome = found) {
             outcome = Err(EngineError::Failed(error));
         }
         answer(ticket, memory, started, outcome);
@@ -276,9 +321,10 @@ fn answer(ticket: Ticket, memory: &Memory, started: Instant, outcome: Result<Out
 fn guarded(
     decoder: &Decoder,
     jobs: &[Job],
+    between: &mut dyn FnMut(),
     done: &mut dyn FnMut(usize, Result<Outcome, EngineError>),
 ) -> Result<(), String> {
-    match catch_unwind(AssertUnwindSafe(|| run::run(decoder, jobs, done))) {
+    match catch_unwind(AssertUnwindSafe(|| run::run(decoder, jobs, between, done))) {
         Ok(ran) => ran.map_err(|error| error.to_string()),
         Err(panic) => {
             let message = panic_message(&*panic);

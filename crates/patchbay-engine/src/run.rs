@@ -33,13 +33,15 @@ struct Task<'a> {
     token_layers: f64,
 }
 
-/// Runs jobs in waves, one for the next pass of each, and says what each came to as soon as it is known.
+/// Runs jobs in waves, one for the next pass of each, and says what each came to as soon as it is known. Before each part of a
+/// wave, `between` may do something else.
 ///
 /// # Errors
 /// The device failed, and not for one job alone: those that were not `done` have no outcome.
 pub(crate) fn run(
     decoder: &Decoder,
     jobs: &[Job],
+    between: &mut dyn FnMut(),
     done: &mut dyn FnMut(usize, Result<Outcome, EngineError>),
 ) -> candle_core::Result<()> {
     let mut tasks: Vec<(usize, Task<'_>)> = Vec::with_capacity(jobs.len());
@@ -50,7 +52,7 @@ pub(crate) fn run(
         }
     }
     while !tasks.is_empty() {
-        let mut ended = wave(decoder, tasks.iter_mut().map(|(_, task)| task).collect())?;
+        let mut ended = wave(decoder, tasks.iter_mut().map(|(_, task)| task).collect(), between)?;
         let mut going_on = Vec::with_capacity(tasks.len());
         for ((number, task), ended) in tasks.into_iter().zip(ended.drain(..)) {
             match ended {
@@ -65,7 +67,11 @@ pub(crate) fn run(
 }
 
 /// One wave: the next pass of each task.
-fn wave<'a>(decoder: &'a Decoder, mut tasks: Vec<&mut Task<'a>>) -> candle_core::Result<Vec<Result<(), EngineError>>> {
+fn wave<'a>(
+    decoder: &'a Decoder,
+    mut tasks: Vec<&mut Task<'a>>,
+    between: &mut dyn FnMut(),
+) -> candle_core::Result<Vec<Result<(), EngineError>>> {
     let passes: Vec<Option<&Pass>> = tasks.iter().map(|task| task.job.plan.passes.get(task.next)).collect();
     let with_pass: Vec<usize> = (0..tasks.len()).filter(|task| passes[*task].is_some()).collect();
     let own = |task: &usize| -> Option<Asked<'_>> {
@@ -88,6 +94,7 @@ fn wave<'a>(decoder: &'a Decoder, mut tasks: Vec<&mut Task<'a>>) -> candle_core:
     let mut visit = Visit::new(wave, decoder.tree(), tracks);
     let mut stages = Vec::new();
     let look = |visit: &mut Visit<'_, '_>| {
+        between();
         for (track, job) in jobs.iter().enumerate() {
             if visit.failures[track].is_none()
                 && let Some(stopped) = job.stopped()

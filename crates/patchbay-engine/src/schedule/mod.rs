@@ -9,6 +9,11 @@
 //! how much memory it takes, and nobody is passed over for a smaller one behind. How much work a wave may be is learnt
 //! from how long waves took ([`pace`]).
 //!
+//! Requests that are more than a short wave, like sweeps, run in long ones, where more of what they have in common is
+//! computed once; short requests run by themselves, so that they do not wait for the long ones' end. Whoever is short and comes
+//! while a long wave runs need not wait for it either: they run [between](Schedule::between) its layers, as long as the wave has
+//! half of the machine.
+//!
 //! Nothing here computes, waits or looks at a clock: the same calls give the same schedule.
 
 pub mod pace;
@@ -57,8 +62,10 @@ pub struct Item<T> {
 /// What a wave may be.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Bounds {
-    /// Floating-point operations. A job that is more than that has a wave of its own.
+    /// Floating-point operations of a wave of short requests. A request of which more waits is a long one.
     pub work: f64,
+    /// Floating-point operations of a wave of long requests. A job that is more than that has a wave of its own.
+    pub long: f64,
     /// Bytes that jobs may hold together to share a wave. A job that holds more has a wave of its own.
     pub shared_bytes: u64,
     /// Bytes that nothing may go beyond: a job that does not fit waits until there are more.
@@ -76,6 +83,8 @@ pub struct Chosen<T> {
     pub work: f64,
     /// Whether there was more that its work alone kept out.
     pub full: bool,
+    /// Whether they are of long requests.
+    pub long: bool,
 }
 
 /// Jobs that wait.
@@ -91,7 +100,47 @@ pub struct Schedule<T> {
 #[derive(Debug, Default)]
 struct Caller<T> {
     requests: Turns<u64>,
-    jobs: BTreeMap<u64, VecDeque<Item<T>>>,
+    jobs: BTreeMap<u64, Request<T>>,
+}
+
+/// The jobs of a request, in their order.
+#[derive(Debug)]
+struct Request<T> {
+    jobs: VecDeque<Item<T>>,
+    /// Their own work together.
+    own: f64,
+}
+
+impl<T> Default for Request<T> {
+    fn default() -> Self {
+        Self { jobs: VecDeque::new(), own: 0.0 }
+    }
+}
+
+impl<T> Request<T> {
+    fn work(&self) -> f64 {
+        self.own + self.jobs.front().map_or(0.0, |item| item.price.common)
+    }
+
+    fn push(&mut self, item: Item<T>) {
+        self.own += item.price.own;
+        self.jobs.push_back(item);
+    }
+
+    fn pop(&mut self) -> Option<Item<T>> {
+        let item = self.jobs.pop_front()?;
+        self.own = if self.jobs.is_empty() { 0.0 } else { self.own - item.price.own };
+        Some(item)
+    }
+
+    /// Takes out the jobs that are `gone`.
+    fn take_out(&mut self, gone: &impl Fn(&T) -> bool) -> VecDeque<Item<T>> {
+        let (going, staying): (VecDeque<_>, _) =
+            std::mem::take(&mut self.jobs).into_iter().partition(|item| gone(&item.job));
+        self.own = staying.iter().map(|item| item.price.own).sum();
+        self.jobs = staying;
+        going
+    }
 }
 
 impl<T> Schedule<T> {
@@ -115,7 +164,7 @@ impl<T> Schedule<T> {
         let waiting =
             self.waiting.entry(caller).or_insert_with(|| Caller { requests: Turns::default(), jobs: BTreeMap::new() });
         waiting.requests.join(&request, 1.0);
-        waiting.jobs.entry(request).or_default().push_back(item);
+        waiting.jobs.entry(request).or_default().push(item);
         Ok(())
     }
 
@@ -131,13 +180,11 @@ impl<T> Schedule<T> {
 
     /// Operations that wait: what the jobs of a request have in common counts once.
     pub fn work(&self) -> f64 {
-        let requests = self.waiting.values().flat_map(|caller| caller.jobs.values());
-        let common = requests.filter_map(|jobs| jobs.front()).map(|item| item.price.common);
-        common.sum::<f64>() + self.items().map(|item| item.price.own).sum::<f64>()
+        self.waiting.values().flat_map(|caller| caller.jobs.values()).map(Request::work).sum()
     }
 
     fn items(&self) -> impl Iterator<Item = &Item<T>> {
-        self.waiting.values().flat_map(|caller| caller.jobs.values()).flatten()
+        self.waiting.values().flat_map(|caller| caller.jobs.values()).flat_map(|request| &request.jobs)
     }
 
     /// Takes out jobs that are not to run any more.
@@ -148,10 +195,7 @@ impl<T> Schedule<T> {
         let mut out = Vec::new();
         for caller in self.waiting.values_mut() {
             for jobs in caller.jobs.values_mut() {
-                let (going, staying): (VecDeque<_>, _) =
-                    std::mem::take(jobs).into_iter().partition(|item| gone(&item.job));
-                out.extend(going.into_iter().map(|item| item.job));
-                *jobs = staying;
+                out.extend(jobs.take_out(&gone).into_iter().map(|item| item.job));
             }
         }
         self.tidy();
@@ -160,18 +204,36 @@ impl<T> Schedule<T> {
 
     /// Takes out the jobs that run next. None where nobody waits, or where the next one does not fit into `most.bytes`.
     pub fn next_wave(&mut self, most: Bounds) -> Chosen<T> {
-        let mut chosen = Chosen { jobs: Vec::new(), work: 0.0, full: false };
+        let first = self.next(|_, _| true, &BTreeSet::new());
+        let long = first.is_some_and(|(caller, request, _)| self.is_long(&caller, request, most.work));
+        let work = if long { most.long } else { most.work };
+        let chosen = self.choose(Bounds { work, ..most }, false, |_, is_long| is_long == long, most.work);
+        Chosen { long, ..chosen }
+    }
+
+    /// Takes out jobs of short requests, up to `most.work` and not of those that are `running`, to run between the layers of a
+    /// wave.
+    pub fn between(&mut self, most: Bounds, running: &BTreeSet<u64>) -> Chosen<T> {
+        self.choose(most, true, |request, is_long| !is_long && !running.contains(&request), most.work)
+    }
+
+    /// Takes out jobs of the requests that are `meant`, by their number and whether they are more than `short`.
+    /// Where it is `strict`, also the first one has to fit.
+    fn choose(&mut self, most: Bounds, strict: bool, meant: impl Fn(u64, bool) -> bool, short: f64) -> Chosen<T> {
+        let mut chosen = Chosen { jobs: Vec::new(), work: 0.0, full: false, long: false };
         let mut begun = BTreeSet::new();
         let mut bytes = 0u64;
         while chosen.jobs.len() < most.jobs {
-            let Some((caller, request, work)) = self.next(&begun) else { break };
+            let meant =
+                |number: u64, request: &Request<T>| begun.contains(&number) || meant(number, request.work() > short);
+            let Some((caller, request, work)) = self.next(meant, &begun) else { break };
             let Some(item) = self.front(&caller, request) else { break };
             let (together, first) = (bytes.saturating_add(item.bytes), chosen.jobs.is_empty());
             let (alone, too_much) = (item.alone, chosen.work + work > most.work);
             if together > most.bytes || !first && (alone || together > most.shared_bytes) {
                 break;
             }
-            if !first && too_much {
+            if too_much && (!first || strict) {
                 chosen.full = true;
                 break;
             }
@@ -188,15 +250,21 @@ impl<T> Schedule<T> {
         chosen
     }
 
-    /// The caller and the request whose turn it is, and the work of its next job in a wave where these requests have `begun`.
-    fn next(&self, begun: &BTreeSet<u64>) -> Option<(Arc<str>, u64, f64)> {
-        let work = |waiting: &Caller<T>, request: &u64| {
-            let price = waiting.jobs.get(request)?.front()?.price;
-            Some(price.own + if begun.contains(request) { 0.0 } else { price.common })
-        };
+    fn is_long(&self, caller: &Arc<str>, request: u64, short: f64) -> bool {
+        let request = self.waiting.get(caller).and_then(|waiting| waiting.jobs.get(&request));
+        request.is_some_and(|request| request.work() > short)
+    }
+
+    /// Of the requests that are `meant`, the one whose turn it is, and the work of its next job in a wave where these requests
+    /// have `begun`.
+    fn next(&self, meant: impl Fn(u64, &Request<T>) -> bool, begun: &BTreeSet<u64>) -> Option<(Arc<str>, u64, f64)> {
         let of_caller = |caller: &Arc<str>| {
             let waiting = self.waiting.get(caller)?;
-            waiting.requests.next(|request| work(waiting, request))
+            waiting.requests.next(|number| {
+                let request = waiting.jobs.get(number).filter(|request| meant(*number, request))?;
+                let price = request.jobs.front()?.price;
+                Some(price.own + if begun.contains(number) { 0.0 } else { price.common })
+            })
         };
         let (caller, _) = self.callers.next(|caller| of_caller(caller).map(|(_, work)| work))?;
         let (request, work) = of_caller(&caller)?;
@@ -204,15 +272,15 @@ impl<T> Schedule<T> {
     }
 
     fn front(&self, caller: &Arc<str>, request: u64) -> Option<&Item<T>> {
-        self.waiting.get(caller)?.jobs.get(&request)?.front()
+        self.waiting.get(caller)?.jobs.get(&request)?.jobs.front()
     }
 
     fn take(&mut self, caller: &Arc<str>, request: u64, work: f64) -> Option<Item<T>> {
         let waiting = self.waiting.get_mut(caller)?;
         let jobs = waiting.jobs.get_mut(&request)?;
-        let item = jobs.pop_front()?;
+        let item = jobs.pop()?;
         waiting.requests.charge(&request, work);
-        if jobs.is_empty() {
+        if jobs.jobs.is_empty() {
             waiting.jobs.remove(&request);
             waiting.requests.leave(&request);
         }
@@ -228,7 +296,7 @@ impl<T> Schedule<T> {
         for (name, caller) in &mut self.waiting {
             let Caller { requests, jobs } = caller;
             jobs.retain(|request, jobs| {
-                let stays = !jobs.is_empty();
+                let stays = !jobs.jobs.is_empty();
                 if !stays {
                     requests.leave(request);
                 }

@@ -2,8 +2,11 @@
 
 use std::time::Duration;
 
-/// How long a wave should last at most.
+/// How long a wave of short requests should last at most.
 const TARGET: Duration = Duration::from_millis(150);
+
+/// How many times as much a wave of long requests may be: others do not wait for its end.
+const LONG: f64 = 6.0;
 
 /// Work of the first wave, in floating-point operations.
 const FIRST: f64 = 2e10;
@@ -34,9 +37,14 @@ impl Default for Pace {
 }
 
 impl Pace {
-    /// Operations that the next wave may be.
+    /// Operations that the next wave of short requests may be.
     pub fn work(&self) -> f64 {
         self.work
+    }
+
+    /// Operations that the next wave of long requests may be.
+    pub fn long(&self) -> f64 {
+        LONG * self.work
     }
 
     /// Seconds that so many operations take, about.
@@ -44,16 +52,17 @@ impl Pace {
         work / self.rate
     }
 
-    /// Learns from a wave of so much work; whether it was as `full` as it might be.
-    pub fn learn(&mut self, work: f64, took: Duration, full: bool) {
+    /// Learns from a wave of so much work; whether it was as `full` as it might be, and `long`.
+    pub fn learn(&mut self, work: f64, took: Duration, full: bool, long: bool) {
         let took = took.as_secs_f64().max(1e-6);
         if work > 0.0 {
             self.rate += (work / took - self.rate) * LEARN;
         }
         self.learn_fixed(work, took);
-        let target = TARGET.as_secs_f64().max(SPREAD * self.fixed);
+        let times = if long { LONG } else { 1.0 };
+        let target = (times * TARGET.as_secs_f64()).max(SPREAD * self.fixed);
         // a wave that was not full says that more would be too much, but not that it would not
-        if full || took > target && work <= self.work {
+        if full || took > target && work <= times * self.work {
             self.work *= (target / took).clamp(0.5, 2.0);
         }
     }
@@ -80,7 +89,7 @@ mod tests {
         let (mut pace, mut took) = (Pace::default(), 0.0);
         for _ in 0..100 {
             took = fixed + pace.work() / rate;
-            pace.learn(pace.work(), Duration::from_secs_f64(took), true);
+            pace.learn(pace.work(), Duration::from_secs_f64(took), true, false);
         }
         took
     }
@@ -99,16 +108,26 @@ mod tests {
         for round in 0..200 {
             // now and then a wave of hardly any work
             let work = if round % 10 == 0 { 1e8 } else { pace.work() };
-            pace.learn(work, Duration::from_secs_f64(1.0 + work / rate), work == pace.work());
+            pace.learn(work, Duration::from_secs_f64(1.0 + work / rate), work == pace.work(), false);
         }
         assert!((0.5e11..2e11).contains(&pace.work()), "{}", pace.work());
+    }
+
+    #[test]
+    fn long_waves_are_so_many_times_as_long() {
+        let (mut pace, mut took) = (Pace::default(), 0.0);
+        for _ in 0..100 {
+            took = pace.long() / 1e11;
+            pace.learn(pace.long(), Duration::from_secs_f64(took), true, true);
+        }
+        assert!((0.85..0.95).contains(&took), "{took} s");
     }
 
     #[test]
     fn small_waves_say_nothing_of_large_ones() {
         let mut pace = Pace::default();
         for _ in 0..100 {
-            pace.learn(1e6, Duration::from_millis(1), false);
+            pace.learn(1e6, Duration::from_millis(1), false, false);
         }
         assert_eq!(pace.work(), FIRST);
     }

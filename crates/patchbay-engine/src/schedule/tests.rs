@@ -2,7 +2,8 @@ use proptest::prelude::*;
 
 use super::*;
 
-const ENDLESS: Bounds = Bounds { work: f64::INFINITY, shared_bytes: u64::MAX, bytes: u64::MAX, jobs: usize::MAX };
+const ENDLESS: Bounds =
+    Bounds { work: f64::INFINITY, long: f64::INFINITY, shared_bytes: u64::MAX, bytes: u64::MAX, jobs: usize::MAX };
 
 fn item<T>(caller: usize, weight: f64, request: u64, own: f64, job: T) -> Item<T> {
     let claim = Claim { caller: caller.to_string().into(), weight, request };
@@ -41,7 +42,7 @@ fn what_the_cells_of_a_sweep_have_in_common_counts_once_a_wave() {
         put(&mut schedule, Item { price, ..item(0, 1.0, 0, 0.0, cell) });
     }
     assert_eq!(schedule.work(), 16.0);
-    let first = schedule.next_wave(Bounds { work: 13.5, ..ENDLESS });
+    let first = schedule.next_wave(Bounds { work: 13.5, long: 13.5, ..ENDLESS });
     assert_eq!((jobs(&first), first.work, first.full), (vec![0, 1, 2], 13.0, true));
     let rest = schedule.next_wave(Bounds { work: 14.0, ..ENDLESS });
     assert_eq!((jobs(&rest), rest.work, rest.full), (vec![3, 4, 5], 13.0, false));
@@ -85,9 +86,9 @@ fn those_who_are_gone_are_taken_out() {
     assert_eq!((left, schedule.requests(), schedule.work()), (vec![1, 3, 5, 7, 9], 0, 0.0));
 }
 
-/// Three sweeps of ten thousand cells run, one of them the same caller's; a second's worth of waves later a small trace comes.
+/// Three sweeps of ten thousand cells run, one of them the same caller's, and in each of their waves a small trace comes.
 #[test]
-fn a_small_trace_is_one_wave_late_behind_long_sweeps() {
+fn a_small_trace_runs_within_the_wave_of_long_sweeps() {
     for caller in [0, 7] {
         let mut schedule = Schedule::new(512);
         for cell in 0..10_000 {
@@ -96,15 +97,18 @@ fn a_small_trace_is_one_wave_late_behind_long_sweeps() {
                 put(&mut schedule, Item { price, ..item(sweep, 1.0, sweep as u64, 0.0, (sweep, cell)) });
             }
         }
-        let most = Bounds { work: 300.0, jobs: 512, ..ENDLESS };
+        let most = Bounds { work: 100.0, long: 300.0, jobs: 512, ..ENDLESS };
         for wave in 0..20 {
             let chosen = schedule.next_wave(most);
-            assert!(chosen.full && chosen.work <= most.work, "{wave}");
+            assert!(chosen.full && chosen.long && chosen.work <= most.long, "{wave}");
             let of = |sweep| chosen.jobs.iter().filter(|item| item.job.0 == sweep).count();
             assert!((0..3).all(|sweep| of(sweep) >= 10), "every sweep goes on in every wave");
             put(&mut schedule, item(caller, 1.0, 100 + wave, 25.0, (9, wave as usize)));
-            let next = schedule.next_wave(most);
-            assert!(jobs(&next).contains(&(9, wave as usize)), "the trace of wave {wave} is not in the next");
+            let running = chosen.jobs.iter().map(|item| item.claim.request).collect();
+            assert!(schedule.between(Bounds { work: 24.0, ..most }, &running).jobs.is_empty(), "it is 25");
+            let next = schedule.between(most, &running);
+            assert_eq!(jobs(&next), [(9, wave as usize)], "the trace of wave {wave} is not in it");
+            assert_eq!((next.work, next.long), (25.0, false));
         }
     }
 }
@@ -130,11 +134,13 @@ fn coming_back_at_once_gains_nothing() {
 }
 
 proptest! {
-    /// As long as everybody waits, each has its weight's share of the work, up to one largest job.
+    /// As long as everybody waits, each has its weight's share of the work, up to one largest job; and one wave, where short
+    /// requests and long ones run by themselves.
     #[test]
     fn shares_are_those_of_the_weights(
         callers in proptest::collection::vec((1u32..9, 1u32..4, proptest::collection::vec(1u32..60, 30..200)), 2..8),
         wave in 1u32..300,
+        short in prop_oneof![Just(0.0), 0.0..3000.0],
     ) {
         let mut schedule = Schedule::new(usize::MAX);
         let mut left = Vec::new();
@@ -150,7 +156,7 @@ proptest! {
         let weights: f64 = callers.iter().map(|caller| f64::from(caller.0)).sum();
         let mut done = vec![0.0; callers.len()];
         'all: loop {
-            let chosen = schedule.next_wave(Bounds { work: f64::from(wave), ..ENDLESS });
+            let chosen = schedule.next_wave(Bounds { work: if short > 0.0 { short } else { f64::from(wave) }, long: f64::from(wave), ..ENDLESS });
             prop_assert!(!chosen.jobs.is_empty() && (chosen.jobs.len() == 1 || chosen.work <= f64::from(wave)));
             for item in chosen.jobs {
                 done[item.job] += item.price.own;

@@ -49,14 +49,13 @@ impl<K: Ord + Clone> Turns<K> {
         }
     }
 
-    /// Whose turn it is, by the work that each would do next; nobody's where nobody waits for anything.
+    /// Whose turn it is among those who would do some `work` next; nobody's where nobody waits for any.
     pub fn next(&self, work: impl Fn(&K) -> Option<f64>) -> Option<(K, f64)> {
-        let time = self.now();
-        let due = self.parties.iter().filter(|(_, party)| party.waits && party.tag <= time);
-        let ends = due.filter_map(|(key, party)| {
-            let work = work(key)?;
-            Some((key, work, party.tag + work / party.weight))
-        });
+        let waiting = self.parties.iter().filter(|(_, party)| party.waits);
+        let meant: Vec<_> = waiting.filter_map(|(key, party)| Some((key, party, work(key)?))).collect();
+        let time = meant.iter().map(|(_, party, _)| party.tag).min_by(f64::total_cmp)?.max(self.time);
+        let due = meant.into_iter().filter(|(_, party, _)| party.tag <= time);
+        let ends = due.map(|(key, party, work)| (key, work, party.tag + work / party.weight));
         let (key, work, _) = ends.min_by(|a, b| a.2.total_cmp(&b.2))?;
         Some((key.clone(), work))
     }
