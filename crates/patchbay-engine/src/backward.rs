@@ -59,7 +59,7 @@ impl<'a> Tape<'a> {
                 Some(found) => found,
                 None => Tensor::zeros(wrt.selection.shape().dims.as_slice(), DType::F32, self.decoder.device())?,
             };
-            values.put(wrt.value, found);
+            values.put(wrt.value, found)?;
         }
         Ok(())
     }

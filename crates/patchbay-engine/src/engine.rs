@@ -13,6 +13,7 @@ use patchbay_graph::Problem;
 use patchbay_model::Decoder;
 use tokio::sync::oneshot;
 
+use crate::heap;
 use crate::job::{Job, Outcome, Times};
 use crate::memory::{Held, Memory};
 use crate::ops::Refused;
@@ -36,6 +37,9 @@ const MOST_TOGETHER: usize = 512;
 
 /// How often it is looked whether memory was let go, where a wave waits for it.
 const LOOK: Duration = Duration::from_millis(20);
+
+/// How long nobody waits before freed memory is given back.
+const REST: Duration = Duration::from_millis(250);
 
 impl Default for EngineSettings {
     fn default() -> Self {
@@ -249,6 +253,7 @@ fn held(chosen: Chosen<Waiting>, memory: &Memory) -> (Chosen<Waiting>, Held) {
 /// Waits for the next wave, and for the memory that it takes. None once the engine stops and nobody waits.
 fn next(shared: &Shared) -> Option<(Chosen<Waiting>, Held)> {
     let EngineSettings { wave_bytes, memory, .. } = &shared.settings;
+    let mut tidy = false;
     let mut state = shared.state();
     loop {
         clear(&mut state.schedule, memory.limit());
@@ -261,7 +266,19 @@ fn next(shared: &Shared) -> Option<(Chosen<Waiting>, Held)> {
         }
         state = match state.schedule.requests() {
             0 if state.stopping => return None,
-            0 => shared.changed.wait(state).unwrap_or_else(PoisonError::into_inner),
+            0 if tidy => shared.changed.wait(state).unwrap_or_else(PoisonError::into_inner),
+            0 => {
+                let (state, waited) = shared.changed.wait_timeout(state, REST).unwrap_or_else(PoisonError::into_inner);
+                if !waited.timed_out() {
+                    state
+                } else {
+                    drop(state);
+                    // results that are still being sent are freed later
+                    tidy = memory.held() == 0;
+                    heap::give_back();
+                    shared.state()
+                }
+            }
             _ => shared.changed.wait_timeout(state, LOOK).unwrap_or_else(PoisonError::into_inner).0,
         };
     }

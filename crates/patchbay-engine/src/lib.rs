@@ -8,7 +8,8 @@
 //! `ops`).
 mod backward;
 pub mod engine;
-pub mod job;
+pub mod heap;
+mod job;
 pub mod memory;
 mod module;
 mod ops;

@@ -97,7 +97,7 @@ impl<'a, 'v> Track<'a, 'v> {
                     };
                     let blocks = self.computed(here, read.input, &read.selection)?;
                     let found = shown.read(&blocks, &planned.shape.dims)?.to_dtype(DType::F32)?;
-                    self.values.put(id, found);
+                    self.values.put(id, found)?;
                 }
                 Event::Write(write) => self.write(&self.plan.writes[write], here, shown)?,
                 Event::Grad { gradient, wrt } if self.taking == Some(gradient) => {

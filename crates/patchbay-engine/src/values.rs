@@ -22,6 +22,8 @@ pub(crate) struct Values<'a> {
     tensors: Vec<Option<Tensor>>,
     /// How many operations still need each value; those that writes and results need are kept to the end.
     needed: Vec<usize>,
+    /// Where those go that are made for a stack alone.
+    places: Vec<Option<(ValueId, usize)>>,
 }
 
 impl<'a> Values<'a> {
@@ -31,14 +33,15 @@ impl<'a> Values<'a> {
         decoder: &'a Decoder,
     ) -> Self {
         let needed = plan.needed().into_iter().map(|users| users.unwrap_or(usize::MAX)).collect();
-        Self { plan, stored, decoder, tensors: vec![None; plan.values.len()], needed }
+        let places = plan.places_in_stacks();
+        Self { plan, stored, decoder, tensors: vec![None; plan.values.len()], needed, places }
     }
 
     /// The same values for a stage that is run again by another decoder: those in `leaves` are variables, and nothing is let
     /// go.
     pub(crate) fn again(&self, decoder: &'a Decoder, leaves: &[ValueId]) -> Result<(Values<'a>, Vec<(ValueId, Var)>)> {
-        let needed = vec![usize::MAX; self.needed.len()];
-        let mut again = Self { decoder, tensors: self.tensors.clone(), needed, ..*self };
+        let (needed, places) = (vec![usize::MAX; self.needed.len()], self.places.clone());
+        let mut again = Self { decoder, tensors: self.tensors.clone(), needed, places, ..*self };
         let mut variables = Vec::with_capacity(leaves.len());
         for id in leaves {
             let variable = Var::from_tensor(self.get(*id)?)?;
@@ -66,16 +69,48 @@ impl<'a> Values<'a> {
         self.get(id)?.to_dtype(DType::F32)?.broadcast_as(dims)?.contiguous()
     }
 
-    /// Takes in what was read.
-    pub(crate) fn put(&mut self, id: ValueId, tensor: Tensor) {
-        self.tensors[id] = Some(tensor);
+    /// Takes in what was read or made.
+    pub(crate) fn put(&mut self, id: ValueId, tensor: Tensor) -> Result<()> {
+        match self.places[id] {
+            Some((stack, place)) => self.place(&tensor, stack, place),
+            None => {
+                self.tensors[id] = Some(tensor);
+                Ok(())
+            }
+        }
+    }
+
+    /// Puts a value into its place in a stack.
+    fn place(&mut self, part: &Tensor, stack: ValueId, place: usize) -> Result<()> {
+        let dims = self.plan.values[stack].shape.dims.as_slice();
+        let stack = match &mut self.tensors[stack] {
+            Some(stack) => stack,
+            empty => empty.insert(Tensor::zeros(dims, DType::F32, self.decoder.device())?),
+        };
+        if part.elem_count() == 0 { Ok(()) } else { stack.slice_set(&part.contiguous()?.unsqueeze(0)?, 0, place) }
+    }
+
+    /// Puts those values into a stack that others need too.
+    fn complete(&mut self, stack: ValueId, of: &[ValueId]) -> Result<()> {
+        for (place, part) in of.iter().enumerate() {
+            if self.places[*part].is_none() {
+                let part = self.get(*part)?.clone();
+                self.place(&part, stack, place)?;
+            }
+        }
+        Ok(())
     }
 
     /// Makes a value out of others.
     pub(crate) fn compute(&mut self, id: ValueId) -> Result<()> {
         let value = &self.plan.values[id];
-        let tensor = self.make(value).map_err(|error| Refused::place(error, &value.at))?;
-        self.tensors[id] = Some(tensor);
+        match &value.source {
+            Source::Stack(of) if of.iter().any(|part| self.places[*part].is_some()) => self.complete(id, of)?,
+            _ => {
+                let tensor = self.make(value).map_err(|error| Refused::place(error, &value.at))?;
+                self.put(id, tensor)?;
+            }
+        }
         self.release(value.args());
         Ok(())
     }

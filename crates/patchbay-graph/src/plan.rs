@@ -328,6 +328,22 @@ impl Plan {
         needed
     }
 
+    /// The place of each value that is made for a stack alone: the stack, and its number there. It goes there as soon as it is
+    /// made, so that a stack and its parts are not held at once.
+    pub fn places_in_stacks(&self) -> Vec<Option<(ValueId, usize)>> {
+        let needed = self.needed();
+        let mut places = vec![None; self.values.len()];
+        for (stack, value) in self.values.iter().enumerate() {
+            let Source::Stack(of) = &value.source else { continue };
+            for (place, part) in of.iter().enumerate() {
+                if needed[*part] == Some(1) && self.values[*part].dtype == DType::F32 && value.dtype == DType::F32 {
+                    places[*part] = Some((stack, place));
+                }
+            }
+        }
+        places
+    }
+
     /// The blocks that run for an input of a pass.
     pub fn layers_of(&self, input: &PassInput, tree: &Tree) -> impl Iterator<Item = usize> {
         let reached = match input.until {

@@ -31,7 +31,7 @@ async fn taken(server: &Server, body: &Value) -> (u64, u64) {
 
 /// A graph of operations on tensors of 76 MiB each.
 fn operations() -> Value {
-    let ones = json!({"op": "ones", "shape": [4000, 5000], "id": "ones"});
+    let ones = json!({"op": "ones", "size": [4000, 5000], "id": "ones"});
     let sum = json!({"op": "add", "args": [{"op": "exp", "args": ["$ones"]}, {"op": "neg", "args": ["$ones"]}]});
     json!({"input": [[1, 2]], "output": {"encoding": "safetensors"}, "graph": [
         ones, {"op": "save", "as": "x", "value": {"op": "sum", "args": [{"op": "cumsum", "args": [sum, 0]}], "dim": 0}}]})

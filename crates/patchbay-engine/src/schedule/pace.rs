@@ -15,6 +15,10 @@ const FIRST: f64 = 2e10;
 /// have to be read for it, more of them take hardly longer.
 const SPREAD: f64 = 2.0;
 
+/// A wave of at least this part of the longest time tells how long one would take that is as large as may be, at most: larger
+/// waves are more efficient.
+const TELLING: f64 = 8.0;
+
 /// How much of each wave goes into what is known.
 const LEARN: f64 = 0.2;
 
@@ -64,6 +68,9 @@ impl Pace {
         // a wave that was not full says that more would be too much, but not that it would not
         if full || took > target && work <= times * self.work {
             self.work *= (target / took).clamp(0.5, 2.0);
+        } else if took > target / TELLING {
+            let doubtless = SPREAD * work * target / took / times;
+            self.work = self.work.min(doubtless.max(self.work / 2.0));
         }
     }
 
@@ -121,6 +128,17 @@ mod tests {
             pace.learn(pace.long(), Duration::from_secs_f64(took), true, true);
         }
         assert!((0.85..0.95).contains(&took), "{took} s");
+    }
+
+    #[test]
+    fn waves_of_some_size_say_what_is_too_large_for_certain() {
+        let mut pace = Pace::default();
+        for _ in 0..20 {
+            pace.learn(1e8, Duration::from_millis(50), false, false);
+        }
+        // 0.1 s for twice as much, were it as slow
+        let most = SPREAD * 3e8;
+        assert!((pace.work() - most).abs() < 1.0, "{}", pace.work());
     }
 
     #[test]

@@ -18,12 +18,13 @@ pub(super) struct Values<'a> {
     pub(super) decoder: Decoder<'a>,
     tensors: Vec<Option<Tensor>>,
     needed: Vec<usize>,
+    places: Vec<Option<(ValueId, usize)>>,
 }
 
 impl<'a> Values<'a> {
     pub(super) fn new(plan: &'a Plan, decoder: Decoder<'a>) -> Self {
         let needed = plan.needed().into_iter().map(|users| users.unwrap_or(usize::MAX)).collect();
-        Self { plan, decoder, tensors: vec![None; plan.values.len()], needed }
+        Self { plan, decoder, tensors: vec![None; plan.values.len()], needed, places: plan.places_in_stacks() }
     }
 
     /// The same values for a stage that is run again by another decoder, with variables in the place of some.
@@ -61,13 +62,28 @@ impl<'a> Values<'a> {
     }
 
     pub(super) fn put(&mut self, id: ValueId, tensor: Tensor) {
-        self.tensors[id] = Some(tensor);
+        match self.places[id] {
+            Some((stack, _)) => drop(self.stack(stack)),
+            None => self.tensors[id] = Some(tensor),
+        }
+    }
+
+    /// A stack that its parts are put into.
+    fn stack(&mut self, stack: ValueId) -> Tensor {
+        let n = self.elements(stack);
+        let meter = self.meter();
+        self.tensors[stack].get_or_insert_with(|| meter.fresh(n, F32)).clone()
     }
 
     pub(super) fn compute(&mut self, id: ValueId) {
         let value = &self.plan.values[id];
-        let tensor = self.make(value);
-        self.tensors[id] = Some(tensor);
+        match &value.source {
+            Source::Stack(of) if of.iter().any(|part| self.places[*part].is_some()) => drop(self.stack(id)),
+            _ => {
+                let tensor = self.make(value);
+                self.put(id, tensor);
+            }
+        }
         for arg in value.args() {
             if self.needed[*arg] != usize::MAX {
                 self.needed[*arg] -= 1;
