@@ -7,23 +7,16 @@ build; nothing else should run on the machine. Each task is done by both first, 
 """
 
 import argparse
-import contextlib
-import os
-import socket
 import statistics
-import subprocess
 import time
 from pathlib import Path
 
-import httpx
 import numpy as np
 import torch
 from nnterp import StandardizedTransformer
 
+from bench import ROOT, server, timed, write
 from tasks import Patchbay, Task, tasks
-
-ROOT = Path(__file__).parent.parent
-BEGIN, END = "<!-- compare.py begins -->", "<!-- compare.py ends -->"
 
 
 def main():
@@ -41,30 +34,7 @@ def main():
         rows = [measure(task, given.seconds) for task in chosen]
     table = "\n".join(["| task | nnterp | patchbay | ratio | at most |", "|---|---|---|---|---|", *rows])
     if given.write:
-        path = ROOT / "BENCHMARKS.md"
-        before, rest = path.read_text().split(BEGIN)
-        path.write_text(f"{before}{BEGIN}\n{table}\n{END}{rest.split(END)[1]}")
-
-
-@contextlib.contextmanager
-def server(binary: Path, model: Path):
-    """Starts the server on a port of its own, and stops it."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    command = [binary, "serve", "--model", f"model={model}", "--port", str(port)]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=os.environ)
-    url = f"http://127.0.0.1:{port}"
-    try:
-        for _ in range(600):
-            with contextlib.suppress(httpx.HTTPError):
-                if httpx.get(f"{url}/readyz").status_code == 200:
-                    break
-            time.sleep(0.1)
-        yield url
-    finally:
-        process.terminate()
-        process.wait()
+        write("compare.py", table)
 
 
 def measure(task: Task, seconds: float) -> str:
@@ -92,12 +62,6 @@ def agree(task: Task):
 
 def plain(found):
     return found.detach().numpy() if isinstance(found, torch.Tensor) else found
-
-
-def timed(work) -> float:
-    start = time.perf_counter()
-    work()
-    return (time.perf_counter() - start) * 1e3
 
 
 if __name__ == "__main__":

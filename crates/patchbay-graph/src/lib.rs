@@ -78,13 +78,14 @@ pub mod text;
 pub mod tree;
 pub mod wave;
 pub mod weight;
+pub mod weights;
 
 pub use check::{SweepPlan, Swept, cell, check, check_sweep, check_sweep_while};
 pub use context::{Context, Limits, Store, TokenRow, TokenRows};
 pub use dtype::DType;
 pub use plan::{Plan, PlanInput};
 pub use problem::{Code, Problem};
-pub use request::{Encoding, Input, InputRow, Output, Request};
+pub use request::{Encoding, Input, InputRow, Output, Request, timeout_ms};
 pub use shape::Shape;
 pub use site::{Axis, LayerSite, Packing, Site};
 pub use sweep::Sweep;

@@ -113,7 +113,8 @@ impl Request {
         if fields.flag("async")? == Some(true) {
             return Err(Problem::new(Code::Unsupported, "this server does not take `async`").under("async"));
         }
-        let timeout_ms = fields.get("timeout_ms").map(milliseconds).transpose()?;
+        fields.get("timeout_ms");
+        let timeout_ms = timeout_ms(body)?;
         fields.finish()?;
         let text = text.map(Arc::new);
         Ok(Self { model, inputs, graph, sweep, text, output: output.unwrap_or_default(), timeout_ms })
@@ -192,9 +193,17 @@ fn output(value: &Value) -> Result<Output> {
     Ok(Output { encoding, dtype })
 }
 
-fn milliseconds(value: &Value) -> Result<u64> {
-    let time = value.as_u64().filter(|time| *time > 0);
-    time.ok_or_else(|| wrong("timeout_ms", "a whole number of milliseconds, 1 or more", value))
+/// How long a request may take, which is known before anything else of its body is read.
+///
+/// # Errors
+/// `timeout_ms` is there, and is no time.
+pub fn timeout_ms(body: &Value) -> Result<Option<u64>> {
+    let found = body.get("timeout_ms").filter(|value| !value.is_null());
+    let time = |value: &Value| {
+        let time = value.as_u64().filter(|time| *time > 0);
+        time.ok_or_else(|| wrong("timeout_ms", "a whole number of milliseconds, 1 or more", value))
+    };
+    found.map(time).transpose()
 }
 
 fn inputs(one: Option<&Value>, several: Option<&Value>) -> Result<Vec<Input>> {

@@ -1,11 +1,10 @@
 //! The standardized module tree of one model: which sites it has, and their shapes.
 
-use std::collections::BTreeMap;
-
 use serde::{Deserialize, Serialize};
 
 use crate::module::NormPlace;
 use crate::site::{LayerSite, Packing, Site};
+use crate::weights::Weights;
 
 /// Sizes of one model, as far as a graph has to know them.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -22,7 +21,7 @@ pub struct Tree {
     pub layers: Vec<LayerTree>,
     /// Shape of every weight, by its standardized name: `lm_head`, `layers.5.self_attn.o_proj`, `ln_final.bias`. Those of
     /// projections are `[out, in]`.
-    pub weights: BTreeMap<String, Vec<usize>>,
+    pub weights: Weights,
 }
 
 /// Sizes of one block.

@@ -7,8 +7,6 @@
 //!
 //! Sizes are in elements; names are the checkpoint's own, in full.
 
-use std::collections::BTreeMap;
-
 use patchbay_graph::module::NormPlace;
 use patchbay_graph::{LayerTree, Tree};
 
@@ -343,7 +341,7 @@ impl Spec {
             context: self.context,
             fused: true,
             layers,
-            weights: BTreeMap::new(),
+            weights: Default::default(),
         }
     }
 }

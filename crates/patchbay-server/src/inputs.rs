@@ -145,14 +145,8 @@ mod tests {
     use super::*;
 
     fn read(rows: Vec<InputRow>, limits: &Limits) -> Result<Tokenized, Problem> {
-        let tree = Tree {
-            hidden: 4,
-            vocab: 10,
-            context: 3,
-            fused: true,
-            layers: Vec::new(),
-            weights: std::collections::BTreeMap::new(),
-        };
+        let tree =
+            Tree { hidden: 4, vocab: 10, context: 3, fused: true, layers: Vec::new(), weights: Default::default() };
         let input = Input { name: "input".into(), at: "/input".into(), rows };
         InputReader { tokenizer: None, tree: &tree, limits }.read(&[input])
     }

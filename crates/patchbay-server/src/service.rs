@@ -1,15 +1,15 @@
 //! What the server does, whatever carries the requests: HTTP and the command line both stand on this.
 //!
 //! The way of a trace: the body is parsed, its model found, its inputs tokenized, its graph checked against all of these,
-//! and only then queued; the outcome is what the answer is written from, in the form that was asked for. Everything but the wait for the model
-//! runs on blocking threads, so that a large body holds up nobody else. Dropping the future of a trace stops its job.
+//! and only then queued; the outcome is what the answer is written from, in the form that was asked for. What may take long runs on
+//! blocking threads, so that a large body holds up nobody else. Dropping the future of a trace stops its job.
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use patchbay_engine::{Job, Order};
-use patchbay_graph::{Context, Encoding, Input, Request};
+use patchbay_graph::{Context, Encoding, Input, Request, timeout_ms};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
@@ -26,7 +26,7 @@ use crate::registry::{Placed, Registry};
 use crate::settings::Settings;
 use crate::store::{StoredTensor, TensorStore};
 use crate::sweep::Collector;
-use crate::trace::{Checked, Finished, Frame, Planned, Running, StopOnDrop, job};
+use crate::trace::{Checked, Finished, Frame, Planned, Running, StopOnDrop, Work, job};
 use crate::wire::json::read;
 use crate::wire::model::LoadRequest;
 use crate::wire::result::Style;
@@ -117,49 +117,37 @@ impl Service {
         accept: Option<Encoding>,
         caller: &Caller,
     ) -> Result<TraceAnswer, Failure> {
-        let (request, deadline) = self.read(body).await?;
-        let (frame, finished) = deadline.bound(self.run(request, accept, caller, deadline)).await?;
+        let deadline = self.settings.timeouts.deadline(Instant::now(), timeout_ms(&body)?)?;
+        let (frame, finished) = deadline.bound(self.run(body, accept, caller, deadline)).await?;
+        if finished.kept.is_empty() {
+            return self.finish(frame, finished, caller);
+        }
         let (service, owner) = (Arc::clone(self), caller.clone());
         blocking(move || service.finish(frame, finished, &owner)).await
-    }
-
-    /// A body as a request, and when it has to be done.
-    async fn read(&self, body: Value) -> Result<(Request, Deadline), Failure> {
-        let (arrived, timeouts) = (Instant::now(), self.settings.timeouts);
-        blocking(move || {
-            let request = Request::parse(&body)?;
-            let deadline = timeouts.deadline(arrived, request.timeout_ms)?;
-            Ok((request, deadline))
-        })
-        .await
     }
 
     /// Checks a request, and runs it.
     async fn run(
         self: &Arc<Self>,
-        request: Request,
+        body: Value,
         accept: Option<Encoding>,
         caller: &Caller,
         deadline: Deadline,
     ) -> Result<(Frame, Finished), Failure> {
         let (service, owner) = (Arc::clone(self), caller.clone());
+        let order = Order { deadline: deadline.at, ..Order::new(caller.turns()) };
         let (_stop, gone) = StopOnDrop::new();
-        let (checked, frame) = blocking(move || {
-            let checked = service.check(request, &owner, &|| !gone.is_cancelled())?;
-            let frame = checked.frame(accept)?;
-            Ok((checked, frame))
+        let (frame, work) = blocking(move || {
+            let checked = service.check(&body, &owner, &|| !gone.is_cancelled())?;
+            Ok((checked.frame(accept)?, Work::new(checked, order)?))
         })
         .await?;
-        let order = Order { deadline: deadline.at, ..Order::new(caller.turns()) };
-        let finished = match checked.planned {
-            Planned::Once(plan) => {
-                let model = Arc::clone(&checked.model);
-                let job = blocking(move || job(&checked.model, plan, checked.tokenized.ids, &checked.shelf, order));
-                let outcome = Running::submit(&model, job.await?)?.outcome().await?;
-                let style = frame.style.clone();
-                blocking(move || Finished::new(outcome, &style)).await?
+        let finished = match work {
+            Work::Once(model, job) => {
+                let outcome = Running::submit(&model, job)?.outcome().await?;
+                Finished::new(outcome, &frame.style)?
             }
-            Planned::Sweep(_) => {
+            Work::Sweep(checked, order) => {
                 let collector = self.sweep(checked, frame.style.clone(), order).await?;
                 blocking(move || collector.finish()).await?
             }
@@ -168,8 +156,7 @@ impl Service {
     }
 
     /// Runs the cells, which are one request.
-    async fn sweep(self: &Arc<Self>, checked: Checked, style: Style, order: Order) -> Result<Collector, Failure> {
-        let checked = Arc::new(checked);
+    async fn sweep(self: &Arc<Self>, checked: Arc<Checked>, style: Style, order: Order) -> Result<Collector, Failure> {
         let (Planned::Sweep(plan), Some(sweep)) = (&checked.planned, &checked.request.sweep) else {
             return Err(Failure::internal("a sweep without axes"));
         };
@@ -200,11 +187,11 @@ impl Service {
     /// Everything that a request can get wrong.
     pub async fn validate(self: &Arc<Self>, body: Value, caller: &Caller) -> Result<ValidateResponse, Failure> {
         let (service, owner) = (Arc::clone(self), caller.clone());
-        let (request, _) = self.read(body).await?;
+        self.settings.timeouts.deadline(Instant::now(), timeout_ms(&body)?)?;
         let (_stop, gone) = StopOnDrop::new();
         blocking(move || {
             let Checked { model, name, tokenized, planned, .. } =
-                service.check(request, &owner, &|| !gone.is_cancelled())?;
+                service.check(&body, &owner, &|| !gone.is_cancelled())?;
             Ok(match &planned {
                 Planned::Once(plan) => ValidateResponse::new(name, tokenized.shown, plan, model.tree()),
                 Planned::Sweep(plan) => ValidateResponse::of_sweep(name, tokenized.shown, plan, model.tree()),
@@ -275,7 +262,8 @@ impl Service {
     }
 
     /// Understands a request, as long as it is `wanted`.
-    fn check(&self, request: Request, caller: &Caller, wanted: &dyn Fn() -> bool) -> Result<Checked, Failure> {
+    fn check(&self, body: &Value, caller: &Caller, wanted: &dyn Fn() -> bool) -> Result<Checked, Failure> {
+        let request = Request::parse(body)?;
         let found = self.model(request.model.as_deref())?;
         let model = found.ready()?;
         let tokenized = self.read_inputs(&model, &request.inputs)?;

@@ -33,6 +33,24 @@ pub(crate) enum Planned {
     Sweep(SweepPlan),
 }
 
+/// What is to be run.
+pub(crate) enum Work {
+    /// A job of a model.
+    Once(Arc<Loaded>, Job),
+    /// The cells of a sweep.
+    Sweep(Arc<Checked>, Order),
+}
+
+impl Work {
+    /// Of a trace that was understood.
+    pub(crate) fn new(checked: Checked, order: Order) -> Result<Self, Failure> {
+        let Planned::Once(plan) = checked.planned else { return Ok(Self::Sweep(Arc::new(checked), order)) };
+        let Checked { model, tokenized, shelf, .. } = checked;
+        let job = job(&model, plan, tokenized.ids, &shelf, order)?;
+        Ok(Self::Once(model, job))
+    }
+}
+
 /// What an answer has besides its results.
 pub(crate) struct Frame {
     pub(crate) model: String,

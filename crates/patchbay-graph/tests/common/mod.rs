@@ -42,7 +42,14 @@ impl Sizes {
             norms: vec![NormPlace::AttnNorm, NormPlace::MlpNorm],
         };
         let layers = vec![layer; self.layers];
-        Tree { hidden: self.hidden, vocab: self.vocab, context: 64, fused: true, layers, weights: self.weights() }
+        Tree {
+            hidden: self.hidden,
+            vocab: self.vocab,
+            context: 64,
+            fused: true,
+            layers,
+            weights: self.weights().into(),
+        }
     }
 
     /// Every weight of the model, and its shape.

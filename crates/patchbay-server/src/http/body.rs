@@ -17,6 +17,9 @@ use crate::{Failure, Service};
 /// How long a client may pause in the middle of a body.
 const PAUSE: Duration = Duration::from_secs(30);
 
+/// Bytes of JSON that are parsed sooner than another thread would wake.
+const SHORT: usize = 8 << 10;
+
 /// A body of JSON.
 #[derive(Debug)]
 pub(super) struct JsonBody(pub(super) Value);
@@ -39,7 +42,10 @@ impl FromRequest<Arc<Service>> for JsonBody {
             media => return Err(unsupported(media, &[JSON])),
         }
         let bytes = read(request, service.settings().body.0).await?;
-        blocking(move || json::parse(&bytes)).await.map(Self)
+        match bytes.len() <= SHORT {
+            true => json::parse(&bytes).map(Self),
+            false => blocking(move || json::parse(&bytes)).await.map(Self),
+        }
     }
 }
 

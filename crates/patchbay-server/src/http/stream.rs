@@ -34,6 +34,9 @@ const STALL: Duration = Duration::from_secs(60);
 /// Sends an answer.
 pub(super) async fn send(answer: TraceAnswer) -> Result<Response<Body>, Failure> {
     let media_type = HeaderValue::from_static(answer.media_type());
+    if answer.is_short() {
+        return Ok(([(CONTENT_TYPE, media_type)], answer.bytes()?).into_response());
+    }
     let (sender, mut pieces) = channel(AHEAD);
     let runtime = Handle::current();
     let length = Arc::new(OnceLock::new());

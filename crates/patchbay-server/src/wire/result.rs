@@ -43,6 +43,16 @@ pub enum ResultBody {
     },
 }
 
+impl ResultBody {
+    /// About how much there is to write, as bytes of elements.
+    pub(super) fn weight(&self) -> usize {
+        match self {
+            Self::Tensor(body) => body.tensor.byte_len(),
+            Self::Tokens { tokens } => 32 * tokens.places.iter().map(Vec::len).sum::<usize>(),
+        }
+    }
+}
+
 /// The likeliest tokens at each place; written as lists nested as the places are.
 #[derive(Debug)]
 pub struct TopTokens {

@@ -214,6 +214,9 @@ pub struct UsageSchema {
     pub compute_ms: f64,
 }
 
+/// Bytes of elements that an answer is short with.
+const SHORT: usize = 4 << 10;
+
 /// An answer, and the form that was asked for.
 #[derive(Debug)]
 pub struct TraceAnswer {
@@ -252,6 +255,14 @@ impl TraceAnswer {
         let file = safetensors::File::new(tensors, HashMap::from([("response".to_owned(), response)]))?;
         length(file.byte_len());
         file.write(out)
+    }
+
+    /// Whether it is written sooner than another thread would wake.
+    pub fn is_short(&self) -> bool {
+        let TraceResponse { results, inputs, receipts, .. } = &self.response;
+        let results: usize = results.0.iter().map(|(_, result)| result.weight()).sum();
+        let tokens: usize = inputs.iter().flat_map(|(_, input)| &input.lengths).sum();
+        results + 8 * (tokens + receipts.len()) <= SHORT
     }
 
     /// The whole body.

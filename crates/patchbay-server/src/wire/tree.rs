@@ -143,7 +143,7 @@ mod tests {
             context: 8,
             fused: true,
             layers: vec![layer(8), layer(8), layer(16)],
-            weights: std::collections::BTreeMap::new(),
+            weights: Default::default(),
         };
         let response = TreeResponse::new("m".into(), &tree);
         let find = |name: &str| response.sites.iter().filter(|site| site.name == name).collect::<Vec<_>>();

@@ -4,7 +4,7 @@ mod random;
 mod recorded;
 mod rows;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 
 use candle_core::{DType, Device, Result, Tensor};
 use patchbay_graph::ops::Attrs;
@@ -51,7 +51,7 @@ pub(super) fn plan(graph: &Value, shelf: &Shelf) -> std::result::Result<Plan, Pr
         sequential: true,
         norms: Vec::new(),
     };
-    let tree = Tree { hidden: 1, vocab: 2, context: 8, fused: true, layers: vec![layer], weights: BTreeMap::new() };
+    let tree = Tree { hidden: 1, vocab: 2, context: 8, fused: true, layers: vec![layer], weights: Default::default() };
     let request = Request::parse(&json!({"input": "a", "graph": graph}))?;
     let row = TokenRow { text: "a".into(), ends: vec![1] };
     let inputs = [TokenRows { name: "input".into(), rows: vec![row] }];

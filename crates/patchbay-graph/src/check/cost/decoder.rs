@@ -79,7 +79,7 @@ impl<'a> Decoder<'a> {
     }
 
     pub(super) fn has(&self, weight: &str) -> bool {
-        self.tree.weights.contains_key(weight)
+        self.tree.weights.has(weight)
     }
 
     pub(super) fn embed(&self, tokens: u64, tap: &mut dyn Tap) -> Tensor {
@@ -200,7 +200,13 @@ impl<'a> Decoder<'a> {
     fn narrowed(&self, layer: usize, name: &str, x: &Tensor) -> Latent {
         let (kernels, meter, hidden) = (&self.kernels, self.meter(), self.hidden());
         let weight = |part: &str| format!("layers.{layer}.self_attn.{name}_a_{part}");
-        let rows = |part| self.tree.weights.get(&weight(part)).and_then(|shape| shape.first()).map(|rows| *rows as u64);
+        let rows = |part| {
+            Some(weight(part))
+                .filter(|name| self.has(name))
+                .and_then(|name| self.tree.weights.get(&name))
+                .and_then(|shape| shape.first())
+                .map(|rows| *rows as u64)
+        };
         let (Some(all), Some(width)) = (rows("proj"), rows("norm")) else {
             return Latent { x: x.clone(), width: hidden, part: "", beyond: None };
         };

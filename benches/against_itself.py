@@ -1,0 +1,131 @@
+"""What the parts of patchbay cost beside the arithmetic; writes a table to BENCHMARKS.md.
+
+    cargo build --release --bin patchbay --example bench_forward
+    python benches/against_itself.py MODEL_DIR [--server target/release/patchbay] [--write]
+
+MODEL_DIR is SmolLM2-135M as a float32 Hugging Face folder. Needs httpx; nothing else should run on the machine. What is compared is
+timed in turn.
+"""
+
+import argparse
+import http.client
+import json
+import re
+import statistics
+import subprocess
+import time
+from pathlib import Path
+
+from bench import ROOT, server, write
+
+TOKENS = 64
+HIDDEN = [7919 * token % 49_152 for token in range(TOKENS)]
+
+
+class Connection:
+    """One connection, kept open, with as little around it as can be."""
+
+    def __init__(self, url: str):
+        self.http = http.client.HTTPConnection(url.removeprefix("http://"))
+        self.room = bytearray(256 << 20)
+
+    def trace(self, body: dict) -> tuple[dict, float]:
+        """The answer, and milliseconds from the first byte sent to the last one read."""
+        sent = json.dumps({"model": "model"} | body).encode()
+        start = time.perf_counter()
+        self.http.request("POST", "/v1/trace", sent, {"content-type": "application/json"})
+        answer = self.http.getresponse()
+        assert answer.status == 200, answer.read()
+        size, view = 0, memoryview(self.room)
+        while count := answer.readinto(view[size:]):
+            size += count
+        took = (time.perf_counter() - start) * 1e3
+        found = bytes(self.room[: min(size, 1 << 20)])
+        if body.get("output", {}).get("encoding") != "safetensors":
+            return json.loads(self.room[:size]), took
+        length = int.from_bytes(found[:8], "little")
+        rest = json.loads(json.loads(found[8 : 8 + length])["__metadata__"]["response"])
+        return rest | {"bytes": size}, took
+
+
+def main():
+    """Reads the command line, and measures."""
+    arguments = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    arguments.add_argument("model", type=Path)
+    arguments.add_argument("--server", type=Path, default=ROOT / "target/release/patchbay")
+    arguments.add_argument("--runs", type=int, default=25)
+    arguments.add_argument("--write", action="store_true", help="put the table into BENCHMARKS.md")
+    given = arguments.parse_args()
+    lines = ["| what | found | goal |", "|---|---|---|"]
+    with server(given.server, given.model) as url:
+        bay = Connection(url)
+        for line in [unused_taps(bay, given), every_layer(bay, given.runs), around(bay, given.runs), large(bay, given.runs)]:
+            print(line, flush=True)
+            lines.append(line)
+    if given.write:
+        write("against_itself.py", "\n".join(lines))
+
+
+def compute(answer: dict) -> float:
+    return answer["usage"]["compute_ms"]
+
+
+def unused_taps(bay: Connection, given) -> str:
+    """A trace in which everything is computed and one number a token is read, against the decoder alone."""
+    body = {"input": [HIDDEN], "graph": [{"op": "save", "value": "logits[:, :, 0]", "as": "x"}]}
+    bare, ours = [], []
+    forward = given.server.parent / "examples/bench_forward"
+    for _ in range(4):
+        said = subprocess.run([forward, given.model, str(TOKENS)], capture_output=True, text=True, check=True).stderr
+        bare.append(float(re.search(r"tokens: median +([0-9.]+) ms", said)[1]))
+        start = time.perf_counter()
+        while time.perf_counter() - start < 3:
+            ours.append(compute(bay.trace(body)[0]))
+    ratio = statistics.median(ours) / statistics.median(bare)
+    return f"| all taps unused: a trace beside the bare decoder, {TOKENS} tokens | × {ratio:.3f} | × 1.00 |"
+
+
+def every_layer(bay: Connection, runs: int) -> str:
+    """Saving the last token of every layer beside the logits."""
+    logits = {"op": "save", "value": "logits[:, -1]", "as": "x"}
+    each = {"op": "save", "value": "layers.*.output[:, -1]", "as": "h"}
+    ratios = []
+    for tokens in [5, TOKENS]:
+        without, saving = [], []
+        for run in range(2 * runs):
+            # a row of its own each time, the same one for both
+            row = [(token * 13 + run * 101) % 49_000 for token in range(tokens)]
+            for graph, times in [([logits], without), ([logits, each], saving)]:
+                body = {"input": [row], "graph": graph, "output": {"encoding": "safetensors"}}
+                times.append(bay.trace(body)[1])
+        ratios.append(statistics.median(saving) / statistics.median(without))
+    shown = ", ".join(f"× {ratio:.3f}" for ratio in ratios)
+    return f"| saving every layer's last token, 5 and {TOKENS} tokens, HTTP included | {shown} | × 1.10 |"
+
+
+def around(bay: Connection, runs: int) -> str:
+    """What HTTP, JSON, checking and queueing add to a small trace: the client's time less that of the waves."""
+    graph = [{"op": "top_tokens", "value": "logits[:, -1]", "k": 5, "as": "next"}]
+    body = {"input": "The capital of France is", "graph": graph}
+    left = []
+    for _ in range(4 * runs):
+        answer, took = bay.trace(body)
+        left.append(took - compute(answer))
+    return f"| HTTP, JSON, checking and the queue around a trace of 5 tokens | {statistics.median(left):.2f} ms | 1 ms |"
+
+
+def large(bay: Connection, runs: int) -> str:
+    """From the end of the last wave to the last byte of 100 MB of activations."""
+    rows = [[(row * 131 + token * 17) % 49_000 for token in range(128)] for row in range(12)]
+    graph = [{"op": "save", "value": "layers.*.output", "as": "x"}]
+    rates = []
+    for _ in range(max(3, runs // 5)):
+        answer, took = bay.trace({"input": rows, "graph": graph, "output": {"encoding": "safetensors"}})
+        usage = answer["usage"]
+        rates.append(answer["bytes"] / (took - usage["queue_ms"] - usage["compute_ms"]) / 1e6)
+    size = answer["bytes"] / 1e6
+    return f"| {size:.0f} MB of saved activations as safetensors over loopback | {statistics.median(rates):.2f} GB/s | 1 GB/s |"
+
+
+if __name__ == "__main__":
+    main()
