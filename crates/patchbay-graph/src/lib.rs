@@ -57,6 +57,7 @@
 //! ```
 pub mod check;
 pub mod context;
+pub mod conversation;
 pub mod dtype;
 pub mod fields;
 pub mod index;
@@ -81,9 +82,11 @@ pub mod weight;
 
 pub use check::{SweepPlan, Swept, cell, check, check_sweep};
 pub use context::{Context, Limits, Store, TokenRow, TokenRows};
+pub use conversation::Conversation;
 pub use dtype::DType;
 pub use plan::{Plan, PlanInput};
 pub use problem::{Code, Problem};
+
 pub use request::{Encoding, Input, InputRow, Output, Request};
 pub use shape::Shape;
 pub use site::{Axis, LayerSite, Packing, Site};
