@@ -13,6 +13,7 @@ mod golden;
 mod hub;
 mod models;
 mod problems;
+mod real;
 mod server;
 mod smollm2;
 mod sweeps;

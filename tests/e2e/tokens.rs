@@ -1,7 +1,10 @@
 //! Text to tokens and back.
 
+use std::path::PathBuf;
+
 use serde_json::{Value, json};
 
+use crate::folder::Folder;
 use crate::server::Server;
 use crate::smollm2::smollm2;
 
@@ -45,6 +48,63 @@ async fn special_tokens_and_chats() {
     let chat = tokenize(&server, json!({"messages": [{"role": "user", "content": "cat"}]})).await;
     let spelled = chat["tokens"][0].as_array().unwrap().iter().map(|token| token.as_str().unwrap()).collect::<String>();
     assert_eq!(spelled, "<|bos|>user: cat<|eos|>assistant: ", "the template once, with its own special tokens");
+}
+
+/// The text that a model makes of an input, or the problem.
+async fn spelled(server: &Server, model: &str, input: Value) -> Result<String, Value> {
+    let response = server.post("/v1/tokenize", &json!({"model": model, "input": input})).await;
+    if response.status() != 200 {
+        return Err(response.json().await.unwrap());
+    }
+    let ids = response.json::<Value>().await.unwrap()["ids"].take();
+    let back = server.post("/v1/detokenize", &json!({"model": model, "ids": ids})).await;
+    Ok(back.json::<Value>().await.unwrap()["text"][0].as_str().unwrap().to_owned())
+}
+
+#[tokio::test]
+async fn tools_documents_and_variables_reach_the_chat_template() {
+    let fixtures = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../patchbay-checkpoint/tests/fixtures");
+    let recorded: Value = serde_json::from_slice(&std::fs::read(fixtures.join("chats.json")).unwrap()).unwrap();
+    let templates = ["command", "granite", "llama", "qwen"].map(|name| {
+        let template = std::fs::read(fixtures.join(format!("chats/{name}.jinja"))).unwrap();
+        let folder = Folder::copy("llama-rope3")
+            .configure("max_position_embeddings", json!(100_000))
+            .write("tokenizer_config.json", recorded["special_tokens"].to_string())
+            .write("chat_template.jinja", template);
+        (name, folder)
+    });
+    let sources: Vec<String> =
+        templates.iter().flat_map(|(name, folder)| ["--model".into(), format!("{name}={}", folder.source())]).collect();
+    let server = Server::start(&sources.iter().map(String::as_str).collect::<Vec<_>>());
+    server.ready().await;
+    let mut seen = [0; 4];
+    for case in recorded["cases"].as_array().unwrap() {
+        let (name, conversation) = (case["template"].as_str().unwrap(), case["conversation"].as_str().unwrap());
+        let known = templates.iter().any(|(known, _)| *known == name);
+        if !known || !["system", "calls", "called", "parts"].contains(&conversation) {
+            continue;
+        }
+        let mut variables = case["options"].as_object().unwrap().clone();
+        let mut input = json!({"messages": recorded["conversations"][conversation], "add_generation_prompt": false});
+        for (i, field) in ["tools", "documents", "add_generation_prompt"].into_iter().enumerate() {
+            if let Some(value) = variables.remove(field) {
+                input[field] = value;
+                seen[i] += 1;
+            }
+        }
+        seen[3] += variables.len();
+        input["chat_template_kwargs"] = Value::Object(variables);
+        match (spelled(&server, name, input).await, case["text"].as_str()) {
+            (found, Some(text)) => {
+                assert_eq!(found.as_deref(), Ok(text), "{name}: {conversation}, {}", case["options"])
+            }
+            (Ok(found), None) => {
+                panic!("{name}: {conversation}, {}: transformers refuses, found {found}", case["options"])
+            }
+            (Err(problem), None) => assert_eq!(problem["pointer"], "/input/messages", "{problem}"),
+        }
+    }
+    assert!(seen.iter().all(|count| *count > 5), "{seen:?}");
 }
 
 #[tokio::test]

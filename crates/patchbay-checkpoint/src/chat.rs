@@ -3,9 +3,10 @@
 //! A template is Jinja with `trim_blocks`, `lstrip_blocks` and loop controls, Python's methods of strings, `raise_exception`,
 //! `strftime_now` and a `tojson` that writes what Python's `json.dumps(ensure_ascii=False)` does
 //! (transformers' `utils/chat_template_utils.py`). Templates come with the model, so they are treated as untrusted: they
-//! reach nothing but their arguments, and a budget of instructions ends those that do not end.
+//! reach nothing but their arguments; a budget of instructions, of time and of the size of values ends those that do not end.
 
 mod filters;
+mod guard;
 mod methods;
 mod written;
 
@@ -25,7 +26,7 @@ const FUEL: u64 = 5_000_000;
 /// Bytes of stack a template may take; only what it does take is ever given to it.
 const STACK: usize = 1 << 29;
 /// The folder of named templates.
-const ADDITIONAL: &str = "additional_chat_templates";
+pub(crate) const ADDITIONAL: &str = "additional_chat_templates";
 /// How deep macros may call one another.
 const DEEPEST_CALL: usize = 200;
 /// What the messages' reasoning is called, the first name found counting: templates read the first or the second.
@@ -146,7 +147,8 @@ impl ChatTemplates {
         // The tag only marks the assistant's words for training; what it encloses is rendered as it stands.
         let template = generation_tags_removed(&template.replace("\r\n", "\n").replace('\r', "\n"));
         let render = || {
-            let rendered = environment()?.template_from_str(&template)?.render(Serde(&context));
+            let template = guard::Guarded::compile(&template, syntax()?)?;
+            let rendered = template.render(&environment(), Serde(&context).into());
             rendered.map_err(|error| minijinja::Error::new(error.kind(), explain(&error)))
         };
         let rendered = on_deep_stack(render).map_err(|detail| wrong(format!("failed: {detail}")))?;
@@ -189,9 +191,12 @@ fn explain(error: &minijinja::Error) -> String {
     error.line().map_or_else(|| detail.clone(), |line| format!("{detail} (line {line} of the template)"))
 }
 
-fn environment() -> Result<Environment<'static>, minijinja::Error> {
+fn syntax() -> Result<SyntaxConfig, minijinja::Error> {
+    SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build()
+}
+
+fn environment() -> Environment<'static> {
     let mut environment = Environment::new();
-    environment.set_syntax(SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build()?);
     environment.set_fuel(Some(FUEL));
     environment.set_recursion_limit(DEEPEST_CALL);
     environment.set_unknown_method_callback(methods::call);
@@ -201,7 +206,8 @@ fn environment() -> Result<Environment<'static>, minijinja::Error> {
         Err(minijinja::Error::new(ErrorKind::InvalidOperation, message))
     });
     environment.add_function("strftime_now", strftime_now);
-    Ok(environment)
+    guard::add_to(&mut environment);
+    environment
 }
 
 fn strftime_now(format: &str) -> Result<String, minijinja::Error> {

@@ -12,6 +12,7 @@ use hf_hub::progress::{DownloadEvent, ProgressEvent as HubEvent, ProgressHandler
 use hf_hub::repository::{HFRepository, RepoTypeModel};
 use hf_hub::{HFClient, HFError};
 
+use crate::chat::ADDITIONAL;
 use crate::progress::{Progress, ProgressEvent};
 use crate::quantization::Quantization;
 use crate::weights::FORMATS;
@@ -142,6 +143,9 @@ impl<'a> Fetch<'a> {
         for file in OPTIONAL {
             self.optional(file, commit).await?;
         }
+        for file in self.chat_templates(commit).await {
+            self.optional(&file, commit).await?;
+        }
         if !folder.join("tokenizer.json").is_file() {
             for file in SENTENCEPIECE {
                 self.optional(file, commit).await?;
@@ -149,6 +153,21 @@ impl<'a> Fetch<'a> {
         }
         self.weights(commit).await?;
         Ok(folder)
+    }
+
+    /// The files of the folder of named chat templates. Where the Hub, or what stands in its place, does not list its files,
+    /// only those that are asked for anyway are known.
+    async fn chat_templates(&self, commit: Option<&str>) -> Vec<String> {
+        if self.settings.offline {
+            return Vec::new();
+        }
+        let listed = self.repository.info().maybe_revision(commit).send().await;
+        let files = listed.ok().and_then(|info| info.siblings).unwrap_or_default();
+        let is_template = |file: &String| {
+            let name = file.strip_prefix(ADDITIONAL).and_then(|name| name.strip_prefix('/'));
+            name.and_then(|name| name.strip_suffix(".jinja")).is_some_and(|name| !name.contains(['/', '\\', ':', '\0']))
+        };
+        files.into_iter().map(|file| file.rfilename).filter(is_template).collect()
     }
 
     /// Fetches the weights in the first form that the repository has.

@@ -114,6 +114,62 @@ fn templates_made_to_harm_are_ended() {
     assert!(refused(&nested).contains("the chat template failed"));
 }
 
+/// Templates that make values which are larger than what is paid for them.
+const BOMBS: [&str; 16] = [
+    "{% set ns = namespace(x=[1, 2]) %}{% for i in range(60) %}{% set ns.x = ns.x + ns.x %}{% endfor %}{{ ns.x | length }}",
+    "{% set ns = namespace(x=[1, 2]) %}{% for i in range(60) %}{% set ns.x = ns.x * 2 %}{% endfor %}{{ ns.x | list }}",
+    "{% set ns = namespace(x=[1]) %}{% for i in range(60) %}{% set ns.x = [ns.x, ns.x] %}{% endfor %}{{ ns.x ~ '' }}",
+    "{% set ns = namespace(x=[1]) %}{% for i in range(60) %}{% set ns.x = [ns.x, ns.x] %}{% endfor %}{{ ns.x == [] }}",
+    "{% set ns = namespace(x={}) %}{% for i in range(60) %}{% set ns.x = {'a': ns.x, 'b': ns.x} %}{% endfor %}{{ ns.x }}",
+    "{% set ns = namespace(x=(1,)) %}{% for i in range(60) %}{% set ns.x = ns.x + ns.x %}{% endfor %}{{ ns.x }}",
+    "{% set ns = namespace(x=[1]) %}{% for i in range(60) %}{% set ns.x = ns.x | chain(ns.x) %}{% endfor %}{{ ns.x }}",
+    "{% set ns = namespace(x=[1]) %}{% for i in range(60) %}{% set ns.x = dict(a=ns.x, b=ns.x) %}{% endfor %}{{ ns.x }}",
+    "{% set x = [[[0] * 99999] * 99999] %}{% set y = [[[0] * 99999] * 99999] %}{{ x == y }}",
+    "{{ [[[0] * 99999] * 99999] == [[[0] * 99999] * 99999] }}",
+    "{{ [[[0] * 9999] * 9999] | sort | unique | list | length }}",
+    "{% macro m(x, n) %}{% if n %}{{ m(x + x, n - 1) }}{% else %}{{ x | list }}{% endif %}{% endmacro %}{{ m([1], 60) }}",
+    "{% macro m(x, n) %}{% if n %}{{ m([x, x], n - 1) }}{% else %}{{ x is eq(x) }}{% endif %}{% endmacro %}{{ m([1], 60) }}",
+    "{% set x = range(90000) | list %}{% set y = range(90000) | list %}{% for i in x %}{% set z = [x] == [y] %}{% endfor %}",
+    "{% set x = [range(90000) | list] %}{% for i in range(90000) %}{% set z = x ~ '' %}{% endfor %}",
+    "{% set ns = namespace() %}{% set ns.x = [ns] %}{{ ns.x }}",
+];
+
+/// The largest resident size so far, in MiB.
+#[cfg(target_os = "linux")]
+fn peak_mib() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find(|line| line.starts_with("VmHWM:")).unwrap();
+    line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() / 1024
+}
+
+#[test]
+fn values_that_grow_unpaid_are_ended_within_a_second() {
+    for template in BOMBS {
+        let begin = std::time::Instant::now();
+        let error = refused(template);
+        assert!(begin.elapsed().as_millis() < 1000, "{template} took {:?}", begin.elapsed());
+        assert!(error.contains("the chat template failed"), "{template}: {error}");
+        #[cfg(target_os = "linux")]
+        assert!(peak_mib() < 600, "{template} took {} MiB", peak_mib());
+    }
+}
+
+#[test]
+fn long_conversations_are_no_bombs() {
+    let turns =
+        (0..600).map(|i| json!({"role": if i % 2 == 0 { "user" } else { "assistant" }, "content": "word ".repeat(40)}));
+    let messages = Value::Array(turns.collect());
+    for name in ["qwen", "llama", "mistral", "granite"] {
+        let template = std::fs::read_to_string(fixture(&format!("chats/{name}.jinja"))).unwrap();
+        let tokenizer = tokenizer(&template, &fixture_json("chats.json")["special_tokens"]);
+        let text = tokenizer.apply_chat_template(&messages, &ChatOptions::default()).unwrap();
+        assert!(text.len() > 600 * 200, "{name}: {}", text.len());
+    }
+    let collected = "{% set ns = namespace(all=[]) %}{% for m in messages %}{% set ns.all = ns.all + [m] %}{% endfor %}{{ ns.all | length }}";
+    let text = tokenizer(collected, &json!({})).apply_chat_template(&messages, &ChatOptions::default()).unwrap();
+    assert_eq!(text, "600");
+}
+
 #[test]
 fn what_is_wrong_with_a_template_is_said_with_its_line() {
     assert!(refused("a\n{% if x %}\nb").contains("line"));

@@ -25,6 +25,8 @@ struct Hub {
     token: Option<&'static str>,
     refusal: StatusCode,
     downloads: AtomicUsize,
+    /// Whether it says which files there are, as not all mirrors do.
+    lists: bool,
 }
 
 impl Hub {
@@ -84,9 +86,14 @@ fn commit(org: &str, name: &str, revision: &str) -> Result<&'static str, Box<Res
     }
 }
 
-async fn describe(Route(route): Route<BTreeMap<String, String>>) -> Response {
+async fn describe(State(hub): State<Arc<Hub>>, Route(route): Route<BTreeMap<String, String>>) -> Response {
     let revision = route.get("revision").map_or("main", String::as_str);
     match commit(&route["org"], &route["name"], revision) {
+        Ok(sha) if hub.lists => {
+            let name = |name| serde_json::json!({"rfilename": name});
+            let siblings: Vec<_> = hub.commits[sha].keys().map(name).collect();
+            axum::Json(serde_json::json!({"id": "org/tiny", "sha": sha, "siblings": siblings})).into_response()
+        }
         Ok(sha) => axum::Json(serde_json::json!({"id": "org/tiny", "sha": sha})).into_response(),
         Err(refusal) => *refusal,
     }
@@ -110,7 +117,7 @@ async fn resolve(
         let found = [("x-error-code", "EntryNotFound"), ("x-repo-commit", commit)];
         return (StatusCode::NOT_FOUND, found).into_response();
     };
-    let etag = format!("\"{commit}-{}-{}\"", file.replace('/', "-"), bytes.len());
+    let etag = format!("\"{commit}-{}-{}\"", file.replace(|c: char| !c.is_ascii_alphanumeric(), "-"), bytes.len());
     if headers.get(header::IF_NONE_MATCH).is_some_and(|known| known.as_bytes() == etag.as_bytes()) {
         return (StatusCode::NOT_MODIFIED, [("x-repo-commit", commit)]).into_response();
     }
@@ -135,6 +142,7 @@ fn hub() -> Hub {
         token: None,
         refusal: StatusCode::UNAUTHORIZED,
         downloads: AtomicUsize::new(0),
+        lists: true,
     }
 }
 
@@ -195,6 +203,46 @@ fn shards_and_the_tokenizers_files_come_along() {
     let checkpoint = load("org/tiny", &stand.settings()).unwrap();
     assert!(checkpoint.weights.contains("model.layers.1.mlp.up_proj.weight"));
     assert!(checkpoint.origin.join("generation_config.json").exists());
+}
+
+#[test]
+fn all_additional_chat_templates_come_along() {
+    let mut hub = hub();
+    let templates = ["tool_use", "rag", "Ünï code"].map(|name| format!("additional_chat_templates/{name}.jinja"));
+    let others = ["additional_chat_templates/notes.txt", "additional_chat_templates/deep/x.jinja", "unread.jinja"];
+    let files = hub.commits.get_mut(COMMIT).unwrap();
+    let named = |name: &str| (name.to_owned(), name.as_bytes().to_vec());
+    files.extend(templates.iter().map(String::as_str).chain(others).map(named));
+    let mut mirror = Hub { lists: false, commits: hub.commits.clone(), ..self::hub() }.serve();
+    let mut stand = hub.serve();
+    let origin = load("org/tiny", &stand.settings()).unwrap().origin;
+    for name in &templates {
+        assert_eq!(std::fs::read_to_string(origin.join(name)).unwrap(), *name);
+    }
+    assert!(others.iter().all(|name| !origin.join(name).exists()));
+    stand.stop();
+    let offline = HubSettings { offline: true, ..stand.settings() };
+    load("org/tiny", &offline).unwrap();
+    let origin = load("org/tiny", &mirror.settings()).unwrap().origin;
+    assert_eq!(templates.map(|name| origin.join(name).exists()), [true, false, false], "what is always asked for");
+    mirror.stop();
+}
+
+#[test]
+fn two_shards_of_pytorch_come_along() {
+    let mut hub = hub();
+    let files = hub.commits.get_mut(COMMIT).unwrap();
+    files.remove("model.safetensors");
+    files.extend(common::torch_shards());
+    let stand = hub.serve();
+    let weights = load("org/tiny", &stand.settings()).unwrap().weights;
+    assert_eq!(stand.downloads(), 4);
+    let expected = candle_core::safetensors::load(fixture("torch.safetensors"), &candle_core::Device::Cpu).unwrap();
+    for (name, expected) in &expected {
+        let found = weights.get(name, expected.dims(), candle_core::DType::F32, &candle_core::Device::Cpu).unwrap();
+        let numbers = |tensor: &candle_core::Tensor| tensor.flatten_all().unwrap().to_vec1::<f32>().unwrap();
+        assert_eq!(numbers(&found), numbers(expected), "{name}");
+    }
 }
 
 #[test]

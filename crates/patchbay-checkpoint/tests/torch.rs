@@ -49,8 +49,25 @@ fn replaced(from: &[u8], to: &[u8]) -> Vec<u8> {
 
 #[test]
 fn every_view_and_type_reads_as_pytorch_reads_it() {
-    let folder = folder(&[("pytorch_model.bin", &whole())]);
-    let weights = open_path(folder.path()).unwrap().weights;
+    check_numbers(folder(&[("pytorch_model.bin", &whole())]).path());
+}
+
+#[test]
+fn two_shards_read_as_one_file() {
+    let files = common::torch_shards();
+    let files: Vec<(&str, &[u8])> = files.iter().map(|(name, bytes)| (name.as_str(), bytes.as_slice())).collect();
+    check_numbers(folder(&files).path());
+    for lacking in 0..2 {
+        let mut files = files.clone();
+        let (name, _) = files.remove(lacking);
+        let error = read_all(folder(&files).path()).unwrap_err();
+        assert!(error.contains(&format!("no {name}")), "{error}");
+    }
+}
+
+/// Holds the weights of a folder against the numbers that PyTorch wrote beside them.
+fn check_numbers(folder: &Path) {
+    let weights = open_path(folder).unwrap().weights;
     let expected = candle_core::safetensors::load(fixture("torch.safetensors"), &Device::Cpu).unwrap();
     let mut names: Vec<&str> = expected.keys().map(String::as_str).collect();
     names.sort_unstable();

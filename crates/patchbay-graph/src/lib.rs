@@ -57,6 +57,7 @@
 //! ```
 pub mod check;
 pub mod context;
+pub mod conversation;
 pub mod dtype;
 pub mod fields;
 pub mod index;
@@ -82,6 +83,7 @@ pub mod weights;
 
 pub use check::{SweepPlan, Swept, cell, check, check_sweep, check_sweep_while};
 pub use context::{Context, Limits, Store, TokenRow, TokenRows};
+pub use conversation::Conversation;
 pub use dtype::DType;
 pub use plan::{Plan, PlanInput};
 pub use problem::{Code, Problem};

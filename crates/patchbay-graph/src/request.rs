@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use serde_json::{Map, Value};
 
+use crate::conversation::Conversation;
 use crate::dtype::DType;
 use crate::fields::{Fields, brief, wrong};
 use crate::node::Node;
@@ -58,7 +59,7 @@ pub enum InputRow {
     /// Token ids.
     Ids(Vec<u32>),
     /// A conversation, for the model's chat template.
-    Messages(Value),
+    Messages(Box<Conversation>),
 }
 
 /// How the answer is written.
@@ -289,43 +290,31 @@ fn token(value: &Value) -> Result<u32> {
 /// The rows of an input object, and the field they stand in.
 fn object_rows(object: &Map<String, Value>) -> Result<(&'static str, Vec<InputRow>)> {
     let mut fields = Fields::new("an input", object);
+    let found = match (fields.get("text"), fields.get("messages")) {
+        (Some(text), None) => ("text", texts(&mut fields, text)?),
+        (None, Some(messages)) => {
+            ("messages", vec![InputRow::Messages(Box::new(Conversation::parse(&mut fields, messages)?))])
+        }
+        _ => return Err(Problem::new(Code::MissingField, "an input object has either `text` or `messages`")),
+    };
+    fields.finish()?;
+    Ok(found)
+}
+
+fn texts(fields: &mut Fields<'_>, value: &Value) -> Result<Vec<InputRow>> {
     let add_special_tokens = fields.flag("add_special_tokens")?.unwrap_or(true);
     let row = |text: &str| InputRow::Text { text: text.into(), add_special_tokens };
-    let rows = match (fields.get("text"), fields.get("messages")) {
-        (Some(Value::String(text)), None) => ("text", vec![row(text)]),
-        (Some(Value::Array(texts)), None) => {
+    match value {
+        Value::String(text) => Ok(vec![row(text)]),
+        Value::Array(texts) => {
             let text = |(i, text): (usize, &Value)| {
                 let found = text.as_str().map(row);
                 found.ok_or_else(|| wrong_value("a text is a string", text).under(i).under("text"))
             };
-            ("text", texts.iter().enumerate().map(text).collect::<Result<_>>()?)
+            texts.iter().enumerate().map(text).collect()
         }
-        (None, Some(messages @ Value::Array(list))) if !list.is_empty() => {
-            if let Some(i) = list.iter().position(|message| !is_message(message)) {
-                let detail = format!("this is no message: {}", brief(&list[i]));
-                return Err(Problem::new(Code::Malformed, detail)
-                    .hint("a message has a `role` and a `content`: {\"role\": \"user\", \"content\": \"Hello\"}")
-                    .under(i)
-                    .under("messages"));
-            }
-            ("messages", vec![InputRow::Messages(messages.clone())])
-        }
-        (Some(value), None) => return Err(wrong("text", "a string or a list of strings", value)),
-        (None, Some(value)) => return Err(wrong("messages", "a list of messages with `role` and `content`", value)),
-        _ => return Err(Problem::new(Code::MissingField, "an input object has either `text` or `messages`")),
-    };
-    fields.finish()?;
-    Ok(rows)
-}
-
-/// An object with a role and a content, which is a text, a list of parts or, beside calls of tools, nothing. A chat
-/// template would leave out without a word what is anything else.
-fn is_message(value: &Value) -> bool {
-    let content = match value.get("content") {
-        None | Some(Value::Null) => value.get("tool_calls").is_some_and(Value::is_array),
-        Some(content) => content.is_string() || content.is_array(),
-    };
-    content && value.get("role").is_some_and(Value::is_string)
+        value => Err(wrong("text", "a string or a list of strings", value)),
+    }
 }
 
 fn wrong_value(expected: &str, found: &Value) -> Problem {

@@ -2,7 +2,7 @@
 
 use patchbay_checkpoint::{ChatOptions, CheckpointError, Encoding, Tokenizer};
 use patchbay_graph::problem::{Code, Problem};
-use patchbay_graph::{Input, InputRow, Limits, TokenRow, TokenRows, Tree};
+use patchbay_graph::{Conversation, Input, InputRow, Limits, TokenRow, TokenRows, Tree};
 
 use crate::wire::tokens::InputTokens;
 
@@ -67,11 +67,10 @@ impl InputReader<'_> {
                 let encoded = self.tokenizer(at)?.encode(text, *add_special_tokens);
                 encoded.map_err(|error| refused(&error).at(at()))?
             }
-            InputRow::Messages(messages) => {
+            InputRow::Messages(conversation) => {
                 let tokenizer = self.tokenizer(at)?;
-                let options = ChatOptions { add_generation_prompt: true, ..ChatOptions::default() };
-                let encoded =
-                    tokenizer.apply_chat_template(messages, &options).and_then(|text| tokenizer.encode(&text, false));
+                let text = tokenizer.apply_chat_template(&conversation.messages, &options(conversation));
+                let encoded = text.and_then(|text| tokenizer.encode(&text, false));
                 encoded.map_err(|error| refused(&error).at(at()))?
             }
         };
@@ -132,6 +131,16 @@ impl Tokenized {
         self.ids.push(shown.ids.clone());
         self.rows.push(rows);
         self.shown.push((input.name.clone(), shown));
+    }
+}
+
+/// What a chat template is given beside the messages.
+fn options(conversation: &Conversation) -> ChatOptions {
+    ChatOptions {
+        add_generation_prompt: conversation.add_generation_prompt,
+        tools: conversation.tools.clone(),
+        documents: conversation.documents.clone(),
+        extra: conversation.variables.clone(),
     }
 }
 

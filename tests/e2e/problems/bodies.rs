@@ -64,6 +64,39 @@ async fn bodies_that_are_no_trace() {
             input(json!([{"messages": [{"role": "user", "content": 5}]}])),
             (400, "malformed", "/input/0/messages/0", "`content`"),
         ),
+        (
+            input(json!({"messages": [{"role": "user", "content": "x"}], "tools": {}})),
+            (422, "bad_argument", "/input/tools", "a JSON schema"),
+        ),
+        (
+            input(json!([{"messages": [{"role": "user", "content": "x"}], "tools": [{}, "clock"]}])),
+            (400, "malformed", "/input/0/tools/1", "a JSON schema"),
+        ),
+        (
+            input(json!({"messages": [{"role": "user", "content": "x"}], "documents": "d"})),
+            (422, "bad_argument", "/input/documents", "`title`"),
+        ),
+        (
+            input(json!({"messages": [{"role": "user", "content": "x"}], "documents": [["d"]]})),
+            (400, "malformed", "/input/documents/0", "`title`"),
+        ),
+        (
+            input(json!({"messages": [{"role": "user", "content": "x"}], "add_generation_prompt": 1})),
+            (422, "bad_argument", "/input/add_generation_prompt", ""),
+        ),
+        (
+            input(json!({"messages": [{"role": "user", "content": "x"}], "chat_template_kwargs": [1]})),
+            (422, "bad_argument", "/input/chat_template_kwargs", ""),
+        ),
+        (
+            input(json!({"messages": [{"role": "user", "content": "x"}], "chat_template_kwargs": {"tools": []}})),
+            (422, "bad_argument", "/input/chat_template_kwargs/tools", "beside"),
+        ),
+        (
+            input(json!({"messages": [{"role": "user", "content": "x"}], "tool": []})),
+            (400, "unknown_field", "/input/tool", "`tools`"),
+        ),
+        (input(json!({"text": "a", "tools": []})), (400, "unknown_field", "/input/tools", "")),
         (input(json!([vec![1; 129]])), (413, "too_large", "/input/0", "")),
         (input(json!("a b ".repeat(200))), (413, "too_large", "/input", "")),
         (output(json!([])), (400, "malformed", "/output", "")),

@@ -1,6 +1,6 @@
 //! Filters and tests of Jinja that minijinja lacks, or has otherwise.
 
-use minijinja::value::{Kwargs, ValueKind};
+use minijinja::value::{Kwargs, Rest, ValueKind};
 use minijinja::{Environment, Error, ErrorKind, Output, State, Value};
 
 use super::written::{self, str_of};
@@ -28,6 +28,11 @@ pub(super) fn add_to(environment: &mut Environment<'static>) {
     });
     environment.add_test("callable", |value: &Value| value.kind() == ValueKind::Plain);
     environment.add_function("joiner", minijinja_contrib::globals::joiner);
+    environment.add_function("cycler", |items: Rest<Value>| minijinja_contrib::globals::cycler(items.0));
+    // Python leaves a tilde as it is. No other text becomes `%7E`: a percent sign is written as `%25`.
+    environment.add_filter("urlencode", |value: &Value| -> Result<String, Error> {
+        Ok(minijinja::filters::urlencode(value)?.replace("%7E", "~"))
+    });
 }
 
 /// Writes a value of `{{ … }}`.

@@ -88,6 +88,12 @@ fn string(state: &State, text: &str, method: &str, args: &[Value]) -> Result<Opt
         "istitle" => {
             from_args::<()>(args).map(|()| Value::from(title(text) == text && text.chars().any(char::is_alphabetic)))?
         }
+        "expandtabs" => {
+            let (size, named): (Option<usize>, Kwargs) = from_args(args)?;
+            let size = if named.has("tabsize") { Some(named.get("tabsize")?) } else { size };
+            named.assert_all_used()?;
+            Value::from(tabs_expanded(state, text, size.unwrap_or(8))?)
+        }
         "swapcase" => from_args::<()>(args).map(|()| Value::from(swapped(text)))?,
         "casefold" => from_args::<()>(args).map(|()| Value::from(text.to_lowercase().replace('ß', "ss")))?,
         "isdigit" => {
@@ -185,6 +191,31 @@ fn padded(state: &State, text: &str, method: &str, width: usize, fill: Option<&s
         _ => ("", text),
     };
     Ok([sign, &fill.repeat(left), digits, &fill.repeat(missing - left)].concat())
+}
+
+/// Spaces in the place of tabs, up to the next column that the size divides.
+fn tabs_expanded(state: &State, text: &str, size: usize) -> Result<String, Error> {
+    let mut expanded = String::with_capacity(text.len());
+    let mut column = 0;
+    for character in text.chars() {
+        match character {
+            '\t' => {
+                let spaces = if size == 0 { 0 } else { size - column % size };
+                state.consume_fuel((spaces / 64) as u64)?;
+                expanded.extend(std::iter::repeat_n(' ', spaces));
+                column += spaces;
+            }
+            '\n' | '\r' => {
+                expanded.push(character);
+                column = 0;
+            }
+            _ => {
+                expanded.push(character);
+                column += 1;
+            }
+        }
+    }
+    Ok(expanded)
 }
 
 /// A capital after everything that is no letter.

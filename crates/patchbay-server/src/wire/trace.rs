@@ -45,7 +45,8 @@ pub struct TraceRequest {
 }
 
 /// Rows of an input: a text, a list of texts, a list of lists of token ids, `{"text": …, "add_special_tokens": bool}` or
-/// `{"messages": […]}`.
+/// `{"messages": […]}`, the messages with `tools`, `documents`, `add_generation_prompt` (true if nothing is said) and
+/// `chat_template_kwargs` beside them where the chat template takes these.
 #[derive(ToSchema)]
 #[serde(untagged)]
 #[schema(example = json!("The capital of France is"))]
@@ -54,7 +55,8 @@ pub enum Rows {
     Text(String),
     /// Texts or lists of token ids, one a row.
     List(Vec<Value>),
-    /// `{"text": …, "add_special_tokens": bool}` or `{"messages": […]}`.
+    /// `{"text": …, "add_special_tokens": bool}` or `{"messages": […], "tools": […], "documents": […],
+    /// "add_generation_prompt": bool, "chat_template_kwargs": {…}}`.
     Object(BTreeMap<String, Value>),
 }
 
