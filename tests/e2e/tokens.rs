@@ -96,7 +96,7 @@ async fn tools_documents_and_variables_reach_the_chat_template() {
         input["chat_template_kwargs"] = Value::Object(variables);
         match (spelled(&server, name, input).await, case["text"].as_str()) {
             (found, Some(text)) => {
-                assert_eq!(found.as_deref(), Ok(text), "{name}: {conversation}, {}", case["options"])
+                assert_eq!(found.as_deref(), Ok(text), "{name}: {conversation}, {}", case["options"]);
             }
             (Ok(found), None) => {
                 panic!("{name}: {conversation}, {}: transformers refuses, found {found}", case["options"])
