@@ -60,7 +60,8 @@ pub(crate) fn same(found: &Value, expected: &Value) -> bool {
 }
 
 /// The files of a state dict in two shards: their names in a model's folder, and their bytes.
-pub fn torch_shards() -> Vec<(String, Vec<u8>)> {
+#[allow(dead_code, reason = "not every test file reads them")]
+pub(crate) fn torch_shards() -> Vec<(String, Vec<u8>)> {
     ["-00001-of-00002.bin", "-00002-of-00002.bin", ".bin.index.json"]
         .map(|end| (format!("pytorch_model{end}"), std::fs::read(fixture(&format!("torch{end}"))).unwrap()))
         .to_vec()
