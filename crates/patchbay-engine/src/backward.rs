@@ -111,7 +111,8 @@ impl<'a> Back<'_, 'a> {
         stream: Option<Tensor>,
         on: bool,
     ) -> std::result::Result<Option<Tensor>, EngineError> {
-        let plan = &*self.tape.job.plan;
+        let job = self.tape.job;
+        let plan = &*job.plan;
         let (mut again, leaves) = values.again(&self.tape.decoder, &plan.taken(pass, stage.part, &self.tape.active))?;
         let incoming = match (&stage.stream, on) {
             (Some(stream), true) => Some(Var::from_tensor(stream)?),
@@ -119,8 +120,8 @@ impl<'a> Back<'_, 'a> {
         };
         let given = incoming.as_ref().map(|var| var.as_tensor().clone()).or_else(|| stage.stream.clone());
         let tree = self.tape.decoder.tree();
-        let track = Track::new(0, plan, tree, pass, &mut again).taking(self.gradient);
-        let mut visit = Visit::new(wave.clone(), tree, vec![track]);
+        let track = Track::new(0, job, tree, pass, &mut again).taking(self.gradient);
+        let mut visit = Visit::new(wave.clone(), tree, vec![track], Vec::new());
         let stage = Stage { part: stage.part, stream: given, matrix: stage.matrix.clone() };
         let (outgoing, _) = walk::stage(&self.tape.decoder, &mut visit, &stage)?;
         if let Some(failure) = visit.failures.swap_remove(0) {

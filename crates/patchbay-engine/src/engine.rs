@@ -14,12 +14,14 @@ use patchbay_model::Decoder;
 use tokio::sync::oneshot;
 
 use crate::heap;
-use crate::job::{Job, Outcome, Times};
+use crate::job::{Job, Outcome};
 use crate::memory::{Held, Memory};
 use crate::ops::Refused;
 use crate::run;
 use crate::schedule::pace::Pace;
 use crate::schedule::{Bounds, Chosen, Item, Price, Schedule};
+use crate::steps::Steps;
+use crate::ticket::{Reply, Ticket};
 
 /// How an engine works.
 #[derive(Clone, Debug)]
@@ -112,14 +114,6 @@ struct Waiting {
     ticket: Ticket,
 }
 
-/// Where the answer of a job goes.
-#[derive(Debug)]
-struct Ticket {
-    since: Instant,
-    result_bytes: u64,
-    reply: oneshot::Sender<Result<Outcome, EngineError>>,
-}
-
 impl Shared {
     fn state(&self) -> MutexGuard<'_, State> {
         // nothing panics while it has the lock
@@ -143,7 +137,20 @@ impl Engine {
     /// The queue is full, the job's time is over, or it would hold more than may be held at all.
     pub fn submit(&self, job: Job) -> Result<oneshot::Receiver<Result<Outcome, EngineError>>, EngineError> {
         let (reply, receiver) = oneshot::channel();
-        let (since, cost, order) = (Instant::now(), job.plan.cost, job.order.clone());
+        self.queue(job, Reply::Once(reply))?;
+        Ok(receiver)
+    }
+
+    /// Queues the first of several jobs that follow one another.
+    ///
+    /// # Errors
+    /// As [`submit`](Self::submit).
+    pub fn submit_steps(&self, first: Job, steps: Box<dyn Steps>) -> Result<(), EngineError> {
+        self.queue(first, Reply::Steps(steps))
+    }
+
+    fn queue(&self, job: Job, reply: Reply) -> Result<(), EngineError> {
+        let order = job.order.clone();
         if order.is_late() {
             return Err(EngineError::TimedOut);
         }
@@ -151,13 +158,7 @@ impl Engine {
         if let Some(refused) = job.beyond(limit) {
             return Err(refused);
         }
-        let item = Item {
-            claim: order.claim,
-            price: order.price.unwrap_or(Price { own: cost.flops, common: 0.0 }),
-            bytes: cost.peak_bytes,
-            alone: !run::can_share(&job),
-            job: Waiting { job, ticket: Ticket { since, result_bytes: cost.result_bytes, reply } },
-        };
+        let item = item(job, reply);
         let mut state = self.shared.state();
         let full = state.schedule.requests() >= self.shared.settings.queue;
         if full {
@@ -169,7 +170,7 @@ impl Engine {
         }
         drop(state);
         self.shared.changed.notify_one();
-        Ok(receiver)
+        Ok(())
     }
 
     /// The model.
@@ -199,6 +200,17 @@ impl Drop for Engine {
     }
 }
 
+fn item(job: Job, reply: Reply) -> Item<Waiting> {
+    let (order, cost) = (job.order.clone(), job.plan.cost);
+    Item {
+        claim: order.claim,
+        price: order.price.unwrap_or(Price { own: cost.flops, common: 0.0 }),
+        bytes: cost.peak_bytes,
+        alone: !run::can_share(&job),
+        job: Waiting { job, ticket: Ticket::new(cost.result_bytes, reply) },
+    }
+}
+
 fn work(decoder: &Decoder, shared: &Shared) {
     while let Some((chosen, held)) = next(shared) {
         run_wave(decoder, shared, chosen, held, None);
@@ -223,7 +235,7 @@ fn run_wave(decoder: &Decoder, shared: &Shared, chosen: Chosen<Waiting>, held: H
         }
     };
     let waiting = jobs.into_iter().map(|item| item.job).collect();
-    run_together(decoder, &shared.settings.memory, waiting, started, &mut between);
+    run_together(decoder, shared, waiting, started, &mut between);
     drop(held);
     if !alone {
         shared.state().pace.learn(work, started.elapsed().saturating_sub(lent), full, long);
@@ -288,16 +300,16 @@ fn next(shared: &Shared) -> Option<(Chosen<Waiting>, Held)> {
 /// any more.
 fn clear(schedule: &mut Schedule<Waiting>, limit: u64) {
     let ended = |job: &Job| job.stopped().or_else(|| job.beyond(limit));
-    let gone = |waiting: &Waiting| waiting.ticket.reply.is_closed() || ended(&waiting.job).is_some();
+    let gone = |waiting: &Waiting| waiting.ticket.is_closed() || ended(&waiting.job).is_some();
     for Waiting { job, ticket } in schedule.take_out(gone) {
         // nobody waits for the answer of a request that was dropped
-        let _ = ticket.reply.send(Err(ended(&job).unwrap_or(EngineError::Cancelled)));
+        let _ended = ticket.send(Err(ended(&job).unwrap_or(EngineError::Cancelled)));
     }
 }
 
 fn run_together(
     decoder: &Decoder,
-    memory: &Memory,
+    shared: &Shared,
     together: Vec<Waiting>,
     started: Instant,
     between: &mut dyn FnMut(),
@@ -306,7 +318,7 @@ fn run_together(
         together.into_iter().map(|waiting| (waiting.job, Some(waiting.ticket))).unzip();
     let ran = guarded(decoder, &jobs, between, &mut |number, outcome| {
         if let Some(ticket) = tickets[number].take() {
-            answer(ticket, memory, started, outcome);
+            answer(ticket, shared, started, outcome);
         }
     });
     let Err(error) = ran else { return };
@@ -318,20 +330,25 @@ fn run_together(
         if alone && let Err(error) = guarded(decoder, job, between, &mut |_, found| outcome = found) {
             outcome = Err(EngineError::Failed(error));
         }
-        answer(ticket, memory, started, outcome);
+        answer(ticket, shared, started, outcome);
     }
 }
 
-fn answer(ticket: Ticket, memory: &Memory, started: Instant, outcome: Result<Outcome, EngineError>) {
-    let Ticket { since, result_bytes, reply } = ticket;
-    let outcome = outcome.map(|mut outcome| {
-        let times = Times { arrived: since, started, ended: Instant::now() };
-        outcome.usage.queue_ms = milliseconds(times.started - times.arrived);
-        outcome.usage.compute_ms = milliseconds(times.ended - times.started);
-        Outcome { times: Some(times), held: Some(Arc::new(memory.hold(result_bytes))), ..outcome }
-    });
-    // nobody waits for the answer of a request that was dropped
-    let _ = reply.send(outcome);
+fn answer(ticket: Ticket, shared: &Shared, started: Instant, outcome: Result<Outcome, EngineError>) {
+    let memory = &shared.settings.memory;
+    let mut following = ticket.answer(started, memory, outcome);
+    while let Some((job, reply)) = following.take() {
+        let ended = job.stopped().or_else(|| job.beyond(memory.limit()));
+        let mut state = shared.state();
+        following = match ended.or_else(|| state.stopping.then_some(EngineError::Stopped)) {
+            Some(error) => {
+                drop(state);
+                reply.send(Err(error))
+            }
+            // it goes on: no queue is too full for it
+            None => state.schedule.push(item(job, reply), true).err().and(None),
+        };
+    }
 }
 
 /// Runs jobs; a panic, or a device that fails, is an error of all of them that had not ended.
@@ -355,8 +372,4 @@ fn guarded(
 pub(crate) fn panic_message(panic: &(dyn std::any::Any + Send)) -> String {
     let message = panic.downcast_ref::<String>().map(String::as_str).or_else(|| panic.downcast_ref::<&str>().copied());
     message.unwrap_or("a panic").to_owned()
-}
-
-fn milliseconds(duration: Duration) -> f64 {
-    duration.as_secs_f64() * 1e3
 }

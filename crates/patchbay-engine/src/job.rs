@@ -1,14 +1,15 @@
 //! What goes into the executor, and what comes out.
 
 use std::collections::HashMap;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use candle_core::Tensor;
-use patchbay_graph::wave::Wave;
+use patchbay_graph::plan::Pass;
+use patchbay_graph::wave::{Asked, Wave};
 use patchbay_graph::{Code, Plan, Problem, Shape};
-use patchbay_model::Decoder;
+use patchbay_model::{Decoder, KeyCache};
 use serde::Serialize;
 
 use crate::engine::EngineError;
@@ -24,6 +25,9 @@ pub struct Job {
     pub ids: Vec<Vec<Vec<u32>>>,
     /// The caller's tensors that the plan names, by name and key.
     pub tensors: HashMap<(String, Option<String>), Tensor>,
+    /// Keys and values of the tokens before these, input by input and row by row, to which those of this job's are added. None
+    /// where nothing stands here.
+    pub histories: Vec<Vec<History>>,
     /// Stops the job between layers.
     pub cancel: Cancel,
     /// When its turn comes.
@@ -64,19 +68,51 @@ impl Default for Order {
     }
 }
 
+/// Keys and values of a sequence that is computed in several passes; clones share them.
+#[derive(Clone, Debug, Default)]
+pub struct History(Arc<Mutex<KeyCache>>);
+
+impl History {
+    /// The keys and values.
+    pub fn cache(&self) -> MutexGuard<'_, KeyCache> {
+        // a panic leaves rows that do not count
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl From<KeyCache> for History {
+    fn from(cache: KeyCache) -> Self {
+        Self(Arc::new(Mutex::new(cache)))
+    }
+}
+
 impl Job {
+    /// How many tokens came before those of each row: input, row.
+    pub(crate) fn past(&self) -> Vec<Vec<usize>> {
+        self.histories.iter().map(|rows| rows.iter().map(|history| history.cache().tokens()).collect()).collect()
+    }
+
+    /// One of its passes, with the tokens that came before.
+    pub(crate) fn asked<'a>(&'a self, pass: &'a Pass, past: &'a [Vec<usize>]) -> Asked<'a> {
+        Asked { plan: &self.plan, pass, ids: &self.ids, past, keeps: !self.histories.is_empty() }
+    }
+
+    /// Whether some of its rows take no part any more.
+    pub(crate) fn has_ended_rows(&self) -> bool {
+        self.ids.iter().flatten().any(Vec::is_empty)
+    }
+
     /// The job with a price that knows what it has in common with others of its request, which begin like it: with other
     /// writes, but of the same inputs.
     pub fn priced(mut self, decoder: &Decoder) -> Self {
-        let Self { plan, ids, order, .. } = &mut self;
+        let (plan, past) = (&self.plan, self.past());
         let flops = plan.cost.flops;
         if plan.gradients.is_empty() && plan.cost.token_layers > 0 {
-            let wave =
-                |pass| Wave::new(&[(&**plan, pass, ids.as_slice())], decoder.tree(), decoder.depends_on_length());
+            let wave = |pass| Wave::new(&[self.asked(pass, &past)], decoder.tree(), decoder.depends_on_length());
             let waves = plan.passes.iter().map(wave).map(|wave| (wave.own_token_layers(), wave.token_layers()));
             let (own, all) = waves.fold((0, 0), |sum, wave| (sum.0 + wave.0, sum.1 + wave.1));
             let work = |token_layers: usize| flops * token_layers as f64 / plan.cost.token_layers as f64;
-            order.price = Some(Price { own: work(own), common: work(all - own) });
+            self.order.price = Some(Price { own: work(own), common: work(all - own) });
         }
         self
     }

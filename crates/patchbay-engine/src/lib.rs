@@ -8,8 +8,9 @@
 //! `ops`).
 mod backward;
 pub mod engine;
-pub mod heap;
+mod heap;
 mod job;
+mod kept;
 pub mod memory;
 mod module;
 mod ops;
@@ -17,6 +18,8 @@ mod part;
 mod ragged;
 mod run;
 pub mod schedule;
+pub mod steps;
+mod ticket;
 mod tokens;
 mod track;
 mod values;
@@ -24,6 +27,7 @@ mod visit;
 mod walk;
 
 pub use engine::{Engine, EngineError, EngineSettings};
-pub use job::{Answer, Cancel, Job, Order, Outcome, Receipt, Times, TokenScore, Usage};
+pub use job::{Answer, Cancel, History, Job, Order, Outcome, Receipt, Times, TokenScore, Usage};
 pub use memory::{Held, Memory};
 pub use schedule::{Claim, Price};
+pub use steps::Steps;

@@ -7,7 +7,7 @@ use patchbay_model::Decoder;
 
 use crate::backward::Tape;
 use crate::engine::EngineError;
-use crate::job::{Answer, Job, Outcome, Receipt, Usage};
+use crate::job::{Answer, History, Job, Outcome, Receipt, Usage};
 use crate::tokens::top_tokens;
 use crate::track::Track;
 use crate::values::Values;
@@ -74,13 +74,14 @@ fn wave<'a>(
 ) -> candle_core::Result<Vec<Result<(), EngineError>>> {
     let passes: Vec<Option<&Pass>> = tasks.iter().map(|task| task.job.plan.passes.get(task.next)).collect();
     let with_pass: Vec<usize> = (0..tasks.len()).filter(|task| passes[*task].is_some()).collect();
+    let past: Vec<Vec<Vec<usize>>> = tasks.iter().map(|task| task.job.past()).collect();
     let own = |task: &usize| -> Option<Asked<'_>> {
         let job = tasks[*task].job;
-        passes[*task].map(|pass| (&*job.plan, pass, job.ids.as_slice()))
+        passes[*task].map(|pass| job.asked(pass, &past[*task]))
     };
     let description: Vec<_> = with_pass.iter().filter_map(own).collect();
     let wave = Wave::new(&description, decoder.tree(), decoder.depends_on_length());
-    let records = description.iter().any(|(plan, _, _)| !plan.gradients.is_empty());
+    let records = description.iter().any(|asked| !asked.plan.gradients.is_empty());
     drop(description);
 
     let parts = wave.token_layers_of(with_pass.len());
@@ -88,10 +89,12 @@ fn wave<'a>(
     let mut tracks = Vec::with_capacity(with_pass.len());
     for (task, pass) in tasks.iter_mut().zip(&passes) {
         if let Some(pass) = pass {
-            tracks.push(Track::new(tracks.len(), &task.job.plan, decoder.tree(), pass, &mut task.values));
+            tracks.push(Track::new(tracks.len(), task.job, decoder.tree(), pass, &mut task.values));
         }
     }
-    let mut visit = Visit::new(wave, decoder.tree(), tracks);
+    let histories: Vec<Option<History>> =
+        wave.rows().map(|((track, input, row), _)| jobs[track].histories.get(input)?.get(row).cloned()).collect();
+    let mut visit = Visit::new(wave, decoder.tree(), tracks, histories);
     let mut stages = Vec::new();
     let look = |visit: &mut Visit<'_, '_>| {
         between();
@@ -108,7 +111,12 @@ fn wave<'a>(
             stages.push(stage);
         }
     })?;
-    let Visit { wave, tracks, failures, .. } = visit;
+    let Visit { wave, tracks, failures, histories, .. } = visit;
+    for (((track, input, row), _), history) in wave.rows().zip(&histories) {
+        if let (Some(history), None) = (history, &failures[track]) {
+            history.cache().advance(jobs[track].ids[input][row].len());
+        }
+    }
     // a job that takes gradients is alone in its wave
     let mut recorded = records.then_some((wave, stages));
     let receipts: Vec<Vec<Receipt>> = tracks.into_iter().map(Track::into_receipts).collect();

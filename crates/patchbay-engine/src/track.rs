@@ -9,7 +9,7 @@ use patchbay_graph::wave::Wave;
 use patchbay_graph::wave::matrix::Matrix;
 use patchbay_graph::{Packing, Site, TokenRows, Tree};
 
-use crate::job::Receipt;
+use crate::job::{Job, Receipt};
 use crate::part::{self, Shown};
 use crate::values::Values;
 
@@ -18,6 +18,10 @@ pub(crate) struct Track<'a, 'v> {
     /// Its number in the wave.
     number: usize,
     plan: &'a Plan,
+    /// Whether some of its rows take no part any more.
+    ended: bool,
+    /// Ids of its rows.
+    ids: &'a [Vec<Vec<u32>>],
     tree: &'a Tree,
     pass: &'a Pass,
     pub(crate) values: &'v mut Values<'a>,
@@ -47,16 +51,11 @@ pub(crate) struct Here<'w> {
 }
 
 impl<'a, 'v> Track<'a, 'v> {
-    pub(crate) fn new(
-        number: usize,
-        plan: &'a Plan,
-        tree: &'a Tree,
-        pass: &'a Pass,
-        values: &'v mut Values<'a>,
-    ) -> Self {
+    pub(crate) fn new(number: usize, job: &'a Job, tree: &'a Tree, pass: &'a Pass, values: &'v mut Values<'a>) -> Self {
+        let (plan, ids, ended) = (&*job.plan, &*job.ids, job.has_ended_rows());
         let finished = pass.inputs.iter().filter(|input| input.finished).map(|input| input.input).collect();
         let (receipts, deltas) = (Vec::new(), Vec::new());
-        Self { number, plan, tree, pass, values, finished, receipts, taking: None, deltas }
+        Self { number, plan, ended, ids, tree, pass, values, finished, receipts, taking: None, deltas }
     }
 
     /// The same while a gradient is taken: what is written is not reported again.
@@ -117,6 +116,9 @@ impl<'a, 'v> Track<'a, 'v> {
     /// The same for what is read or written, all of which has to be there.
     fn computed(&self, here: Here<'_>, input: usize, selection: &Selection) -> Result<Blocks> {
         let blocks = self.blocks(here, input, selection);
+        if self.ended || selection.has_absent() {
+            return Ok(blocks);
+        }
         let padding = selection.shape().elements().unwrap_or(usize::MAX) as u64 - selection.shape().real_elements();
         let missing = blocks.index.iter().filter(|block| **block == Blocks::PAD).count() * blocks.size;
         if missing as u64 > padding {
@@ -142,16 +144,21 @@ impl<'a, 'v> Track<'a, 'v> {
             WriteMode::Replace => given,
             WriteMode::Add => (&before + given)?,
         };
+        shown.write(&blocks, &after)?;
         if self.finished.contains(&write.input) {
+            // of rows that are not there nothing was written
+            let partial = self.ended || write.selection.has_absent();
+            let after = if partial { shown.read(&blocks, dims)? } else { after };
             let receipt = self.receipt(write, here.packing, part::distance(&before, &after)?);
             self.receipts.push(receipt);
         }
-        shown.write(&blocks, &after)
+        Ok(())
     }
 
     fn receipt(&self, write: &Write, packing: Packing, delta_norm: f64) -> Receipt {
         let token_axis = if matches!(packing, Packing::Channels { .. }) { 1 } else { 2 };
-        let tokens = write.selection.tokens(token_axis);
+        let mut tokens = write.selection.tokens(token_axis);
+        tokens.iter_mut().zip(&self.ids[write.input]).for_each(|(row, ids)| row.retain(|token| *token < ids.len()));
         Receipt {
             node: write.node,
             cell: None,

@@ -12,6 +12,7 @@ use patchbay_graph::{LayerSite, Site, Tree};
 use patchbay_model::Tap;
 
 use crate::engine::{EngineError, panic_message};
+use crate::job::History;
 use crate::part::Shown;
 use crate::track::{Here, Track};
 
@@ -22,6 +23,8 @@ pub(crate) struct Visit<'a, 'v> {
     pub(crate) tracks: Vec<Track<'a, 'v>>,
     /// What came between a request and its end.
     pub(crate) failures: Vec<Option<EngineError>>,
+    /// What came before each row of the wave, and goes on with it.
+    pub(crate) histories: Vec<Option<History>>,
     /// Who has which steps at a site.
     at: HashMap<Site, Vec<(usize, Range<usize>)>>,
     /// Where lanes are at sites that all rows of a block have.
@@ -31,13 +34,13 @@ pub(crate) struct Visit<'a, 'v> {
 }
 
 impl<'a, 'v> Visit<'a, 'v> {
-    pub(crate) fn new(wave: Wave, tree: &'a Tree, tracks: Vec<Track<'a, 'v>>) -> Self {
+    pub(crate) fn new(wave: Wave, tree: &'a Tree, tracks: Vec<Track<'a, 'v>>, histories: Vec<Option<History>>) -> Self {
         let mut at: HashMap<Site, Vec<(usize, Range<usize>)>> = HashMap::new();
         for (number, track) in tracks.iter().enumerate() {
             track.sites().into_iter().for_each(|(site, range)| at.entry(site).or_default().push((number, range)));
         }
         let failures = tracks.iter().map(|_| None).collect();
-        Self { wave, tree, tracks, failures, at, running: Matrix::default(), onward: Matrix::default() }
+        Self { wave, tree, tracks, failures, histories, at, running: Matrix::default(), onward: Matrix::default() }
     }
 
     /// Says where lanes are in the values that come.

@@ -5,8 +5,9 @@ use patchbay_graph::stage::Part;
 use patchbay_graph::wave::lanes::Lane;
 use patchbay_graph::wave::matrix::Matrix;
 use patchbay_graph::{LayerSite, Site};
-use patchbay_model::{Decoder, NoMemory, Onward, Run, Segment, Segments, Span};
+use patchbay_model::{Decoder, Onward, Run, Segment, Segments, Span};
 
+use crate::kept::Kept;
 use crate::part;
 use crate::visit::Visit;
 
@@ -107,7 +108,8 @@ fn block(
     if running.tokens() == 0 {
         return Ok(x);
     }
-    let going_on = looking(&running, &onward, lanes)?;
+    let (going_on, sources) = looking(&running, &onward, lanes)?;
+    let kept = Kept::of(visit, &running, &sources);
     let all_go_on = running.lanes().len() == onward.lanes().len();
     let (segments, onward_run) = match all_go_on {
         true => (going_on, None),
@@ -117,7 +119,8 @@ fn block(
         }
     };
     visit.place(running, onward);
-    decoder.block(layer, x, &mut Run { segments: &segments, onward: onward_run.as_ref(), memory: &mut NoMemory }, visit)
+    let mut memory = kept;
+    decoder.block(layer, x, &mut Run { segments: &segments, onward: onward_run.as_ref(), memory: &mut memory }, visit)
 }
 
 /// The final norm and the unembedding, for the tokens that are looked at there.
@@ -152,15 +155,26 @@ fn segments(matrix: &Matrix, lanes: &[Lane]) -> Segments {
     Segments::new(matrix.lanes().iter().map(segment).collect())
 }
 
-/// Lanes as segments that look on the keys of others.
-fn looking(running: &Matrix, onward: &Matrix, lanes: &[Lane]) -> Result<Segments> {
-    let plain = segments(onward, lanes);
-    let looking = plain.iter().zip(onward.lanes()).map(|(segment, lane)| {
-        let Some(keys) = running.keys(*lane, lanes) else {
+/// Lanes as segments that look on the keys of others, and on those of earlier passes: of these rows of the wave, the first
+/// of which is source 1.
+fn looking(running: &Matrix, onward: &Matrix, lanes: &[Lane]) -> Result<(Segments, Vec<usize>)> {
+    let (plain, mut sources) = (segments(onward, lanes), Vec::new());
+    let looking = plain.iter().zip(onward.lanes()).map(|(segment, number)| {
+        let Some(keys) = running.keys(*number, lanes) else {
             candle_core::bail!("a lane looks on keys that were not computed");
         };
-        let keys = keys.into_iter().map(|(start, len)| Span { source: 0, start, len }).collect();
-        Ok(Segment { keys, ..segment.clone() })
+        let before = lanes[*number].past;
+        let before = before.1.map(|row| {
+            let known = sources.iter().position(|source| *source == row);
+            let source = known.unwrap_or_else(|| {
+                sources.push(row);
+                sources.len() - 1
+            });
+            Span { source: source + 1, start: 0, len: before.0 }
+        });
+        let keys = keys.into_iter().map(|(start, len)| Span { source: 0, start, len });
+        Ok(Segment { keys: before.into_iter().chain(keys).collect(), ..segment.clone() })
     });
-    Ok(Segments::new(looking.collect::<Result<_>>()?))
+    let looking = looking.collect::<Result<_>>()?;
+    Ok((Segments::new(looking), sources))
 }

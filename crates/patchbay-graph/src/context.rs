@@ -38,6 +38,12 @@ pub struct TokenRow {
     pub text: String,
     /// Byte offset in the text at which each token ends; one a token.
     pub ends: Vec<usize>,
+    /// How many tokens of its sequence came before these, in earlier passes.
+    pub past: usize,
+    /// How many tokens may still come after these, in later passes.
+    pub more: usize,
+    /// The row that the sequence began with, where this is not it.
+    pub prompt: Option<Arc<TokenRow>>,
 }
 
 impl TokenRow {
@@ -49,6 +55,16 @@ impl TokenRow {
     /// Whether it has no token.
     pub fn is_empty(&self) -> bool {
         self.ends.is_empty()
+    }
+
+    /// Number of tokens of its sequence so far.
+    pub fn keys(&self) -> usize {
+        self.past + self.len()
+    }
+
+    /// Whether its sequence is computed in several passes.
+    pub fn is_step(&self) -> bool {
+        self.past > 0 || self.more > 0
     }
 
     /// The last token of the last place where `text` stands.
@@ -64,17 +80,28 @@ impl TokenRows {
         self.rows.iter().map(TokenRow::len).collect()
     }
 
-    /// The sizes of a site's axes for this input.
-    pub fn extents(&self, packing: Packing) -> Extents {
-        Self::extents_of(&self.lengths(), packing)
+    /// Number of tokens that came before those of each row.
+    pub fn past(&self) -> Vec<usize> {
+        self.rows.iter().map(|row| row.past).collect()
     }
 
-    /// The sizes of a site's axes for rows of these lengths.
+    /// The sizes of a site's axes for this input.
+    pub fn extents(&self, packing: Packing) -> Extents {
+        let keys: Vec<usize> = self.rows.iter().map(TokenRow::keys).collect();
+        Self::sized(&self.lengths(), &keys, packing)
+    }
+
+    /// The sizes of a site's axes for whole rows of these lengths.
     pub fn extents_of(lengths: &[usize], packing: Packing) -> Extents {
-        let lengths: Arc<[usize]> = lengths.into();
+        Self::sized(lengths, lengths, packing)
+    }
+
+    fn sized(lengths: &[usize], keys: &[usize], packing: Packing) -> Extents {
+        let (lengths, keys): (Arc<[usize]>, Arc<[usize]>) = (lengths.into(), keys.into());
         let extent = |axis| match axis {
             Axis::Rows => Extent::Fixed(lengths.len()),
-            Axis::Tokens | Axis::Keys => Extent::Tokens(lengths.clone()),
+            Axis::Tokens => Extent::Tokens(lengths.clone()),
+            Axis::Keys => Extent::Tokens(keys.clone()),
             Axis::Fixed(size) => Extent::Fixed(size),
         };
         Extents { axes: packing.axes().into_iter().map(extent).collect(), rows: Some(0) }

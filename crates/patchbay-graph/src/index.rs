@@ -1,6 +1,7 @@
 //! Indices as NumPy writes them: `[:, -1]`, `[0, 2:5]`, `[..., [1, 7]]`, and on a token axis `[:, ' France']`.
 
 use std::fmt;
+use std::sync::Arc;
 
 use crate::problem::{Code, Problem, Result};
 
@@ -39,6 +40,9 @@ pub enum Coord {
     Int(i64),
     /// On a token axis: the last token of the last place where the text stands.
     Text(String),
+    /// A place of its own in every row; nothing in rows that do not have it now. Not written in indices: it stands for a
+    /// position of a sequence that is computed in several passes.
+    Found(Arc<[Option<usize>]>),
 }
 
 impl Item {
@@ -241,6 +245,7 @@ impl fmt::Display for Coord {
                 let escaped = text.replace('\\', "\\\\").replace('\'', "\\'").replace('\n', "\\n").replace('\t', "\\t");
                 write!(f, "'{escaped}'")
             }
+            Self::Found(_) => f.write_str("?"),
         }
     }
 }

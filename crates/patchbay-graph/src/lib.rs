@@ -29,7 +29,7 @@
 //! }
 //!
 //! // the input has three tokens, "The", " capital" and " is", which end at these bytes
-//! let row = TokenRow { text: "The capital is".into(), ends: vec![3, 11, 14] };
+//! let row = TokenRow { text: "The capital is".into(), ends: vec![3, 11, 14], ..TokenRow::default() };
 //! let inputs = [TokenRows { name: "input".into(), rows: vec![row] }];
 //! let context = Context { tree: &tree, inputs: &inputs, store: &Empty, limits: &Limits::default() };
 //!
@@ -74,6 +74,7 @@ pub mod selection;
 pub mod shape;
 pub mod site;
 pub mod stage;
+pub mod steps;
 pub mod sweep;
 pub mod text;
 pub mod tree;
@@ -81,7 +82,7 @@ pub mod wave;
 pub mod weight;
 pub mod weights;
 
-pub use check::{SweepPlan, Swept, cell, check, check_sweep, check_sweep_while};
+pub use check::{Generation, NEXT_LOGITS, SweepPlan, Swept, cell, check, check_sweep, check_sweep_while};
 pub use context::{Context, Limits, Store, TokenRow, TokenRows};
 pub use conversation::Conversation;
 pub use dtype::DType;

@@ -47,6 +47,15 @@ pub struct PlanInput {
     pub name: String,
     /// Number of tokens of each row.
     pub lengths: Vec<usize>,
+    /// Number of tokens that came before them in earlier passes, row by row.
+    pub past: Vec<usize>,
+}
+
+impl PlanInput {
+    /// How many keys the last token of a row looks on.
+    pub fn keys(&self, row: usize) -> usize {
+        self.past.get(row).copied().unwrap_or(0) + self.lengths[row]
+    }
 }
 
 /// A value: its type, its shape, and how it is made.

@@ -16,6 +16,12 @@ struct Asking {
     ids: Vec<Vec<Vec<u32>>>,
 }
 
+impl Asking {
+    fn first(&self) -> Asked<'_> {
+        Asked { plan: &self.plan, pass: &self.plan.passes[0], ids: &self.ids, past: &[], keeps: false }
+    }
+}
+
 fn asking(body: &Value) -> Asking {
     let inputs = match body.get("inputs").and_then(Value::as_object) {
         Some(inputs) => inputs.values().cloned().collect(),
@@ -26,8 +32,7 @@ fn asking(body: &Value) -> Asking {
 }
 
 fn wave(asking: &[Asking]) -> Wave {
-    let passes: Vec<Asked<'_>> =
-        asking.iter().map(|Asking { plan, ids }| (plan, &plan.passes[0], ids.as_slice())).collect();
+    let passes: Vec<Asked<'_>> = asking.iter().map(Asking::first).collect();
     Wave::new(&passes, &tree(), false)
 }
 
@@ -126,7 +131,7 @@ fn who_leaves_takes_along_what_only_they_need() {
 fn lengths_part_sequences_where_values_depend_on_them() {
     let short = asking(&json!({"input": [[1, 2, 3]], "graph": [save("logits")]}));
     let long = asking(&json!({"input": [[1, 2, 3, 4]], "graph": [save("logits")]}));
-    let passes = [&short, &long].map(|Asking { plan, ids }| (plan, &plan.passes[0], ids.as_slice()));
+    let passes = [short.first(), long.first()];
     assert_eq!(Wave::new(&passes, &tree(), false).embedded().tokens(), 4);
     assert_eq!(Wave::new(&passes, &tree(), true).embedded().tokens(), 7);
 }

@@ -33,8 +33,36 @@ impl KeyCache {
         self.layers.iter().flatten().flatten().map(size).sum()
     }
 
-    /// Writes rows behind those in use, and gives the whole of both sources.
-    fn append(&mut self, layer: usize, rows: [Tensor; 2]) -> Result<[Tensor; 2]> {
+    /// Keys `[capacity, K, d]` and values `[capacity, K, value dim]` of a layer, of which those of the tokens it holds count.
+    pub fn layer(&self, layer: usize) -> Option<&[Tensor; 2]> {
+        self.layers.get(layer)?.as_ref()
+    }
+
+    /// Counts tokens whose keys and values were appended at every layer.
+    pub fn advance(&mut self, tokens: usize) {
+        self.tokens += tokens;
+    }
+
+    /// A copy that goes its own way from here on.
+    ///
+    /// # Errors
+    /// candle's, where memory runs out.
+    pub fn branch(&self) -> Result<Self> {
+        let layer = |layer: &Option<[Tensor; 2]>| match layer {
+            Some([keys, values]) => {
+                Ok(Some([grown(keys, self.tokens, self.tokens)?, grown(values, self.tokens, self.tokens)?]))
+            }
+            None => Ok(None),
+        };
+        Ok(Self { layers: self.layers.iter().map(layer).collect::<Result<_>>()?, tokens: self.tokens })
+    }
+
+    /// Writes keys and values of new tokens, `[tokens, K, d]` and `[tokens, K, value dim]`, behind those that it holds. They count
+    /// once they are [counted](Self::advance): before that they are overwritten.
+    ///
+    /// # Errors
+    /// The layer was left out before; memory runs out.
+    pub fn append(&mut self, layer: usize, rows: [Tensor; 2]) -> Result<[Tensor; 2]> {
         if self.layers.len() <= layer {
             self.layers.resize(layer + 1, None);
         }
@@ -93,7 +121,7 @@ impl<'a> Caches<'a> {
     /// Keeps what the pass has computed, now that it has ended.
     pub fn finish(self) {
         for (cache, segment) in self.caches.into_iter().zip(&self.segments) {
-            cache.tokens += segment.len;
+            cache.advance(segment.len);
         }
     }
 }

@@ -126,7 +126,7 @@ impl Tokenized {
             if let Some(shown) = &mut shown.tokens {
                 shown.push(tokens);
             }
-            rows.rows.push(TokenRow { text, ends });
+            rows.rows.push(TokenRow { text, ends, ..TokenRow::default() });
         }
         self.ids.push(shown.ids.clone());
         self.rows.push(rows);

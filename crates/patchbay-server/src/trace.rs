@@ -197,7 +197,7 @@ pub(crate) fn job(
     order: Order,
 ) -> Result<Job, Failure> {
     let tensors = stored_tensors(&plan, shelf)?;
-    let job = Job { plan: Arc::new(plan), ids, tensors, cancel: Cancel::default(), order };
+    let job = Job { plan: Arc::new(plan), ids, tensors, histories: Vec::new(), cancel: Cancel::default(), order };
     Ok(job.priced(model.engine.decoder()))
 }
 

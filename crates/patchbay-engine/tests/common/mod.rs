@@ -116,7 +116,7 @@ impl Lab {
         let plan = Arc::new(plan);
         let ids = request.inputs.iter().map(|input| input.rows.iter().map(ids).collect()).collect();
         let tensors = self.stored.iter().map(|(name, tensor)| ((name.clone(), None), tensor.clone())).collect();
-        let job = Job { plan: Arc::clone(&plan), ids, tensors, cancel, order };
+        let job = Job { plan: Arc::clone(&plan), ids, tensors, histories: Vec::new(), cancel, order };
         Ok(Running { plan, reply: self.engine.submit(job)? })
     }
 
@@ -187,7 +187,7 @@ fn spell(input: &Input) -> TokenRows {
             text.push_str(&format!(" t{id}"));
             ends.push(text.len());
         }
-        TokenRow { text, ends }
+        TokenRow { text, ends, ..TokenRow::default() }
     };
     TokenRows { name: input.name.clone(), rows: input.rows.iter().map(row).collect() }
 }

@@ -148,7 +148,7 @@ pub(crate) fn job(tree: &Tree, body: &Value, shelf: &Shelf) -> Job {
         row => panic!("{row:?} is not for this test"),
     };
     let ids: Vec<Vec<Vec<u32>>> = request.inputs.iter().map(|input| input.rows.iter().map(ids).collect()).collect();
-    let row = |ids: &Vec<u32>| TokenRow { text: String::new(), ends: vec![0; ids.len()] };
+    let row = |ids: &Vec<u32>| TokenRow { text: String::new(), ends: vec![0; ids.len()], ..TokenRow::default() };
     let inputs: Vec<TokenRows> = request
         .inputs
         .iter()
@@ -158,5 +158,6 @@ pub(crate) fn job(tree: &Tree, body: &Value, shelf: &Shelf) -> Job {
     let context = Context { tree, inputs: &inputs, store: shelf, limits: &Limits::default() };
     let plan: Plan = check(&request, &context).unwrap_or_else(|problem| panic!("{problem:?}"));
     let tensors = shelf.0.iter().map(|(name, tensor)| ((name.clone(), None), tensor.clone())).collect();
-    Job { plan: Arc::new(plan), ids, tensors, cancel: Cancel::default(), order: Order::default() }
+    let (cancel, order) = (Cancel::default(), Order::default());
+    Job { plan: Arc::new(plan), ids, tensors, histories: Vec::new(), cancel, order }
 }

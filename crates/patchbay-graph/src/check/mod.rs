@@ -11,14 +11,17 @@ mod made;
 mod order;
 mod schedule;
 mod sites;
+mod step;
 mod sweep;
 mod texts;
 mod values;
 mod walk;
+mod window;
 
+pub use step::{Generation, NEXT_LOGITS};
 pub use sweep::{SweepPlan, Swept, cell, check_sweep, check_sweep_while};
 
-use crate::context::{Context, TokenRow};
+use crate::context::{Context, TokenRow, TokenRows};
 use crate::plan::{Cost, Plan, PlanInput};
 use crate::problem::{Code, Problem, Result};
 use crate::request::Request;
@@ -29,6 +32,7 @@ use crate::sweep::AxisSet;
 /// # Errors
 /// Everything that a graph can get wrong, with its place and, where it helps, a way to mend it.
 pub fn check(request: &Request, context: &Context<'_>) -> Result<Plan> {
+    step::refuse(&request.graph).map_err(|problem| request.placed(problem))?;
     check_marked(request, context, &|_| 0).map(|(plan, _)| plan).map_err(|problem| request.placed(problem))
 }
 
@@ -44,8 +48,9 @@ fn check_marked(
     let built = build::Builder::new(context).build(&request.graph)?;
     gradients::check(&built)?;
     let scheduled = schedule::schedule(&built, context)?;
-    let inputs: Vec<PlanInput> =
-        context.inputs.iter().map(|input| PlanInput { name: input.name.clone(), lengths: input.lengths() }).collect();
+    let planned =
+        |input: &TokenRows| PlanInput { name: input.name.clone(), lengths: input.lengths(), past: input.past() };
+    let inputs: Vec<PlanInput> = context.inputs.iter().map(planned).collect();
     let mut plan = Plan {
         inputs,
         values: built.values,
@@ -84,8 +89,8 @@ fn check_sizes(request: &Request, context: &Context<'_>) -> Result<()> {
                 let problem = Problem::new(Code::Malformed, format!("row {i} has no token")).at(at(i));
                 return Err(problem.hint("a row has at least one token"));
             }
-            if row.len() > context.tree.context {
-                let detail = format!("row {i} has {} tokens, this model takes {}", row.len(), context.tree.context);
+            if row.keys() > context.tree.context {
+                let detail = format!("row {i} has {} tokens, this model takes {}", row.keys(), context.tree.context);
                 return Err(Problem::new(Code::TooLarge, detail).hint("cut the row").at(at(i)));
             }
         }

@@ -8,6 +8,8 @@ use crate::problem::{Code, Problem, Result};
 use crate::selection::Selection;
 use crate::site::Site;
 
+use super::window::window;
+
 /// A site of one input.
 #[derive(Clone, Copy)]
 pub(super) struct Target {
@@ -26,9 +28,13 @@ impl Target {
         let input = &context.inputs[input];
         let extents = input.extents(packing);
         let find = |row: usize, text: &str| input.rows[row].find(text);
-        match index {
-            None => Ok(Selection::all(extents)),
-            Some(index) => Selection::new(index, extents, Some(&find)),
+        match window(index, input, packing)? {
+            Some(None) => Ok(Selection::all(extents)),
+            Some(Some(index)) => Selection::new(&index, extents, Some(&find)),
+            None => {
+                let detail = format!("this pass has none of the tokens of `{site}` that are meant");
+                Err(Problem::new(Code::IndexOutOfRange, detail))
+            }
         }
     }
 }

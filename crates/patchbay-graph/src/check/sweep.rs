@@ -121,6 +121,7 @@ fn check_cells(
     sweep: &Sweep,
     context: &Context<'_>,
 ) -> Result<SweepPlan> {
+    super::step::refuse(&request.graph)?;
     let limit = context.limits.max_cells;
     let cells = sweep.cells().filter(|cells| *cells <= limit).ok_or_else(|| {
         let sizes: Vec<String> = sweep.axes.iter().map(|axis| axis.len().to_string()).collect();

@@ -16,6 +16,9 @@ impl Node {
         if let Some(id) = &self.id {
             object.insert("id".into(), json!(id));
         }
+        if let Some(steps) = &self.steps {
+            object.insert("steps".into(), steps.to_json());
+        }
         let mut put = |name: &str, value: Option<Value>| {
             if let Some(value) = value {
                 object.insert(name.into(), value);
@@ -97,6 +100,7 @@ fn places_to_json(item: &Item) -> Value {
             let coord = |coord: &Coord| match coord {
                 Coord::Int(place) => json!(place),
                 Coord::Text(text) => json!(text),
+                Coord::Found(places) => json!(places),
             };
             Value::Array(coords.iter().map(coord).collect())
         }

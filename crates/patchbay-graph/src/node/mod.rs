@@ -7,6 +7,7 @@ mod parse;
 use crate::index::Item;
 use crate::operand::{Operand, OperandKind, SiteOperand};
 use crate::ops::{Attr, OpSpec};
+use crate::steps::Steps;
 
 /// One node of a graph.
 #[derive(Clone, Debug, PartialEq)]
@@ -15,6 +16,8 @@ pub struct Node {
     pub at: String,
     /// The name by which others take its value.
     pub id: Option<String>,
+    /// At which steps of a generation it acts, where that is said.
+    pub steps: Option<Steps>,
     /// What it does.
     pub action: Action,
 }

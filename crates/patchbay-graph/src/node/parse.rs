@@ -8,6 +8,7 @@ use crate::index::{Coord, Index, Item};
 use crate::operand::{Operand, SiteOperand};
 use crate::ops::{self, OpSpec};
 use crate::problem::{Code, Problem, Result};
+use crate::steps::Steps;
 
 const STRUCTURAL: [&str; 8] = ["save", "set", "steer", "skip", "call", "project_on_vocab", "grad", "top_tokens"];
 
@@ -56,8 +57,13 @@ impl Parser<'_> {
                 }
             },
         };
+        let steps = fields.get("steps").map(Steps::parse).transpose()?;
+        if steps.is_some() && self.depth > 0 {
+            let problem = Problem::new(Code::BadArgument, "a node written in place acts when the one around it does");
+            return Err(problem.hint("give `steps` to the node of the list").under("steps"));
+        }
         fields.finish()?;
-        Ok(Node { at: self.at.into(), id, action })
+        Ok(Node { at: self.at.into(), id, steps, action })
     }
 
     pub(super) fn operand(&self, value: &Value, name: &str) -> Result<Operand> {

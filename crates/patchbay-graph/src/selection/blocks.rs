@@ -148,7 +148,7 @@ impl Selection {
         let (outer, size) = self.contiguous(placement);
         let total = placement.elements / size;
         let blocks = self.shape.dims[..outer].iter().product();
-        let padded = self.shape.ragged.is_some();
+        let padded = self.shape.ragged.is_some() || self.has_absent();
         let whole = blocks == total && !padded && self.in_order(placement) && self.is_all();
         Gather { size, blocks, total, padded, whole }
     }

@@ -138,6 +138,15 @@ impl Selection {
         &self.shape
     }
 
+    /// Whether it names places that not all rows have.
+    pub fn has_absent(&self) -> bool {
+        let absent = |place: &Place| matches!(place, Place::Found(found) if found.contains(&None));
+        self.picks.iter().any(|pick| match pick {
+            Pick::Span { .. } => false,
+            Pick::Each(places) | Pick::Joint(places) => places.iter().any(absent),
+        })
+    }
+
     /// Whether the result is the whole source, in its own order.
     pub fn is_all(&self) -> bool {
         *self == Self::all(self.source.clone())
@@ -209,6 +218,7 @@ impl Selection {
                     _ if paired => self.rows.get(entry).map_or(&[][..], std::slice::from_ref),
                     Place::Int(_) => std::slice::from_ref(&shortest),
                     Place::Text { .. } => &self.rows,
+                    Place::Found(_) => &[],
                 };
                 let outside = |row: &&usize| place.resolve(**row, extent.of(**row)).is_none();
                 if let Some(row) = rows.iter().find(outside) {
@@ -221,7 +231,8 @@ impl Selection {
 
     fn not_there(&self, index: &Index, axis: usize, row: usize, place: &Place) -> Problem {
         let place = match place {
-            Place::Int(place) => place,
+            Place::Int(place) => *place,
+            Place::Found(found) => found[row].map_or(-1, |place| place as i64),
             Place::Text { text, .. } => {
                 let detail = format!("index {index}: the text {text:?} does not stand in row {row}");
                 return Problem::new(Code::TextNotFound, detail)

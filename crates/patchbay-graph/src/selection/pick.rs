@@ -17,7 +17,12 @@ pub(super) enum Pick {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Place {
     Int(i64),
-    Text { text: Arc<str>, found: Arc<[Option<usize>]> },
+    Text {
+        text: Arc<str>,
+        found: Arc<[Option<usize>]>,
+    },
+    /// It is not in all rows.
+    Found(Arc<[Option<usize>]>),
 }
 
 impl Pick {
@@ -53,7 +58,7 @@ impl Place {
     /// The place on an axis that has this size in this row, if it is there.
     pub(super) fn resolve(&self, row: usize, size: usize) -> Option<usize> {
         match self {
-            Self::Text { found, .. } => found[row],
+            Self::Text { found, .. } | Self::Found(found) => found[row],
             Self::Int(place) => {
                 let found = if *place < 0 { place.checked_add(size as i64)? } else { *place };
                 usize::try_from(found).ok().filter(|found| *found < size)

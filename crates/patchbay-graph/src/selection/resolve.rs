@@ -1,5 +1,7 @@
 //! Gives every axis of a source the item of the index that is meant for it.
 
+use std::sync::Arc;
+
 use super::pick::{Pick, Place};
 use super::{Extent, Extents, FindText, Out};
 use crate::index::{Coord, Index, Item};
@@ -100,6 +102,7 @@ fn resolve_coord(coord: &Coord, axis: usize, source: &Extents, find: Option<Find
     let text = match coord {
         Coord::Int(place) => return Ok(Place::Int(*place)),
         Coord::Text(text) => text,
+        Coord::Found(found) => return Ok(Place::Found(Arc::clone(found))),
     };
     match (find, &source.axes[axis]) {
         (Some(find), Extent::Tokens(lengths)) => {

@@ -15,6 +15,8 @@ use super::row::Row;
 pub struct Lane {
     /// Position of the first token.
     pub position: usize,
+    /// How many tokens of its sequence earlier passes computed, and the number of the row of the wave whose they are.
+    pub past: (usize, Option<usize>),
     /// Token ids.
     pub ids: Vec<u32>,
     /// Number of tokens of the whole sequence.
@@ -34,7 +36,7 @@ pub struct Lane {
 /// Some neighbouring tokens of a lane.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Piece {
-    /// Position of the first in its sequence.
+    /// Number of the first among those of its row in this pass.
     pub position: usize,
     /// Number of the lane.
     pub lane: usize,
@@ -80,8 +82,8 @@ pub fn lay_out(rows: &[(usize, &Row<'_>)], by_length: bool) -> Lanes {
     let mut tree = Tree::default();
     let paths: Vec<Vec<usize>> = rows.iter().map(|(track, row)| tree.insert(*track, row, by_length)).collect();
     let mut lanes = tree.lanes();
-    let views = rows.iter().zip(&paths).map(|((track, row), path)| own_lanes(&mut lanes, &tree, *track, row, path));
-    let views = views.collect();
+    let views = rows.iter().zip(&paths).enumerate();
+    let views = views.map(|(number, (row, path))| own_lanes(&mut lanes, &tree, (number, *row), path)).collect();
     Lanes { lanes, views }
 }
 
@@ -197,6 +199,7 @@ impl Tree {
                 None => {
                     lanes.push(Lane {
                         position: node.position,
+                        past: (0, None),
                         ids: vec![node.id],
                         length: node.length,
                         from: Mark::EMBEDDED,
@@ -245,7 +248,12 @@ impl Tree {
 }
 
 /// Adds the lanes that a row has for itself, and says where its tokens are.
-fn own_lanes(lanes: &mut Vec<Lane>, tree: &Tree, track: usize, row: &Row<'_>, path: &[usize]) -> View {
+fn own_lanes(
+    lanes: &mut Vec<Lane>,
+    tree: &Tree,
+    (number, (track, row)): (usize, (usize, &Row<'_>)),
+    path: &[usize],
+) -> View {
     let clean = tree.pieces(path, 0);
     let mut own: Vec<Piece> = Vec::new();
     let mut token = row.parting.map_or(row.ids.len(), |parting| parting.token);
@@ -260,9 +268,10 @@ fn own_lanes(lanes: &mut Vec<Lane>, tree: &Tree, track: usize, row: &Row<'_>, pa
             let source = if from == Mark::EMBEDDED { Vec::new() } else { tree.pieces(source, token) };
             own.push(Piece { position: token, lane: lanes.len(), offset: 0, len });
             lanes.push(Lane {
-                position: token,
+                position: row.past + token,
+                past: (row.past, (row.past > 0).then_some(number)),
                 ids: row.ids[token..token + len].to_vec(),
-                length: row.ids.len(),
+                length: row.past + row.ids.len(),
                 from,
                 claims: vec![(track, need)],
                 before,

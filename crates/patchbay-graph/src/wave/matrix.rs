@@ -73,7 +73,8 @@ impl Matrix {
         Self { kept: Some((kept, rows.len())), ..self.clone() }
     }
 
-    /// First row and number of the keys that a lane looks on, in the order of their positions: those before it, and its own.
+    /// First row and number of the keys of this pass that a lane looks on, in the order of their positions: those before it,
+    /// and its own.
     /// Nothing where some of them are not in the matrix.
     pub fn keys(&self, number: usize, all: &[Lane]) -> Option<Vec<(usize, usize)>> {
         let lane = &all[number];
@@ -87,7 +88,7 @@ impl Matrix {
             }
         }
         let count: usize = spans.iter().map(|(_, len)| len).sum();
-        (count == lane.position + lane.ids.len()).then_some(spans)
+        (count + lane.past.0 == lane.position + lane.ids.len()).then_some(spans)
     }
 
     /// Where each token of a row is: in its own lane if that is there.
@@ -109,7 +110,7 @@ impl Matrix {
             Packing::Heads { heads, dim } => heads * dim,
             Packing::Pairs { heads } => return self.matrices(input, views, heads, selection),
         };
-        let blocks = selection.blocks(&packed(&input.lengths, packing));
+        let blocks = selection.blocks(&packed(input, packing));
         let mut rows: Vec<Vec<Option<u32>>> = input.lengths.iter().map(|len| vec![None; *len]).collect();
         for (row, view) in views {
             rows[*row] = self.tokens_of(view, input.lengths[*row]);
@@ -126,7 +127,8 @@ impl Matrix {
             let lane = view.and_then(|(_, view)| view.own.iter().find(|piece| piece.len == len));
             let there = lane.filter(|piece| self.starts[piece.lane].is_some());
             let base = there.map_or(elements, |piece| self.pairs[piece.lane] * heads);
-            RowPlacement { base, strides: vec![0, len * len, len, 1] }
+            let keys = input.keys(row);
+            RowPlacement { base, strides: vec![0, len * keys, keys, 1] }
         };
         let placement = Placement { rows: (0..input.lengths.len()).map(row).collect(), elements };
         let mut blocks = selection.blocks(&placement);
@@ -154,19 +156,20 @@ impl Matrix {
     }
 }
 
-/// Where rows of these lengths lie that are packed one after the other.
-pub fn packed(lengths: &[usize], packing: Packing) -> Placement {
+/// Where the rows of an input lie when they are packed one after the other.
+pub fn packed(input: &PlanInput, packing: Packing) -> Placement {
     let mut elements = 0;
-    let row = |len: &usize| {
+    let row = |(row, len): (usize, &usize)| {
+        let keys = input.keys(row);
         let (size, strides) = match packing {
             Packing::Channels { width } => (len * width, vec![0, width, 1]),
             Packing::Heads { heads, dim } => (len * heads * dim, vec![0, dim, heads * dim, 1]),
-            Packing::Pairs { heads } => (len * len * heads, vec![0, len * len, *len, 1]),
+            Packing::Pairs { heads } => (len * keys * heads, vec![0, len * keys, keys, 1]),
         };
         elements += size;
         RowPlacement { base: elements - size, strides }
     };
-    let rows = lengths.iter().map(row).collect();
+    let rows = input.lengths.iter().enumerate().map(row).collect();
     Placement { rows, elements }
 }
 

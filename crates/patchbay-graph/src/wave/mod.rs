@@ -20,8 +20,20 @@ use row::Row;
 use crate::plan::{Pass, Plan};
 use crate::tree::Tree;
 
-/// A pass of a request, its plan, and the ids of all rows of its inputs.
-pub type Asked<'a> = (&'a Plan, &'a Pass, &'a [Vec<Vec<u32>>]);
+/// A pass of a request.
+#[derive(Clone, Copy, Debug)]
+pub struct Asked<'a> {
+    /// The request's plan.
+    pub plan: &'a Plan,
+    /// The pass.
+    pub pass: &'a Pass,
+    /// Ids of all rows of its inputs: input, row, token. A row without ids takes no part.
+    pub ids: &'a [Vec<Vec<u32>>],
+    /// How many tokens came before them in earlier passes: input, row. None where nothing stands here.
+    pub past: &'a [Vec<usize>],
+    /// Whether later passes look back on the keys that this one makes.
+    pub keeps: bool,
+}
 
 /// What a walk through the layers computes.
 #[derive(Clone, Debug)]
@@ -51,9 +63,7 @@ impl Wave {
         let rows: Vec<(usize, Row<'_>)> = passes
             .iter()
             .enumerate()
-            .flat_map(|(track, (plan, pass, ids))| {
-                row::rows(plan, pass, ids, tree).into_iter().map(move |r| (track, r))
-            })
+            .flat_map(|(track, asked)| row::rows(asked, tree).into_iter().map(move |row| (track, row)))
             .collect();
         Self::of_rows(rows, by_length)
     }
@@ -62,7 +72,9 @@ impl Wave {
     pub fn alone(plan: &Plan, pass: &Pass, tree: &Tree) -> Self {
         let ids: Vec<Vec<Vec<u32>>> =
             plan.inputs.iter().map(|input| input.lengths.iter().map(|len| vec![0; *len]).collect()).collect();
-        let mut rows = row::rows(plan, pass, &ids, tree);
+        let past: Vec<Vec<usize>> = plan.inputs.iter().map(|input| input.past.clone()).collect();
+        let keeps = past.iter().flatten().any(|past| *past > 0);
+        let mut rows = row::rows(&Asked { plan, pass, ids: &ids, past: &past, keeps }, tree);
         rows.iter_mut().for_each(|row| row.part_at_once());
         Self::of_rows(rows.into_iter().map(|row| (0, row)).collect(), false)
     }
@@ -78,6 +90,11 @@ impl Wave {
     /// The lanes.
     pub fn lanes(&self) -> &[Lane] {
         &self.lanes.lanes
+    }
+
+    /// Request, input and row of every row that takes part, and where its tokens are.
+    pub fn rows(&self) -> impl Iterator<Item = ((usize, usize, usize), &View)> {
+        self.rows.iter().copied().zip(&self.lanes.views)
     }
 
     /// Rows and views of one input of a request.

@@ -1,7 +1,8 @@
 //! What a pass asks of each token of a row.
 
+use super::Asked;
 use super::mark::Mark;
-use crate::plan::{Event, Pass, Plan, Source};
+use crate::plan::{Event, Source};
 use crate::selection::Selection;
 use crate::site::{Packing, Site};
 use crate::tree::Tree;
@@ -15,6 +16,8 @@ pub struct Row<'a> {
     pub row: usize,
     /// Its token ids.
     pub ids: &'a [u32],
+    /// How many tokens of its sequence came before them in earlier passes.
+    pub past: usize,
     /// How far each token has to come; nothing where it is not needed.
     pub need: Vec<Option<Mark>>,
     /// Where the row is no longer what the model makes of its ids.
@@ -35,8 +38,9 @@ pub struct Parting {
     pub from: Mark,
 }
 
-/// The rows of a pass, with what its steps ask of them; `ids` are those of every input, row by row.
-pub fn rows<'a>(plan: &Plan, pass: &Pass, ids: &'a [Vec<Vec<u32>>], tree: &Tree) -> Vec<Row<'a>> {
+/// The rows of a pass, with what its steps ask of them.
+pub fn rows<'a>(asked: &Asked<'a>, tree: &Tree) -> Vec<Row<'a>> {
+    let Asked { plan, pass, ids, .. } = *asked;
     let mut asking = Asking { tree, rows: Vec::new() };
     for taking_part in &pass.inputs {
         let input = taking_part.input;
@@ -46,6 +50,7 @@ pub fn rows<'a>(plan: &Plan, pass: &Pass, ids: &'a [Vec<Vec<u32>>], tree: &Tree)
             input,
             row,
             ids,
+            past: asked.past.get(input).and_then(|past| past.get(row)).copied().unwrap_or(0),
             need: vec![None; ids.len()],
             parting: None,
             skips: skips.clone(),
@@ -53,7 +58,7 @@ pub fn rows<'a>(plan: &Plan, pass: &Pass, ids: &'a [Vec<Vec<u32>>], tree: &Tree)
         }));
     }
     // what is asked for once at a site need not be asked for again
-    let mut asked: Vec<(Site, usize, bool, &Selection)> = Vec::new();
+    let mut seen: Vec<(Site, usize, bool, &Selection)> = Vec::new();
     for step in &pass.steps {
         let (input, writes, selection) = match step.event {
             Event::Read(id) => match &plan.values[id].source {
@@ -65,11 +70,11 @@ pub fn rows<'a>(plan: &Plan, pass: &Pass, ids: &'a [Vec<Vec<u32>>], tree: &Tree)
             Event::Compute(_) | Event::Grad { .. } => continue,
         };
         let access = (step.site, input, writes, selection);
-        asked.retain(|(site, ..)| *site == step.site);
-        if asked.contains(&access) {
+        seen.retain(|(site, ..)| *site == step.site);
+        if seen.contains(&access) {
             continue;
         }
-        asked.push(access);
+        seen.push(access);
         asking.look(input, step.site, selection);
         if writes {
             asking.part(input, step.site, selection);
@@ -83,6 +88,12 @@ pub fn rows<'a>(plan: &Plan, pass: &Pass, ids: &'a [Vec<Vec<u32>>], tree: &Tree)
         if private {
             let until = pass.inputs.iter().find(|taking_part| taking_part.input == row.input).map(|input| input.until);
             row.keep_private(until.map(|until| Mark::of(until, tree.layers.len())));
+        }
+        if asked.keeps {
+            row.keep_keys(tree.layers.len());
+        }
+        if row.past > 0 {
+            row.part_at_once();
         }
         row.reach_back();
     }
@@ -131,7 +142,7 @@ impl<'a> Asking<'_, 'a> {
                 row.part(0, from);
                 row.need.iter_mut().for_each(|need| *need = (*need).max(Some(mark)));
             }
-            for token in tokens {
+            for token in tokens.iter().filter(|token| **token < row.ids.len()) {
                 row.need[*token] = row.need[*token].max(Some(mark));
             }
         }
@@ -172,6 +183,12 @@ impl Row<'_> {
         self.whole = true;
         self.part_at_once();
         self.need.iter_mut().for_each(|need| *need = (*need).max(until));
+    }
+
+    /// Has every token make its keys in every block: later passes look back on them.
+    fn keep_keys(&mut self, layers: usize) {
+        let keys = layers.checked_sub(1).map_or(Mark::EMBEDDED, Mark::keys);
+        self.need.iter_mut().for_each(|need| *need = (*need).max(Some(keys)));
     }
 
     /// Has the tokens before each one come as far as it needs their keys.

@@ -91,13 +91,13 @@ impl Store for Shelf {
 pub(crate) fn words(text: &str) -> TokenRow {
     let mut ends: Vec<usize> = text.match_indices(' ').map(|(at, _)| at).filter(|at| *at > 0).collect();
     ends.push(text.len());
-    TokenRow { text: text.into(), ends }
+    TokenRow { text: text.into(), ends, ..TokenRow::default() }
 }
 
 pub(crate) fn tokenize(input: &Input) -> TokenRows {
     let row = |row: &InputRow| match row {
         InputRow::Text { text, .. } => words(text),
-        InputRow::Ids(ids) => TokenRow { text: String::new(), ends: vec![0; ids.len()] },
+        InputRow::Ids(ids) => TokenRow { text: String::new(), ends: vec![0; ids.len()], ..TokenRow::default() },
         InputRow::Messages(_) => words("a conversation"),
     };
     TokenRows { name: input.name.clone(), rows: input.rows.iter().map(row).collect() }

@@ -53,7 +53,7 @@ pub(super) fn plan(graph: &Value, shelf: &Shelf) -> std::result::Result<Plan, Pr
     };
     let tree = Tree { hidden: 1, vocab: 2, context: 8, fused: true, layers: vec![layer], weights: Default::default() };
     let request = Request::parse(&json!({"input": "a", "graph": graph}))?;
-    let row = TokenRow { text: "a".into(), ends: vec![1] };
+    let row = TokenRow { text: "a".into(), ends: vec![1], ..TokenRow::default() };
     let inputs = [TokenRows { name: "input".into(), rows: vec![row] }];
     check(&request, &Context { tree: &tree, inputs: &inputs, store: shelf, limits: &Limits::default() })
 }

@@ -72,7 +72,7 @@ impl<'a, 'v> Visitor<'a, 'v> {
     fn gather(&mut self, site: Site, input: usize, packing: Packing, selection: &Selection) -> Gather {
         let known = self.placements.iter().position(|(of, like, _)| (*of, *like) == (input, packing));
         let known = known.unwrap_or_else(|| {
-            self.placements.push((input, packing, packed(&self.plan.inputs[input].lengths, packing)));
+            self.placements.push((input, packing, packed(&self.plan.inputs[input], packing)));
             self.placements.len() - 1
         });
         let matrix = match site {
@@ -143,7 +143,7 @@ impl<'a, 'v> Visitor<'a, 'v> {
         let packing = Packing::Channels { width: self.values.decoder.tree.hidden };
         let rows = crate::context::TokenRows::extents_of(&self.plan.inputs[skip.input].lengths, packing);
         let all = Selection::all(rows);
-        let gather = after.gather(&packed(&self.plan.inputs[skip.input].lengths, packing), packing, &all);
+        let gather = after.gather(&packed(&self.plan.inputs[skip.input], packing), packing, &all);
         let given = self.values.get_as(with, elements(all.shape()));
         write(self.values.meter(), &stream, gather, &given)
     }

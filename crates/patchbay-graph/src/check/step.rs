@@ -1,0 +1,283 @@
+//! The steps of a generation: which nodes act at each, and the plan of it.
+//!
+//! Step 0 is the pass over the prompt, each later one goes over the newest token of every row. A node acts at a step if its
+//! `steps` say so and the step's pass has the tokens that it means, and nodes whose value only others take that do not act are
+//! left out. From one step to the next the same nodes act as a rule, so that one plan serves for many steps.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use super::order::operands;
+use super::sites::find_input;
+use super::window::window;
+use crate::context::{Context, TokenRow, TokenRows};
+use crate::index::{Coord, Index, Item};
+use crate::node::{Action, Node};
+use crate::operand::{Operand, OperandKind, SiteOperand};
+use crate::path::Resolved;
+use crate::plan::Plan;
+use crate::problem::{Code, Problem, Result};
+use crate::request::Request;
+use crate::site::{Packing, Site};
+use crate::steps::Steps;
+use crate::tree::Tree;
+
+/// A generation of so many tokens, of one input.
+#[derive(Clone, Debug)]
+pub struct Generation {
+    /// The request, with a node more that gives the logits of each row's newest token.
+    request: Request,
+    prompt: TokenRows,
+    new_tokens: usize,
+}
+
+/// Name of the result that holds the logits `[B, V]` of each row's newest token.
+pub const NEXT_LOGITS: &str = "\0next";
+
+/// Refuses `steps` where there are none.
+pub(super) fn refuse(graph: &[Node]) -> Result<()> {
+    match graph.iter().find(|node| node.steps.is_some()) {
+        None => Ok(()),
+        Some(node) => {
+            let problem = Problem::new(Code::Unsupported, "a trace has no steps").at(format!("{}/steps", node.at));
+            Err(problem.hint("`steps` are those of a generation: /v1/generate"))
+        }
+    }
+}
+
+impl Generation {
+    /// Of a request's graph, beginning with these rows, which may go on from earlier passes.
+    ///
+    /// # Errors
+    /// Something in the graph that a generation does not have.
+    pub fn new(mut request: Request, prompt: TokenRows, new_tokens: usize) -> Result<Self> {
+        let mut open: Vec<&Node> = request.graph.iter().collect();
+        while let Some(node) = open.pop() {
+            if matches!(node.action, Action::Grad { .. }) {
+                let problem = Problem::new(Code::Unsupported, "no gradients are taken while text is generated");
+                return Err(request.placed(problem.hint("take them in a trace of the whole text").at(&node.at)));
+            }
+            open.extend(operands(node).into_iter().filter_map(Operand::inline));
+        }
+        let at = format!("/graph/{}", request.graph.len());
+        let kind = OperandKind::Site(SiteOperand::parse("logits[:, -1]")?);
+        let value = Operand { at: at.clone(), kind };
+        let action = Action::Save { value, name: Some(NEXT_LOGITS.into()), to: None };
+        request.graph.push(Node { at, id: None, steps: None, action });
+        Ok(Self { request, prompt, new_tokens })
+    }
+
+    /// The tokens of a step, as far as checking has to know them.
+    pub fn input(&self, step: usize) -> TokenRows {
+        let more = self.new_tokens.saturating_sub(1 + step);
+        let row = |row: &TokenRow| match step {
+            0 => TokenRow { more, ..row.clone() },
+            _ => TokenRow {
+                text: String::new(),
+                ends: vec![0],
+                past: row.keys() + step - 1,
+                more,
+                prompt: Some(Arc::new(row.clone())),
+            },
+        };
+        TokenRows { name: self.prompt.name.clone(), rows: self.prompt.rows.iter().map(row).collect() }
+    }
+
+    /// The plan of a step. Numbers of nodes are those of the request.
+    ///
+    /// # Errors
+    /// Everything that a graph can get wrong.
+    pub fn check(&self, step: usize, context: &Context<'_>) -> Result<Plan> {
+        let inputs = [self.input(step)];
+        let context = Context { inputs: &inputs, ..*context };
+        let acting = self.acting(step, &context);
+        let graph = acting.iter().map(|number| self.request.graph[*number].clone()).collect();
+        let request = Request { graph, ..self.request.clone() };
+        let checked = super::check_marked(&request, &context, &|_| 0);
+        let (mut plan, _) = checked.map_err(|problem| self.request.placed(problem))?;
+        plan.writes.iter_mut().for_each(|write| write.node = acting[write.node]);
+        Ok(plan)
+    }
+
+    /// The steps at which another plan begins, 0 and 1 among them.
+    ///
+    /// # Errors
+    /// A node acts at no step at all, or stops to skip blocks while the generation goes on.
+    pub fn changes(&self, context: &Context<'_>) -> Result<Vec<usize>> {
+        let mut changes = self.bounds(context.tree);
+        changes.retain(|step| *step < self.new_tokens.max(1));
+        changes.extend([0, 1].into_iter().filter(|step| *step < self.new_tokens.max(1)));
+        changes.sort_unstable();
+        changes.dedup();
+        let (mut acted, mut before) = (HashSet::new(), HashSet::new());
+        for step in &changes {
+            let inputs = [self.input(*step)];
+            let acting: HashSet<usize> =
+                self.acting(*step, &Context { inputs: &inputs, ..*context }).into_iter().collect();
+            let skips = |number: &&usize| matches!(self.request.graph[**number].action, Action::Skip { .. });
+            if let Some(number) = before.difference(&acting).find(|number| skips(number)) {
+                let detail =
+                    format!("the blocks would run again from step {step} on, without keys of the tokens before");
+                let problem = Problem::new(Code::SkippedBlock, detail).at(&self.request.graph[*number].at);
+                return Err(self.request.placed(problem.hint("a skip lasts to the end of the generation")));
+            }
+            acted.extend(acting.iter().copied());
+            before = acting;
+        }
+        match (0..self.request.graph.len()).find(|number| !acted.contains(number)) {
+            None => Ok(changes),
+            Some(number) => {
+                let node = &self.request.graph[number];
+                let detail = format!("this `{}` acts at no step of the generation", node.op());
+                let hint = format!("its steps go from 0, the prompt's, to {}", self.new_tokens.saturating_sub(1));
+                Err(self.request.placed(Problem::new(Code::EmptyWrite, detail).hint(hint).at(&node.at)))
+            }
+        }
+    }
+
+    /// Whether each step has a plan of its own: something looks at attention matrices, which grow.
+    pub fn grows(&self, tree: &Tree) -> bool {
+        let mut found = false;
+        self.sites(&mut |_, site| {
+            let packing = |site: &Site| matches!(tree.packing(*site), Some(Packing::Pairs { .. }));
+            found |= sites(site, tree).iter().any(packing);
+        });
+        found
+    }
+
+    /// Numbers of the nodes that act at a step.
+    fn acting(&self, step: usize, context: &Context<'_>) -> Vec<usize> {
+        let graph = &self.request.graph;
+        let in_steps = |node: &Node| node.steps.as_ref().is_none_or(|steps| steps.contains(step));
+        let mut acts: Vec<bool> = graph.iter().map(|node| in_steps(node) && has_tokens(node, context)).collect();
+        // what needs something that does not act does not act either
+        let ids = super::order::ids(graph).unwrap_or_default();
+        let needs: Vec<Vec<usize>> = graph.iter().map(|node| needed(node, &ids)).collect();
+        while let Some(number) =
+            (0..graph.len()).find(|number| acts[*number] && needs[*number].iter().any(|needed| !acts[*needed]))
+        {
+            acts[number] = false;
+        }
+        // nor does what is only there for such
+        let mut users = vec![(0, 0); graph.len()];
+        for (number, needs) in needs.iter().enumerate() {
+            for needed in needs {
+                users[*needed].0 += 1;
+                users[*needed].1 += usize::from(acts[number]);
+            }
+        }
+        let mut open: Vec<usize> = (0..graph.len()).filter(|number| acts[*number]).collect();
+        while let Some(number) = open.pop() {
+            let idle = acts[number] && graph[number].has_value() && users[number].0 > 0 && users[number].1 == 0;
+            if idle {
+                acts[number] = false;
+                for needed in &needs[number] {
+                    users[*needed].1 = users[*needed].1.saturating_sub(1);
+                    open.push(*needed);
+                }
+            }
+        }
+        (0..graph.len()).filter(|number| acts[*number]).collect()
+    }
+
+    /// The steps at which nodes may begin or stop to act.
+    fn bounds(&self, tree: &Tree) -> Vec<usize> {
+        let mut bounds: Vec<usize> =
+            self.request.graph.iter().filter_map(|node| node.steps.as_ref()).flat_map(Steps::bounds).collect();
+        let mut reached = |position: usize| {
+            for row in &self.prompt.rows {
+                // the step that computes a position beyond the prompt, and the one after it
+                let step = (position + 1).saturating_sub(row.keys());
+                bounds.extend([step, step + 1]);
+            }
+        };
+        let mut item = |item: &Item| match item {
+            Item::Span { start, stop, step } => {
+                let ends = [*start, *stop].into_iter().flatten().filter_map(|end| usize::try_from(end).ok());
+                ends.for_each(&mut reached);
+                if !matches!(step, 1 | -1) {
+                    (0..self.prompt.rows.iter().map(TokenRow::keys).max().unwrap_or(0) + self.new_tokens)
+                        .for_each(&mut reached);
+                }
+            }
+            item => item.coords().iter().for_each(|coord| {
+                if let Coord::Int(place @ 0..) = coord {
+                    reached(*place as usize);
+                }
+            }),
+        };
+        self.sites(&mut |index, _| index.iter().flat_map(|index| &index.0).for_each(&mut item));
+        if self.grows(tree) {
+            bounds.extend(0..self.new_tokens);
+        }
+        bounds
+    }
+
+    /// Every site that the graph names, with its index.
+    fn sites(&self, found: &mut dyn FnMut(Option<&Index>, &SiteOperand)) {
+        let mut open: Vec<&Node> = self.request.graph.iter().collect();
+        while let Some(node) = open.pop() {
+            accesses(node, found);
+            open.extend(operands(node).into_iter().filter_map(Operand::inline));
+        }
+    }
+}
+
+/// The sites that a node names itself, with their indices.
+fn accesses(node: &Node, found: &mut dyn FnMut(Option<&Index>, &SiteOperand)) {
+    match &node.action {
+        Action::Set { target, .. } => found(target.index.as_ref(), target),
+        Action::Steer(steer) => {
+            let item = |item: &Option<Item>| item.clone().unwrap_or(Item::ALL);
+            let index = Index(vec![item(&steer.rows), item(&steer.tokens)]);
+            if let Ok(site) = SiteOperand::parse("layers[0].output") {
+                found(Some(&index), &SiteOperand { input: steer.input.clone(), ..site });
+            }
+        }
+        _ => {}
+    }
+    for operand in operands(node) {
+        if let OperandKind::Site(site) = &operand.kind {
+            found(site.index.as_ref(), site);
+        }
+    }
+}
+
+fn sites(site: &SiteOperand, tree: &Tree) -> Vec<Site> {
+    match site.path.resolve(tree) {
+        Ok(Resolved::One(site)) => vec![site],
+        Ok(Resolved::Many(sites)) => sites,
+        Ok(Resolved::NextTokenProbs) | Err(_) => Vec::new(),
+    }
+}
+
+/// Whether the pass has some of the tokens that each site of a node means. What is wrong is found when it is checked.
+fn has_tokens(node: &Node, context: &Context<'_>) -> bool {
+    let mut open = vec![node];
+    let mut here = true;
+    while let Some(node) = open.pop() {
+        accesses(node, &mut |index, site| {
+            let Ok(input) = find_input(context, site.input.as_deref()) else { return };
+            let packing = sites(site, context.tree).first().and_then(|site| context.tree.packing(*site));
+            let Some(packing) = packing else { return };
+            let found = window(index, &context.inputs[input], packing);
+            here &= !matches!(found, Ok(None));
+        });
+        open.extend(operands(node).into_iter().filter_map(Operand::inline));
+    }
+    here
+}
+
+/// Numbers of the nodes whose values a node takes.
+fn needed(node: &Node, ids: &super::order::Ids<'_>) -> Vec<usize> {
+    let mut found = Vec::new();
+    let mut open: Vec<&Operand> = operands(node);
+    while let Some(operand) = open.pop() {
+        match &operand.kind {
+            OperandKind::Inline(node) => open.extend(operands(node)),
+            OperandKind::Node { id, .. } => found.extend(ids.get(id.as_str())),
+            _ => {}
+        }
+    }
+    found
+}
