@@ -207,6 +207,7 @@ fn item(job: Job, reply: Reply) -> Item<Waiting> {
         price: order.price.unwrap_or(Price { own: cost.flops, common: 0.0 }),
         bytes: cost.peak_bytes,
         alone: !run::can_share(&job),
+        keeps: !job.histories.is_empty(),
         job: Waiting { job, ticket: Ticket::new(cost.result_bytes, reply) },
     }
 }
@@ -273,6 +274,8 @@ fn next(shared: &Shared) -> Option<(Chosen<Waiting>, Held)> {
         let (work, long) = (state.pace.work(), state.pace.long());
         let most = Bounds { work, long, shared_bytes, bytes, jobs: MOST_TOGETHER };
         let chosen = state.schedule.next_wave(most);
+        // what waits for memory may wait for that of sequences that grow
+        let chosen = if chosen.jobs.is_empty() { state.schedule.relief(most) } else { chosen };
         if !chosen.jobs.is_empty() {
             return Some(held(chosen, memory));
         }

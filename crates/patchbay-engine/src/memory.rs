@@ -11,6 +11,8 @@ pub struct Memory(Arc<Books>);
 struct Books {
     limit: AtomicU64,
     held: AtomicU64,
+    /// Those of them that are held from wave to wave.
+    kept: AtomicU64,
 }
 
 /// Bytes that are held until this is dropped.
@@ -18,6 +20,7 @@ struct Books {
 pub struct Held {
     books: Arc<Books>,
     bytes: u64,
+    kept: bool,
 }
 
 impl Default for Memory {
@@ -30,7 +33,7 @@ impl Default for Memory {
 impl Memory {
     /// A budget of so many bytes.
     pub fn new(limit: u64) -> Self {
-        Self(Arc::new(Books { limit: AtomicU64::new(limit), held: AtomicU64::new(0) }))
+        Self(Arc::new(Books { limit: AtomicU64::new(limit), held: AtomicU64::new(0), kept: AtomicU64::new(0) }))
     }
 
     /// Bytes that may be held.
@@ -56,13 +59,31 @@ impl Memory {
     /// Holds so many bytes, whether or not they are free.
     pub fn hold(&self, bytes: u64) -> Held {
         self.0.held.fetch_add(bytes, Ordering::Relaxed);
-        Held { books: Arc::clone(&self.0), bytes }
+        Held { books: Arc::clone(&self.0), bytes, kept: false }
+    }
+
+    /// Bytes that may be kept from wave to wave: half of all, so that waves have room in which to end what keeps the other half.
+    pub fn most_kept(&self) -> u64 {
+        self.limit() / 2
+    }
+
+    /// Holds so many bytes from wave to wave, as the keys of a growing sequence are; nothing while too many are kept.
+    pub fn keep(&self, bytes: u64) -> Option<Held> {
+        let most = self.most_kept();
+        let more = |kept: u64| kept.checked_add(bytes).filter(|kept| *kept <= most);
+        self.0.kept.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).ok()?;
+        let mut held = self.hold(bytes);
+        held.kept = true;
+        Some(held)
     }
 }
 
 impl Drop for Held {
     fn drop(&mut self) {
         self.books.held.fetch_sub(self.bytes, Ordering::Relaxed);
+        if self.kept {
+            self.books.kept.fetch_sub(self.bytes, Ordering::Relaxed);
+        }
     }
 }
 
@@ -80,5 +101,15 @@ mod tests {
         memory.set_free(50);
         drop(a);
         assert_eq!((memory.limit(), memory.free()), (80, 80));
+    }
+
+    #[test]
+    fn half_is_kept_at_most() {
+        let memory = Memory::new(100);
+        let kept = memory.keep(40).unwrap();
+        assert!(memory.keep(11).is_none());
+        assert_eq!((memory.held(), memory.keep(10).is_some()), (40, true));
+        drop(kept);
+        assert_eq!((memory.held(), memory.keep(50).map(drop)), (0, Some(())));
     }
 }

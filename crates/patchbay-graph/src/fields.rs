@@ -40,6 +40,12 @@ impl<'a> Fields<'a> {
         self.get(name).map(|value| value.as_bool().ok_or_else(|| wrong(name, "true or false", value))).transpose()
     }
 
+    /// A number.
+    pub fn number(&mut self, name: &'a str) -> Result<Option<f64>> {
+        let convert = |value: &Value| value.as_f64().ok_or_else(|| wrong(name, "a number", value));
+        self.get(name).map(convert).transpose()
+    }
+
     /// A whole number that is not negative.
     pub fn count(&mut self, name: &'a str) -> Result<Option<usize>> {
         let convert = |value: &Value| {

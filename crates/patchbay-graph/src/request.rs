@@ -94,12 +94,24 @@ impl Input {
 
 impl Request {
     /// Parses the body of `/v1/trace` or `/v1/validate`.
+    ///
+    /// # Errors
+    /// Whatever is not as the protocol has it, with a pointer to it.
     pub fn parse(body: &Value) -> Result<Self> {
+        Self::parse_as("a trace", body, |fields| fields.need("graph").map(drop)).map(|(request, ())| request)
+    }
+
+    /// Parses a body that has more fields than a trace, and need not have a graph.
+    ///
+    /// # Errors
+    /// Whatever is not as the protocol has it, with a pointer to it.
+    pub fn parse_as<T>(what: &str, body: &Value, more: impl FnOnce(&mut Fields<'_>) -> Result<T>) -> Result<(Self, T)> {
         let object = body.as_object().ok_or_else(|| Problem::new(Code::Malformed, "the body is a JSON object"))?;
-        let mut fields = Fields::new("a trace", object);
+        let mut fields = Fields::new(what, object);
         let model = fields.text("model")?.map(String::from);
         let inputs = inputs(fields.get("input"), fields.get("inputs"))?;
-        let (list, text) = list(fields.need("graph")?)?;
+        let more = more(&mut fields)?;
+        let (list, text) = fields.get("graph").map(list).transpose()?.unwrap_or_default();
         let sweep = fields.get("sweep").map(|axes| Sweep::parse(axes, &list)).transpose();
         let sweep = sweep.map_err(|problem| problem.under("sweep"))?;
         let graph = match &sweep {
@@ -118,7 +130,7 @@ impl Request {
         let timeout_ms = timeout_ms(body)?;
         fields.finish()?;
         let text = text.map(Arc::new);
-        Ok(Self { model, inputs, graph, sweep, text, output: output.unwrap_or_default(), timeout_ms })
+        Ok((Self { model, inputs, graph, sweep, text, output: output.unwrap_or_default(), timeout_ms }, more))
     }
 
     /// A problem with its place in the text, where the graph came as text.

@@ -11,6 +11,7 @@ mod cells;
 mod deadline;
 pub mod device;
 pub mod failure;
+mod generation;
 pub mod http;
 pub mod inputs;
 pub mod loader;

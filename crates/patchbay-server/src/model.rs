@@ -43,6 +43,8 @@ pub struct Loaded {
     pub engine: Engine,
     /// Its tokenizer, if it has one.
     pub tokenizer: Option<Arc<Tokenizer>>,
+    /// Tokens that end a text.
+    pub stop_ids: Vec<u32>,
     /// What the checks at the load found.
     pub checks: CheckReport,
     /// What is proven of its architecture.

@@ -37,10 +37,10 @@ use crate::wire::validation::ValidateResponse;
 /// The models, the callers' tensors, and what may be asked of them.
 #[derive(Debug)]
 pub struct Service {
-    settings: Settings,
+    pub(crate) settings: Settings,
     registry: Registry,
-    store: TensorStore,
-    budget: Budget,
+    pub(crate) store: TensorStore,
+    pub(crate) budget: Budget,
     /// Names of the models that the server was started with.
     first: Mutex<BTreeSet<String>>,
 }
@@ -251,11 +251,11 @@ impl Service {
     }
 
     /// The model that a body names.
-    fn model(&self, name: Option<&str>) -> Result<Arc<Model>, Failure> {
+    pub(crate) fn model(&self, name: Option<&str>) -> Result<Arc<Model>, Failure> {
         self.registry.find(name).map_err(|failure| failure.at("/model"))
     }
 
-    fn read_inputs(&self, model: &Loaded, inputs: &[Input]) -> Result<Tokenized, Failure> {
+    pub(crate) fn read_inputs(&self, model: &Loaded, inputs: &[Input]) -> Result<Tokenized, Failure> {
         let tokenizer = model.tokenizer.as_deref();
         let reader = InputReader { tokenizer, tree: model.tree(), limits: &self.settings.limits };
         Ok(reader.read(inputs)?)
@@ -301,7 +301,8 @@ impl Service {
         }
         let id = format!("trace-{}", Uuid::new_v4().simple());
         let receipts = receipts.into_iter().map(ReceiptBody::from).collect();
-        let response = TraceResponse { id, model, results, inputs, receipts, usage, warnings };
+        let (outputs, seed) = (None, None);
+        let response = TraceResponse { id, model, outputs, results, inputs, receipts, usage, seed, warnings };
         Ok(TraceAnswer { response, encoding: style.encoding, held })
     }
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use candle_core::Tensor;
 use patchbay_engine::{Cancel, EngineError, Held, Job, Order, Outcome, Receipt, Usage};
+use patchbay_generate::Tensors;
 use patchbay_graph::plan::Source;
 use patchbay_graph::{DType, Encoding, Plan, Request, SweepPlan};
 use tokio::sync::oneshot::Receiver;
@@ -123,7 +124,7 @@ impl Checked {
     /// What the answer will have besides its results.
     pub(crate) fn frame(&self, accept: Option<Encoding>) -> Result<Frame, Failure> {
         let encoding = self.request.output.encoding.or(accept).unwrap_or(Encoding::Json);
-        self.planned.check_result_names(encoding)?;
+        check_result_names(self.planned.results(), encoding)?;
         let kept = self.planned.kept().into_iter().map(|kept| (kept.name.to_owned(), kept.dtype)).collect();
         Ok(Frame {
             model: self.name.clone(),
@@ -167,24 +168,30 @@ impl Planned {
         }
     }
 
-    /// A safetensors file keeps one name for itself.
-    fn check_result_names(&self, encoding: Encoding) -> Result<(), Failure> {
-        let reserved = match self {
+    /// The results: their names, and where they stand.
+    fn results(&self) -> Vec<(&str, &str)> {
+        match self {
             Self::Once(plan) => {
-                let found = plan.results.iter().find(|result| result.name == safetensors::RESERVED);
-                found.map(|result| &plan.values[result.value].at)
+                let at = |value: usize| plan.values[value].at.as_str();
+                plan.results.iter().map(|result| (result.name.as_str(), at(result.value))).collect()
             }
-            Self::Sweep(plan) => {
-                plan.results.iter().find(|result| result.name == safetensors::RESERVED).map(|result| &result.at)
-            }
-        };
-        match (reserved, encoding) {
-            (Some(at), Encoding::Safetensors) => {
-                let detail = format!("a safetensors file cannot hold a tensor named `{}`", safetensors::RESERVED);
-                Err(Failure::new(422, "bad_name", detail).at(at.clone()))
-            }
-            _ => Ok(()),
+            Self::Sweep(plan) => plan.results.iter().map(|result| (result.name.as_str(), result.at.as_str())).collect(),
         }
+    }
+}
+
+/// A safetensors file keeps one name for itself.
+pub(crate) fn check_result_names<'a>(
+    results: impl IntoIterator<Item = (&'a str, &'a str)>,
+    encoding: Encoding,
+) -> Result<(), Failure> {
+    let reserved = results.into_iter().find(|(name, _)| *name == safetensors::RESERVED);
+    match (reserved, encoding) {
+        (Some((_, at)), Encoding::Safetensors) => {
+            let detail = format!("a safetensors file cannot hold a tensor named `{}`", safetensors::RESERVED);
+            Err(Failure::new(422, "bad_name", detail).at(at))
+        }
+        _ => Ok(()),
     }
 }
 
@@ -202,7 +209,7 @@ pub(crate) fn job(
 }
 
 /// The caller's tensors that a plan names.
-fn stored_tensors(plan: &Plan, shelf: &Shelf) -> Result<HashMap<(String, Option<String>), Tensor>, Failure> {
+pub(crate) fn stored_tensors(plan: &Plan, shelf: &Shelf) -> Result<Tensors, Failure> {
     let named = plan.values.iter().filter_map(|value| match &value.source {
         Source::Stored { name, key } => Some((name, key)),
         _ => None,

@@ -55,6 +55,8 @@ pub struct Item<T> {
     pub bytes: u64,
     /// Whether it shares no wave.
     pub alone: bool,
+    /// Whether it keeps memory from wave to wave, which is let go when those that follow it have run.
+    pub keeps: bool,
     /// The job.
     pub job: T,
 }
@@ -211,6 +213,14 @@ impl<T> Schedule<T> {
         Chosen { long, ..chosen }
     }
 
+    /// Takes out jobs that keep memory, for which the next one may wait: whatever it needs, they go on until they have let it go.
+    pub fn relief(&mut self, most: Bounds) -> Chosen<T> {
+        let keeps = |request: &Request<T>| request.jobs.front().is_some_and(|item| item.keeps);
+        let meant =
+            |number: u64, request: &Request<T>, begun: &BTreeSet<u64>| !begun.contains(&number) && keeps(request);
+        self.choose_where(Bounds { bytes: u64::MAX, ..most }, false, meant)
+    }
+
     /// Takes out jobs of short requests, up to `most.work` and not of those that are `running`, to run between the layers of a
     /// wave.
     pub fn between(&mut self, most: Bounds, running: &BTreeSet<u64>) -> Chosen<T> {
@@ -220,12 +230,24 @@ impl<T> Schedule<T> {
     /// Takes out jobs of the requests that are `meant`, by their number and whether they are more than `short`.
     /// Where it is `strict`, also the first one has to fit.
     fn choose(&mut self, most: Bounds, strict: bool, meant: impl Fn(u64, bool) -> bool, short: f64) -> Chosen<T> {
+        let meant = |number: u64, request: &Request<T>, begun: &BTreeSet<u64>| {
+            begun.contains(&number) || meant(number, request.work() > short)
+        };
+        self.choose_where(most, strict, meant)
+    }
+
+    /// Takes out jobs of the requests that are `meant`, which is told those of which some were taken.
+    fn choose_where(
+        &mut self,
+        most: Bounds,
+        strict: bool,
+        meant: impl Fn(u64, &Request<T>, &BTreeSet<u64>) -> bool,
+    ) -> Chosen<T> {
         let mut chosen = Chosen { jobs: Vec::new(), work: 0.0, full: false, long: false };
         let mut begun = BTreeSet::new();
         let mut bytes = 0u64;
         while chosen.jobs.len() < most.jobs {
-            let meant =
-                |number: u64, request: &Request<T>| begun.contains(&number) || meant(number, request.work() > short);
+            let meant = |number: u64, request: &Request<T>| meant(number, request, &begun);
             let Some((caller, request, work)) = self.next(meant, &begun) else { break };
             let Some(item) = self.front(&caller, request) else { break };
             let (together, first) = (bytes.saturating_add(item.bytes), chosen.jobs.is_empty());

@@ -7,7 +7,7 @@ const ENDLESS: Bounds =
 
 fn item<T>(caller: usize, weight: f64, request: u64, own: f64, job: T) -> Item<T> {
     let claim = Claim { caller: caller.to_string().into(), weight, request };
-    Item { claim, price: Price { own, common: 0.0 }, bytes: 1, alone: false, job }
+    Item { claim, price: Price { own, common: 0.0 }, bytes: 1, alone: false, keeps: false, job }
 }
 
 fn put<T>(schedule: &mut Schedule<T>, item: Item<T>) {

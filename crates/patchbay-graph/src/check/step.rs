@@ -104,7 +104,7 @@ impl Generation {
     /// # Errors
     /// A node acts at no step at all, or stops to skip blocks while the generation goes on.
     pub fn changes(&self, context: &Context<'_>) -> Result<Vec<usize>> {
-        let mut changes = self.bounds(context.tree);
+        let mut changes = self.bounds();
         changes.retain(|step| *step < self.new_tokens.max(1));
         changes.extend([0, 1].into_iter().filter(|step| *step < self.new_tokens.max(1)));
         changes.sort_unstable();
@@ -181,7 +181,7 @@ impl Generation {
     }
 
     /// The steps at which nodes may begin or stop to act.
-    fn bounds(&self, tree: &Tree) -> Vec<usize> {
+    fn bounds(&self) -> Vec<usize> {
         let mut bounds: Vec<usize> =
             self.request.graph.iter().filter_map(|node| node.steps.as_ref()).flat_map(Steps::bounds).collect();
         let mut reached = |position: usize| {
@@ -207,9 +207,6 @@ impl Generation {
             }),
         };
         self.sites(&mut |index, _| index.iter().flat_map(|index| &index.0).for_each(&mut item));
-        if self.grows(tree) {
-            bounds.extend(0..self.new_tokens);
-        }
         bounds
     }
 

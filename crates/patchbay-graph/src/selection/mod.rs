@@ -147,6 +147,57 @@ impl Selection {
         })
     }
 
+    /// The axis of the result that an axis of the source has become; where it would be, where a single place of it was taken.
+    ///
+    /// # Errors
+    /// A single place of it was taken.
+    pub(crate) fn place_of(&self, axis: usize) -> std::result::Result<usize, usize> {
+        let place = |axis: usize| {
+            let out = if matches!(self.picks[axis], Pick::Joint(_)) { Out::Joint } else { Out::Axis(axis) };
+            self.outs.iter().position(|found| *found == out)
+        };
+        place(axis).ok_or_else(|| (0..axis).rev().find_map(place).map_or(0, |before| before + 1))
+    }
+
+    /// Whether the result has all places of an axis, in their order.
+    pub(crate) fn has_all(&self, axis: usize) -> bool {
+        self.picks[axis] == Pick::ALL
+    }
+
+    /// How many places of an axis are listed; one where it is a slice.
+    pub(crate) fn listed(&self, axis: usize) -> usize {
+        match &self.picks[axis] {
+            Pick::Each(places) | Pick::Joint(places) => places.len(),
+            Pick::Span { .. } => 1,
+        }
+    }
+
+    /// The selected places of an axis that has this size in this row, in the order of the result.
+    pub(crate) fn picked(&self, axis: usize, row: usize, size: usize) -> Vec<Option<usize>> {
+        self.picks[axis].places(row, size)
+    }
+
+    /// The rows that are selected, in the order of the result; a single one where none decides.
+    pub(crate) fn rows(&self) -> &[usize] {
+        &self.rows
+    }
+
+    /// Which places of an axis are there in each selected row, left-padded to the longest.
+    pub(crate) fn there(&self, axis: usize) -> Vec<Vec<bool>> {
+        let row = |(entry, row): (usize, &usize)| {
+            let size = self.source.axes[axis].of(*row);
+            match &self.picks[axis] {
+                Pick::Joint(places) if self.joint_decides_row() => {
+                    vec![joint_place(places, entry).and_then(|place| place.resolve(*row, size)).is_some()]
+                }
+                pick => pick.places(*row, size).iter().map(Option::is_some).collect(),
+            }
+        };
+        let there: Vec<Vec<bool>> = self.rows.iter().enumerate().map(row).collect();
+        let most = there.iter().map(Vec::len).max().unwrap_or(0);
+        there.into_iter().map(|places| [vec![false; most - places.len()], places].concat()).collect()
+    }
+
     /// Whether the result is the whole source, in its own order.
     pub fn is_all(&self) -> bool {
         *self == Self::all(self.source.clone())
@@ -197,7 +248,7 @@ impl Selection {
     }
 
     /// The axis of the result whose places are the selected rows.
-    fn row_out(&self) -> Option<usize> {
+    pub(crate) fn row_out(&self) -> Option<usize> {
         let rows = self.source.rows?;
         let wanted = if self.joint_decides_row() { Out::Joint } else { Out::Axis(rows) };
         self.outs.iter().position(|out| *out == wanted)

@@ -14,7 +14,7 @@ use utoipa_axum::routes;
 use utoipa_swagger_ui::{Config, SwaggerUi};
 
 use super::reply::unknown_path;
-use super::routes::{health, models, tensors, tokens, traces};
+use super::routes::{generations, health, models, tensors, tokens, traces};
 use crate::Service;
 
 #[derive(OpenApi)]
@@ -27,6 +27,7 @@ use crate::Service;
     ),
     tags(
         (name = "traces", description = "Graphs of reads and writes at the sites of a forward pass."),
+        (name = "generations", description = "Text that a model writes, read and steered while it does."),
         (name = "models", description = "The models of the server."),
         (name = "tokens", description = "Text to tokens and back."),
         (name = "tensors", description = "Tensors that a caller keeps on the server, for graphs to name as `@name`."),
@@ -40,6 +41,7 @@ pub(super) fn routes() -> OpenApiRouter<Arc<Service>> {
     OpenApiRouter::with_openapi(Description::openapi())
         .routes(routes!(traces::trace))
         .routes(routes!(traces::validate))
+        .routes(routes!(generations::generate))
         .routes(routes!(models::list))
         .routes(routes!(models::describe, models::load, models::unload))
         .routes(routes!(models::tree))

@@ -6,6 +6,7 @@
 mod accept;
 mod body;
 mod contract;
+mod events;
 mod leftover;
 mod loopback;
 mod path;

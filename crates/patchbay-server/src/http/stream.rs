@@ -159,10 +159,12 @@ mod tests {
         let response = TraceResponse {
             id: "t".into(),
             model: "m".into(),
+            outputs: None,
             results: NamedResults(vec![("x".into(), result)]),
             inputs: Vec::new(),
             receipts: Vec::new(),
             usage: Usage::default(),
+            seed: None,
             warnings: Vec::new(),
         };
         TraceAnswer { response, encoding, held: None }

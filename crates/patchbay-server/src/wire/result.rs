@@ -41,6 +41,20 @@ pub enum ResultBody {
         /// At each place.
         tokens: TopTokens,
     },
+    /// A tensor that is in the caller's store.
+    Handle(HandleBody),
+}
+
+/// A tensor that is too large to be told in an event, and is in the caller's store.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, utoipa::ToSchema)]
+#[schema(as = Handle, example = json!({"dtype": "f32", "shape": [1, 24, 576], "tensor": "@generate-2f8a0f1c.h"}))]
+pub struct HandleBody {
+    /// Type of its elements.
+    pub dtype: &'static str,
+    /// Sizes of its axes.
+    pub shape: Vec<usize>,
+    /// Its name in the store.
+    pub tensor: String,
 }
 
 impl ResultBody {
@@ -48,6 +62,7 @@ impl ResultBody {
     pub(super) fn weight(&self) -> usize {
         match self {
             Self::Tensor(body) => body.tensor.byte_len(),
+            Self::Handle(_) => 64,
             Self::Tokens { tokens } => 32 * tokens.places.iter().map(Vec::len).sum::<usize>(),
         }
     }

@@ -9,7 +9,8 @@ use patchbay_graph::Encoding;
 use serde_json::Value;
 use utoipa::ToSchema;
 
-use super::result::{NamedResults, ResultBody, as_map, number};
+use super::generation::OutputBody;
+use super::result::{HandleBody, NamedResults, ResultBody, as_map, number};
 use super::tensor::TensorSchema;
 use super::tokens::InputTokens;
 use super::{JSON, SAFETENSORS, safetensors};
@@ -107,6 +108,9 @@ pub struct TraceResponse {
     /// The model.
     #[schema(example = "smollm2")]
     pub model: String,
+    /// Of a generation: the new tokens, one entry a row.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub outputs: Option<Vec<OutputBody>>,
     /// The results, in the order of the graph.
     #[schema(value_type = BTreeMap<String, ResultSchema>)]
     pub results: NamedResults,
@@ -119,6 +123,9 @@ pub struct TraceResponse {
     /// What it took.
     #[schema(value_type = UsageSchema)]
     pub usage: Usage,
+    /// Of a generation: the seed, which gives the same text once more.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub seed: Option<u64>,
     /// Doubts about the model: its architecture is not proven, or one of its load-time checks failed.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub warnings: Vec<String>,
@@ -132,6 +139,8 @@ pub enum ResultSchema {
     Tensor(TensorSchema),
     /// What `top_tokens` gives.
     Tokens(TokensSchema),
+    /// A tensor in the caller's store, where an event tells of a large one.
+    Handle(HandleBody),
 }
 
 /// What `top_tokens` gives: at each place the likeliest tokens, best first. The outer lists are nested as the places are.
@@ -252,7 +261,7 @@ impl TraceAnswer {
         let response = serde_json::to_string(&self.response)?;
         let tensors = self.response.results.0.iter().filter_map(|(name, result)| match result {
             ResultBody::Tensor(body) => Some((name.as_str(), &body.tensor)),
-            ResultBody::Tokens { .. } => None,
+            ResultBody::Tokens { .. } | ResultBody::Handle(_) => None,
         });
         let file = safetensors::File::new(tensors, HashMap::from([("response".to_owned(), response)]))?;
         length(file.byte_len());
@@ -263,7 +272,8 @@ impl TraceAnswer {
     pub fn is_short(&self) -> bool {
         let TraceResponse { results, inputs, receipts, .. } = &self.response;
         let results: usize = results.0.iter().map(|(_, result)| result.weight()).sum();
-        let tokens: usize = inputs.iter().flat_map(|(_, input)| &input.lengths).sum();
+        let mut tokens: usize = inputs.iter().flat_map(|(_, input)| &input.lengths).sum();
+        tokens += self.response.outputs.iter().flatten().map(|output| 4 * output.ids.len()).sum::<usize>();
         results + 8 * (tokens + receipts.len()) <= SHORT
     }
 
@@ -297,10 +307,12 @@ mod tests {
         let response = TraceResponse {
             id: "t".into(),
             model: "m".into(),
+            outputs: None,
             results: NamedResults(vec![("h".into(), result(tensor)), ("next".into(), result(tokens))]),
             inputs: vec![("input".into(), InputTokens { ids: vec![vec![1]], tokens: None, lengths: vec![1] })],
             receipts: Vec::new(),
             usage: Usage::default(),
+            seed: None,
             warnings: Vec::new(),
         };
         TraceAnswer { response, encoding, held: None }

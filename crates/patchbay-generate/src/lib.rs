@@ -1,0 +1,23 @@
+//! Text generation under intervention.
+//!
+//! A generation is a series of jobs of the executor: one over the prompt, and one over each new token, with the keys of the tokens
+//! before kept by row ([`Run`]). After each of them a [`Sampler`] takes the next token of every row from its logits, a
+//! [`TextStream`] turns tokens into text and finds what ends it, and a [`Collector`] joins what the graph saves along the axis of
+//! tokens. What comes of it is told as [`Event`]s while it runs.
+mod collect;
+mod event;
+mod join;
+mod planner;
+mod receipts;
+mod run;
+mod sampler;
+mod settings;
+mod text;
+
+pub use collect::Collector;
+pub use event::{Event, Finish, Generated, NewToken, Output, Scored};
+pub use planner::{Ground, Planner, history_bytes};
+pub use run::{Begin, Run, Tensors};
+pub use sampler::Sampler;
+pub use settings::{Sampling, Settings, Stop};
+pub use text::TextStream;

@@ -1,0 +1,274 @@
+//! A generation on its way through the executor.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use candle_core::{Storage, Tensor};
+use patchbay_checkpoint::Tokenizer;
+use patchbay_engine::{Answer, Cancel, Engine, EngineError, Held, History, Job, Order, Outcome, Steps, Usage};
+use patchbay_graph::{Code, NEXT_LOGITS, Plan, Problem, Tree};
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+
+use crate::collect::Collector;
+use crate::event::{Event, Finish, Generated, NewToken, Output, Scored};
+use crate::planner::Planner;
+use crate::receipts::Receipts;
+use crate::sampler::Sampler;
+use crate::settings::Settings;
+use crate::text::TextStream;
+
+/// The caller's tensors that plans name, by name and key.
+pub type Tensors = HashMap<(String, Option<String>), Tensor>;
+
+/// A generation that was understood.
+#[derive(Debug)]
+pub struct Begin {
+    /// The model's tree.
+    pub tree: Arc<Tree>,
+    /// The model's tokenizer, if it has one.
+    pub tokenizer: Option<Arc<Tokenizer>>,
+    /// The plans of its steps.
+    pub planner: Planner,
+    /// The caller's tensors that they name.
+    pub tensors: Tensors,
+    /// The prompt of each row, after the tokens whose keys are in its history.
+    pub prompts: Vec<Vec<u32>>,
+    /// Keys of earlier tokens, by row.
+    pub histories: Vec<History>,
+    /// What is asked for.
+    pub settings: Settings,
+    /// New tokens of each row at most.
+    pub new_tokens: usize,
+    /// The seed of sampling.
+    pub seed: u64,
+    /// Tokens that end a text.
+    pub eos: Vec<u32>,
+    /// When its turns come.
+    pub order: Order,
+    /// Stops it.
+    pub cancel: Cancel,
+    /// The memory of its keys.
+    pub keys_held: Held,
+    /// The memory of its results.
+    pub results_held: Arc<Held>,
+    /// Whether what each step saves is told.
+    pub tells_steps: bool,
+}
+
+/// A generation on its way: between two steps it has the next token of every row, and the job that goes over them.
+#[derive(Debug)]
+pub struct Run {
+    begin: Begin,
+    events: UnboundedSender<Event>,
+    rows: Vec<Row>,
+    step: usize,
+    plan: Arc<Plan>,
+    collector: Collector,
+    receipts: Receipts,
+    usage: Usage,
+}
+
+/// A row and what it has become.
+#[derive(Debug)]
+struct Row {
+    sampler: Sampler,
+    text: TextStream,
+    scored: Vec<(Scored, Vec<Scored>)>,
+    finish: Option<Finish>,
+}
+
+impl Run {
+    /// Queues the first step. What comes of it is told over the channel; dropping that stops it before the next step.
+    ///
+    /// # Errors
+    /// As [`Engine::submit`]; a problem of the first step.
+    pub fn start(engine: &Engine, begin: Begin) -> Result<UnboundedReceiver<Event>, EngineError> {
+        let (events, receiver) = unbounded_channel();
+        let plan = begin.planner.plan(0).map_err(EngineError::Refused)?;
+        let stops: Arc<[String]> = begin.settings.stop.strings.as_slice().into();
+        let row = |(number, prompt): (usize, &Vec<u32>)| Row {
+            sampler: Sampler::new(begin.settings.sampling.clone(), begin.seed, number as u64, prompt),
+            text: TextStream::new(begin.tokenizer.clone(), Arc::clone(&stops)),
+            scored: Vec::new(),
+            finish: None,
+        };
+        let rows = begin.prompts.iter().enumerate().map(row).collect();
+        let job = begin.job(&plan, begin.prompts.clone(), begin.order.clone());
+        let (collector, receipts, usage) = (Collector::default(), Receipts::default(), Usage::default());
+        let run = Self { begin, events, rows, step: 0, plan, collector, receipts, usage };
+        engine.submit_steps(job, Box::new(run))?;
+        Ok(receiver)
+    }
+
+    /// Takes the next token of every row that goes on.
+    fn advance(&mut self, outcome: &Outcome) -> Result<(), EngineError> {
+        let takes_part: Vec<bool> = self.rows.iter().map(|row| row.finish.is_none()).collect();
+        self.collector.add(&self.plan, &self.begin.tree, &takes_part, outcome)?;
+        self.receipts.add(outcome.receipts.clone());
+        self.count(&outcome.usage);
+        let answer = outcome.results.iter().find(|(name, _)| name == NEXT_LOGITS);
+        let Some((_, Answer::Tensor { tensor, .. })) = answer else {
+            return Err(EngineError::Failed("a step gave no logits".into()));
+        };
+        if self.begin.tells_steps {
+            let results: Vec<_> = outcome.results.iter().filter(|(name, _)| name != NEXT_LOGITS).cloned().collect();
+            if !results.is_empty() {
+                self.tell(Event::Saved { step: self.step, results });
+            }
+        }
+        let tensor = tensor.to_dtype(candle_core::DType::F32)?;
+        let (storage, layout) = tensor.storage_and_layout();
+        let Storage::Cpu(storage) = &*storage else {
+            return Err(EngineError::Failed("the logits of a step are not on the CPU".into()));
+        };
+        let logits = &storage.as_slice::<f32>()?[layout.start_offset()..];
+        let vocab = tensor.dim(1)?;
+        for (row, logits) in logits.chunks_exact(vocab).enumerate().take(self.rows.len()) {
+            if takes_part[row] {
+                self.take(row, logits)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn take(&mut self, number: usize, logits: &[f32]) -> Result<(), EngineError> {
+        let Begin { settings, eos, new_tokens, .. } = &self.begin;
+        let (row, count) = (&mut self.rows[number], self.step + 1);
+        let ends = |id: u32| (!settings.stop.ignore_eos && eos.contains(&id)) || settings.stop.ids.contains(&id);
+        let banned: Vec<u32> = match count <= settings.min_new_tokens {
+            true => eos.iter().chain(&settings.stop.ids).copied().filter(|id| (*id as usize) < logits.len()).collect(),
+            false => Vec::new(),
+        };
+        let Some(id) = row.sampler.take(logits, &banned) else {
+            let detail =
+                format!("the logits of row {number} at step {} leave no token to take: they are not finite", self.step);
+            let problem = Problem::new(Code::BadArgument, detail).at("/graph");
+            return Err(EngineError::Refused(problem.hint("an edit drove them there, or a bias forbids every token")));
+        };
+        let scored = settings.logprobs.map(|count| Sampler::scored(logits, id, count));
+        let (mut text, stopped) = row.text.push(id);
+        let stopped = stopped && count >= settings.min_new_tokens;
+        row.finish = match () {
+            () if ends(id) || stopped => Some(Finish::Stop),
+            () if count >= *new_tokens => Some(Finish::Length),
+            () => None,
+        };
+        if row.finish.is_some() {
+            text.push_str(&row.text.finish());
+        }
+        row.scored.extend(scored.clone());
+        let finish = row.finish;
+        self.tell(Event::Token(NewToken { row: number, id, text, scored, finish }));
+        Ok(())
+    }
+
+    fn tell(&self, event: Event) {
+        // nobody may be there any more: then the next step is not taken
+        let _gone = self.events.send(event);
+    }
+
+    fn count(&mut self, new: &Usage) {
+        let sum = &mut self.usage;
+        if self.step == 0 {
+            (sum.queue_ms, sum.layer_count) = (new.queue_ms, new.layer_count);
+        }
+        sum.passes += new.passes;
+        sum.layers_run += new.layers_run;
+        sum.token_layers += new.token_layers;
+        sum.shared += new.shared;
+        sum.co_batched = sum.co_batched.max(new.co_batched);
+        sum.compute_ms += new.compute_ms;
+    }
+
+    /// The job over the newest tokens.
+    fn next_job(&mut self) -> Result<Job, EngineError> {
+        self.step += 1;
+        self.plan = self.begin.planner.plan(self.step).map_err(EngineError::Refused)?;
+        let newest = |row: &Row| match row.finish {
+            None => row.text.ids().last().copied().into_iter().collect(),
+            Some(_) => Vec::new(),
+        };
+        let ids = self.rows.iter().map(newest).collect();
+        Ok(self.begin.job(&self.plan, ids, Order { goes_on: true, ..self.begin.order.clone() }))
+    }
+
+    fn finish(&mut self) -> Result<Generated, EngineError> {
+        let warnings = self.warnings();
+        let (results, kept) = std::mem::take(&mut self.collector).finish()?;
+        let outputs: Vec<Output> = self.rows.iter_mut().map(Row::output).collect();
+        let usage = Usage {
+            prompt_tokens: self.begin.prompts.iter().step_by(self.begin.settings.samples.max(1)).map(Vec::len).sum(),
+            new_tokens: outputs.iter().map(|output| output.ids.len()).sum(),
+            ..self.usage
+        };
+        let receipts = std::mem::take(&mut self.receipts).finish();
+        let held = Arc::clone(&self.begin.results_held);
+        Ok(Generated { outputs, results, kept, receipts, usage, warnings, held })
+    }
+
+    /// What was to act at a step that did not come, as all rows had ended.
+    fn warnings(&self) -> Vec<String> {
+        let steps = self.step + 1;
+        let writes = self.begin.planner.writes().into_iter().filter(|(node, _)| !self.receipts.touched(*node));
+        let writes = writes.filter(|(_, first)| *first >= steps);
+        let writes = writes.map(|(node, first)| {
+            format!(
+                "/graph/{node} touched nothing: it begins at step {first}, and the generation ended after step {}",
+                self.step
+            )
+        });
+        let names = self.begin.planner.plans().flat_map(|plan| &plan.results).map(|result| &result.name);
+        let mut missing: Vec<&String> =
+            names.filter(|name| *name != NEXT_LOGITS && !self.collector.has(name)).collect();
+        missing.sort_unstable();
+        missing.dedup();
+        let saves = missing
+            .into_iter()
+            .map(|name| format!("`{name}` was not saved: its steps begin after step {}, the last one", self.step));
+        writes.chain(saves).collect()
+    }
+}
+
+impl Begin {
+    fn job(&self, plan: &Arc<Plan>, ids: Vec<Vec<u32>>, order: Order) -> Job {
+        Job {
+            plan: Arc::clone(plan),
+            ids: vec![ids],
+            tensors: self.tensors.clone(),
+            histories: vec![self.histories.clone()],
+            cancel: self.cancel.clone(),
+            order,
+        }
+    }
+}
+
+impl Row {
+    fn output(&mut self) -> Output {
+        Output {
+            ids: self.text.ids().to_vec(),
+            text: self.text.text().map(str::to_owned),
+            finish: self.finish.unwrap_or(Finish::Length),
+            scored: std::mem::take(&mut self.scored),
+        }
+    }
+}
+
+impl Steps for Run {
+    fn next(&mut self, outcome: Result<Outcome, EngineError>) -> Option<Job> {
+        let advanced = outcome.and_then(|outcome| self.advance(&outcome));
+        let next = advanced.and_then(|()| match self.rows.iter().all(|row| row.finish.is_some()) {
+            true => self.finish().map(|generated| Err(Box::new(generated))),
+            false => self.next_job().map(Ok),
+        });
+        match next {
+            Ok(Ok(job)) => return Some(job),
+            Ok(Err(generated)) => self.tell(Event::Done(generated)),
+            Err(error) => self.tell(Event::Failed(error)),
+        }
+        None
+    }
+
+    fn is_gone(&self) -> bool {
+        self.events.is_closed()
+    }
+}

@@ -1,0 +1,171 @@
+//! The next token of a row.
+
+use std::collections::HashMap;
+
+use rand_chacha::ChaCha8Rng;
+use rand_chacha::rand_core::{RngCore, SeedableRng};
+
+use crate::event::Scored;
+use crate::settings::Sampling;
+
+/// Takes tokens of one row, one after the other. What it takes depends on its seed, its row and its logits alone.
+#[derive(Clone, Debug)]
+pub struct Sampler {
+    sampling: Sampling,
+    random: ChaCha8Rng,
+    /// Tokens of the prompt, once each, where they count.
+    prompt: Vec<u32>,
+    /// How often each token was generated, where it counts.
+    generated: HashMap<u32, u32>,
+    /// A place for logits that are changed.
+    scores: Vec<f32>,
+    /// A place for the order of tokens.
+    order: Vec<u32>,
+}
+
+impl Sampler {
+    /// Of the row with this number, which begins with a prompt. Rows have independent streams of one seed.
+    pub fn new(sampling: Sampling, seed: u64, row: u64, prompt: &[u32]) -> Self {
+        let mut random = ChaCha8Rng::seed_from_u64(seed);
+        random.set_stream(row);
+        let mut prompt = if sampling.repetition_penalty == 1.0 { Vec::new() } else { prompt.to_vec() };
+        prompt.sort_unstable();
+        prompt.dedup();
+        Self { sampling, random, prompt, generated: HashMap::new(), scores: Vec::new(), order: Vec::new() }
+    }
+
+    /// Takes a token, which is none of those `banned`; nothing where the logits are not numbers or leave nothing to take.
+    pub fn take(&mut self, logits: &[f32], banned: &[u32]) -> Option<u32> {
+        if logits.iter().any(|logit| logit.is_nan()) {
+            return None;
+        }
+        let token = match self.changes(banned) {
+            false => self.choose(logits),
+            true => {
+                let mut scores = std::mem::take(&mut self.scores);
+                scores.clear();
+                scores.extend_from_slice(logits);
+                self.change(&mut scores, banned);
+                let token = self.choose(&scores);
+                self.scores = scores;
+                token
+            }
+        }?;
+        if self.counts() {
+            *self.generated.entry(token).or_default() += 1;
+        }
+        Some(token)
+    }
+
+    fn counts(&self) -> bool {
+        let Sampling { repetition_penalty, presence_penalty, frequency_penalty, .. } = self.sampling;
+        repetition_penalty != 1.0 || presence_penalty != 0.0 || frequency_penalty != 0.0
+    }
+
+    fn changes(&self, banned: &[u32]) -> bool {
+        !self.sampling.logit_bias.is_empty() || self.counts() || !banned.is_empty()
+    }
+
+    fn change(&self, scores: &mut [f32], banned: &[u32]) {
+        let Sampling { logit_bias, repetition_penalty, presence_penalty, frequency_penalty, .. } = &self.sampling;
+        for (id, bias) in logit_bias {
+            scores[*id as usize] += bias;
+        }
+        if *repetition_penalty != 1.0 {
+            let penalty = *repetition_penalty as f32;
+            let new = self.generated.keys().filter(|id| self.prompt.binary_search(id).is_err());
+            for id in self.prompt.iter().chain(new) {
+                let score = &mut scores[*id as usize];
+                *score = if *score < 0.0 { *score * penalty } else { *score / penalty };
+            }
+        }
+        for (id, count) in &self.generated {
+            scores[*id as usize] -= (presence_penalty + frequency_penalty * f64::from(*count)) as f32;
+        }
+        for id in banned {
+            scores[*id as usize] = f32::NEG_INFINITY;
+        }
+    }
+
+    fn choose(&mut self, scores: &[f32]) -> Option<u32> {
+        let (first, highest) = highest(scores)?;
+        // what is infinitely likelier than the rest is taken
+        if self.sampling.is_greedy() || highest == f32::INFINITY {
+            return Some(first);
+        }
+        let temperature = self.sampling.temperature as f32;
+        let weight = |id: u32| f64::from(scores[id as usize] / temperature - highest / temperature).exp();
+        let mut order = std::mem::take(&mut self.order);
+        order.clear();
+        order.extend((0..scores.len() as u32).filter(|id| scores[*id as usize] > f32::NEG_INFINITY));
+        self.narrow(&mut order, scores, &weight);
+        let weights: Vec<f64> = order.iter().map(|id| weight(*id)).collect();
+        let total: f64 = weights.iter().sum();
+        // 53 random bits
+        let mut left = (self.random.next_u64() >> 11) as f64 * (-53f64).exp2() * total;
+        let found = order.iter().zip(&weights).find(|(_, weight)| {
+            left -= **weight;
+            left < 0.0
+        });
+        let token = found.map(|(id, _)| *id).or(order.last().copied());
+        self.order = order;
+        token
+    }
+
+    /// Leaves the tokens that may be taken. As in transformers, equal ones count alike: `top_k` may leave more than k.
+    fn narrow(&self, order: &mut Vec<u32>, scores: &[f32], weight: &dyn Fn(u32) -> f64) {
+        let Sampling { top_k, top_p, min_p, .. } = self.sampling;
+        let score = |id: &u32| scores[*id as usize];
+        if top_k > 0 && top_k < order.len() {
+            let (_, kth, _) = order.select_nth_unstable_by(top_k - 1, |a, b| score(b).total_cmp(&score(a)));
+            let least = score(kth);
+            order.retain(|id| score(id) >= least);
+        }
+        if top_p < 1.0 {
+            order.sort_unstable_by(|a, b| score(b).total_cmp(&score(a)).then(a.cmp(b)));
+            let total: f64 = order.iter().map(|id| weight(*id)).sum();
+            let mut before = 0.0;
+            let kept = order.iter().take_while(|id| {
+                let reached = before >= top_p * total;
+                before += weight(**id);
+                !reached
+            });
+            let kept = kept.count().max(1);
+            order.truncate(kept);
+        }
+        if min_p > 0.0 {
+            // measured by the likeliest, whose weight is 1
+            order.retain(|id| weight(*id) >= min_p);
+        }
+        // one order for one set of tokens, whatever the way to it
+        order.sort_unstable();
+    }
+
+    /// The logarithm of the probability that the model gives a token, and those of the `count` likeliest ones, best first.
+    pub fn scored(logits: &[f32], token: u32, count: usize) -> (Scored, Vec<Scored>) {
+        let highest = highest(logits).map_or(0.0, |(_, highest)| highest);
+        let total: f64 = logits.iter().map(|logit| f64::from(logit - highest).exp()).sum();
+        let scored = |id: u32| Scored { id, logprob: f64::from(logits[id as usize] - highest) - total.ln() };
+        let better = |a: &u32, b: &u32| logits[*b as usize].total_cmp(&logits[*a as usize]).then(a.cmp(b));
+        let mut order: Vec<u32> = (0..logits.len() as u32).collect();
+        let count = count.min(order.len());
+        if count > 0 && count < order.len() {
+            order.select_nth_unstable_by(count, better);
+        }
+        order.truncate(count);
+        order.sort_unstable_by(better);
+        (scored(token), order.into_iter().map(scored).collect())
+    }
+}
+
+/// The first of the highest scores, and its token; nothing where none is above minus infinity.
+fn highest(scores: &[f32]) -> Option<(u32, f32)> {
+    let mut found = None;
+    let mut highest = f32::NEG_INFINITY;
+    for (id, score) in scores.iter().enumerate() {
+        if *score > highest {
+            (found, highest) = (Some(id as u32), *score);
+        }
+    }
+    found.map(|id| (id, highest))
+}
