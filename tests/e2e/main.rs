@@ -9,6 +9,7 @@ mod contract;
 mod docs;
 mod faults;
 mod folder;
+mod generations;
 mod golden;
 mod hub;
 mod models;

@@ -156,6 +156,15 @@ impl Server {
         answer
     }
 
+    /// Runs a generation that has to succeed.
+    pub(crate) async fn generate(&self, body: &Value) -> Value {
+        let response = self.post("/v1/generate", body).await;
+        let status = response.status();
+        let answer: Value = response.json().await.unwrap();
+        assert_eq!(status, StatusCode::OK, "{body}\n{answer}");
+        answer
+    }
+
     /// Posts a body that has to be refused with this status, and gives the problem.
     pub(crate) async fn refused(&self, path: &str, body: &Value, status: u16) -> Value {
         let response = self.post(path, body).await;

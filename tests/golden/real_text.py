@@ -1,4 +1,4 @@
-"""Records a real model: slices of its sites, logits of several texts, one longer than a window, and 64 greedy tokens.
+"""Records a real model: slices of its sites, logits of several texts, one longer than a window, and 128 greedy tokens.
 
     python real_text.py MODEL_DIR OUT
 
@@ -28,7 +28,7 @@ TEXTS = [
 ]
 ROWS = [TEXTS[0], "Hello, my name is", "naïve café → 漢字 🙂", "1 + 1 = 2, 2 + 2 ="]
 LONG = "".join(f"Line {i}: the quick brown fox jumps over {i * i} lazy dogs.\n" for i in range(40)) + "Line 40:"
-TOKENS = 64
+TOKENS = 128
 
 
 def sites(golden: Golden, depths: tuple[int, ...]):

@@ -15,6 +15,11 @@ pub struct Collector {
     kept: Vec<(String, Saved)>,
 }
 
+/// A result and its name.
+pub type Named = (String, Answer);
+/// What is to be kept in the caller's store: its name, its type in the protocol, and the tensor.
+pub type Kept = (String, DType, Tensor);
+
 /// One value over the steps.
 #[derive(Clone, Debug)]
 struct Saved {
@@ -80,7 +85,7 @@ impl Collector {
     ///
     /// # Errors
     /// candle's.
-    pub fn finish(self) -> Result<(Vec<(String, Answer)>, Vec<(String, DType, Tensor)>)> {
+    pub fn finish(self) -> Result<(Vec<Named>, Vec<Kept>)> {
         let result = |(name, saved): (String, Saved)| Ok((name, saved.finish()?));
         let results = self.results.into_iter().map(result).collect::<Result<_>>()?;
         let kept = |(name, saved): (String, Saved)| {

@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use candle_core::Tensor;
 use patchbay_engine::{Answer, EngineError, Held, Receipt, Usage};
-use patchbay_graph::DType;
+
+use crate::collect::Kept;
 
 /// Something that happened.
 #[derive(Debug)]
@@ -76,7 +76,7 @@ pub struct Generated {
     /// What the graph saved, joined along the axis of tokens.
     pub results: Vec<(String, Answer)>,
     /// What is to be kept in the caller's store, by name.
-    pub kept: Vec<(String, DType, Tensor)>,
+    pub kept: Vec<Kept>,
     /// One line for every write, over all steps.
     pub receipts: Vec<Receipt>,
     /// What it took.

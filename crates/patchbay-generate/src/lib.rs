@@ -14,7 +14,7 @@ mod sampler;
 mod settings;
 mod text;
 
-pub use collect::Collector;
+pub use collect::{Collector, Kept, Named};
 pub use event::{Event, Finish, Generated, NewToken, Output, Scored};
 pub use planner::{Ground, Planner, history_bytes};
 pub use run::{Begin, Run, Tensors};

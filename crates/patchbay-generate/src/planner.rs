@@ -85,6 +85,18 @@ impl Planner {
         }
     }
 
+    /// The plan of a step at which some rows are computed again from their start; nothing where the graph does something, which would
+    /// have to be done to them again.
+    ///
+    /// # Errors
+    /// More than the server's limits allow.
+    pub fn plan_again(&self, step: usize, again: &[bool]) -> Result<Option<Arc<Plan>>> {
+        match self.generation.is_plain() {
+            true => self.generation.check_again(step, again, &self.context()).map(|plan| Some(Arc::new(plan))),
+            false => Ok(None),
+        }
+    }
+
     /// The plans that are known to come.
     pub fn plans(&self) -> impl Iterator<Item = &Plan> {
         self.plans.values().map(|plan| &**plan)

@@ -6,7 +6,8 @@ use std::sync::Arc;
 use candle_core::{Storage, Tensor};
 use patchbay_checkpoint::Tokenizer;
 use patchbay_engine::{Answer, Cancel, Engine, EngineError, Held, History, Job, Order, Outcome, Steps, Usage};
-use patchbay_graph::{Code, NEXT_LOGITS, Plan, Problem, Tree};
+use patchbay_graph::{Code, NEXT_LOGITS, Plan, Problem};
+use patchbay_model::Decoder;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 use crate::collect::Collector;
@@ -23,8 +24,8 @@ pub type Tensors = HashMap<(String, Option<String>), Tensor>;
 /// A generation that was understood.
 #[derive(Debug)]
 pub struct Begin {
-    /// The model's tree.
-    pub tree: Arc<Tree>,
+    /// The model.
+    pub decoder: Arc<Decoder>,
     /// The model's tokenizer, if it has one.
     pub tokenizer: Option<Arc<Tokenizer>>,
     /// The plans of its steps.
@@ -66,6 +67,8 @@ pub struct Run {
     collector: Collector,
     receipts: Receipts,
     usage: Usage,
+    /// Whether keys stayed that transformers computes again.
+    stays: bool,
 }
 
 /// A row and what it has become.
@@ -95,7 +98,7 @@ impl Run {
         let rows = begin.prompts.iter().enumerate().map(row).collect();
         let job = begin.job(&plan, begin.prompts.clone(), begin.order.clone());
         let (collector, receipts, usage) = (Collector::default(), Receipts::default(), Usage::default());
-        let run = Self { begin, events, rows, step: 0, plan, collector, receipts, usage };
+        let run = Self { begin, events, rows, step: 0, plan, collector, receipts, usage, stays: false };
         engine.submit_steps(job, Box::new(run))?;
         Ok(receiver)
     }
@@ -103,7 +106,7 @@ impl Run {
     /// Takes the next token of every row that goes on.
     fn advance(&mut self, outcome: &Outcome) -> Result<(), EngineError> {
         let takes_part: Vec<bool> = self.rows.iter().map(|row| row.finish.is_none()).collect();
-        self.collector.add(&self.plan, &self.begin.tree, &takes_part, outcome)?;
+        self.collector.add(&self.plan, self.begin.decoder.tree(), &takes_part, outcome)?;
         self.receipts.add(outcome.receipts.clone());
         self.count(&outcome.usage);
         let answer = outcome.results.iter().find(|(name, _)| name == NEXT_LOGITS);
@@ -188,8 +191,27 @@ impl Run {
             None => row.text.ids().last().copied().into_iter().collect(),
             Some(_) => Vec::new(),
         };
-        let ids = self.rows.iter().map(newest).collect();
+        let mut ids: Vec<Vec<u32>> = self.rows.iter().map(newest).collect();
+        let again: Vec<bool> =
+            ids.iter().enumerate().map(|(row, ids)| !ids.is_empty() && self.begins_again(row)).collect();
+        if again.contains(&true) {
+            match self.begin.planner.plan_again(self.step, &again).map_err(EngineError::Refused)? {
+                None => self.stays = true,
+                Some(plan) => {
+                    self.plan = plan;
+                    for row in (0..ids.len()).filter(|row| again[*row]) {
+                        ids[row] = [&self.begin.prompts[row], self.rows[row].text.ids()].concat();
+                        self.begin.histories[row] = History::default();
+                    }
+                }
+            }
+        }
         Ok(self.begin.job(&self.plan, ids, Order { goes_on: true, ..self.begin.order.clone() }))
+    }
+
+    fn begins_again(&self, row: usize) -> bool {
+        let tokens = self.begin.histories[row].cache().tokens();
+        self.begin.decoder.begins_again(tokens, tokens + 1)
     }
 
     fn finish(&mut self) -> Result<Generated, EngineError> {
@@ -225,7 +247,12 @@ impl Run {
         let saves = missing
             .into_iter()
             .map(|name| format!("`{name}` was not saved: its steps begin after step {}, the last one", self.step));
-        writes.chain(saves).collect()
+        let stays = self.stays.then(|| {
+            "a row grew beyond the model's original context: without a graph its first tokens are computed again with long rotations, as \
+             transformers does it, but with one their keys stay as they were"
+                .to_owned()
+        });
+        writes.chain(saves).chain(stays).collect()
     }
 }
 

@@ -93,13 +93,8 @@ impl Sampler {
         if self.sampling.is_greedy() || highest == f32::INFINITY {
             return Some(first);
         }
-        let temperature = self.sampling.temperature as f32;
-        let weight = |id: u32| f64::from(scores[id as usize] / temperature - highest / temperature).exp();
         let mut order = std::mem::take(&mut self.order);
-        order.clear();
-        order.extend((0..scores.len() as u32).filter(|id| scores[*id as usize] > f32::NEG_INFINITY));
-        self.narrow(&mut order, scores, &weight);
-        let weights: Vec<f64> = order.iter().map(|id| weight(*id)).collect();
+        let weights = self.weights(scores, highest, &mut order);
         let total: f64 = weights.iter().sum();
         // 53 random bits
         let mut left = (self.random.next_u64() >> 11) as f64 * (-53f64).exp2() * total;
@@ -110,6 +105,16 @@ impl Sampler {
         let token = found.map(|(id, _)| *id).or(order.last().copied());
         self.order = order;
         token
+    }
+
+    /// Finds the tokens that may be taken, in the order of their ids, and how likely each is beside the others.
+    fn weights(&self, scores: &[f32], highest: f32, order: &mut Vec<u32>) -> Vec<f64> {
+        let temperature = self.sampling.temperature as f32;
+        let weight = |id: u32| f64::from(scores[id as usize] / temperature - highest / temperature).exp();
+        order.clear();
+        order.extend((0..scores.len() as u32).filter(|id| scores[*id as usize] > f32::NEG_INFINITY));
+        self.narrow(order, scores, &weight);
+        order.iter().map(|id| weight(*id)).collect()
     }
 
     /// Leaves the tokens that may be taken. As in transformers, equal ones count alike: `top_k` may leave more than k.
@@ -168,4 +173,74 @@ fn highest(scores: &[f32]) -> Option<(u32, f32)> {
         }
     }
     found.map(|id| (id, highest))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::Value;
+
+    use super::*;
+
+    fn sampling(settings: &Value) -> Sampling {
+        let mut fields = patchbay_graph::fields::Fields::new("settings", settings.as_object().unwrap());
+        crate::Settings::parse(&mut fields).unwrap().sampling
+    }
+
+    /// What `tests/golden/sampling.py` recorded of transformers' processors.
+    #[test]
+    fn distributions_are_those_of_transformers() {
+        let file = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/golden/sampling.json");
+        let cases: Vec<Value> = serde_json::from_slice(&std::fs::read(file).unwrap()).unwrap();
+        assert!(cases.len() > 50);
+        for case in &cases {
+            let numbers = |key: &str| -> Vec<f64> { serde_json::from_value(case[key].clone()).unwrap() };
+            let ids = |key: &str| -> Vec<u32> { serde_json::from_value(case[key].clone()).unwrap() };
+            let mut sampler = Sampler::new(sampling(&case["settings"]), 0, 0, &ids("prompt"));
+            if sampler.counts() {
+                ids("generated").iter().for_each(|id| *sampler.generated.entry(*id).or_default() += 1);
+            }
+            let mut scores: Vec<f32> = numbers("logits").into_iter().map(|logit| logit as f32).collect();
+            sampler.change(&mut scores, &ids("banned"));
+            let (_, highest) = highest(&scores).unwrap();
+            let mut order = Vec::new();
+            let weights = sampler.weights(&scores, highest, &mut order);
+            let total: f64 = weights.iter().sum();
+            let mut found = vec![0.0; scores.len()];
+            order.iter().zip(&weights).for_each(|(id, weight)| found[*id as usize] = weight / total);
+            for (id, (found, expected)) in found.iter().zip(numbers("probs")).enumerate() {
+                assert!((found - expected).abs() < 1e-6, "token {id}: {found}, not {expected} of {}", case["settings"]);
+            }
+        }
+    }
+
+    #[test]
+    fn as_often_as_they_are_likely() {
+        let sampling = Sampling { temperature: 1.0, ..Sampling::default() };
+        let logits = [0.1f32, 0.2, 0.3, 0.4].map(f32::ln);
+        let mut sampler = Sampler::new(sampling.clone(), 7, 0, &[]);
+        let mut counts = [0.0f64; 4];
+        (0..40_000).for_each(|_| counts[sampler.take(&logits, &[]).unwrap() as usize] += 1.0);
+        for (count, probability) in counts.iter().zip([0.1, 0.2, 0.3, 0.4]) {
+            assert!((count / 40_000.0 - probability).abs() < 0.01, "{counts:?}");
+        }
+        // rows have streams of their own
+        let taken = |row| {
+            let mut sampler = Sampler::new(sampling.clone(), 7, row, &[]);
+            (0..20).map(|_| sampler.take(&logits, &[]).unwrap()).collect::<Vec<_>>()
+        };
+        assert_eq!(taken(3), taken(3));
+        assert_ne!(taken(3), taken(4));
+    }
+
+    #[test]
+    fn what_leaves_nothing_to_take() {
+        let mut greedy = Sampler::new(Sampling::default(), 0, 0, &[]);
+        assert_eq!(greedy.take(&[1.0, 3.0, 3.0], &[]), Some(1));
+        assert_eq!(greedy.take(&[1.0, 3.0, 3.0], &[1]), Some(2));
+        assert_eq!(greedy.take(&[1.0, f32::NAN], &[]), None);
+        assert_eq!(greedy.take(&[f32::NEG_INFINITY; 2], &[]), None);
+        assert_eq!(greedy.take(&[1.0, 2.0], &[0, 1]), None);
+        let mut hot = Sampler::new(Sampling { temperature: 1.0, ..Sampling::default() }, 0, 0, &[]);
+        assert_eq!(hot.take(&[1.0, f32::INFINITY], &[]), Some(1));
+    }
 }

@@ -16,7 +16,7 @@ use crate::matrix::Form;
 use crate::memory::NoMemory;
 use crate::names::Weight;
 use crate::precision::Precision;
-use crate::rope::RotarySpec;
+use crate::rope::{RotaryScaling, RotarySpec};
 use crate::run::Run;
 use crate::segments::Segments;
 use crate::spec::{Alibi, AlibiOrigin, Spec};
@@ -284,6 +284,17 @@ impl Decoder {
     pub fn keys_stay(&self, before: usize, after: usize) -> bool {
         let mut rotations = self.spec.layers.iter().filter_map(|layer| layer.attention.rotary.as_ref());
         rotations.all(|rotary| rotary.frequencies(before) == rotary.frequencies(after))
+    }
+
+    /// Whether a sequence of `before` tokens is computed again from its start where it grows to `after`, as transformers does it.
+    pub fn begins_again(&self, before: usize, after: usize) -> bool {
+        let mut rotations = self.spec.layers.iter().filter_map(|layer| layer.attention.rotary.as_ref());
+        rotations.any(|rotary| match rotary.scaling {
+            RotaryScaling::LongRope { original_context, again, .. } => {
+                again && before <= original_context && original_context < after
+            }
+            _ => false,
+        })
     }
 
     /// Whether the values of a sequence's first tokens depend, by rounding at least, on how many tokens come after them: where

@@ -92,6 +92,9 @@ pub enum RotaryScaling {
         original_context: usize,
         /// Factor on cosines and sines.
         attention_factor: f64,
+        /// Whether a sequence that grows beyond the original context is computed again from its start; otherwise its keys stay
+        /// as they are.
+        again: bool,
     },
 }
 
@@ -296,7 +299,13 @@ mod tests {
     #[test]
     fn longrope_frequencies_are_those_of_transformers() {
         let (short, long) = (vec![1.0, 1.5, 2.0, 2.5], vec![2.0, 3.0, 4.0, 5.0]);
-        let spec = spec(RotaryScaling::LongRope { short, long, original_context: 256, attention_factor: 1.172_603_9 });
+        let spec = spec(RotaryScaling::LongRope {
+            short,
+            long,
+            original_context: 256,
+            attention_factor: 1.172_603_9,
+            again: false,
+        });
         close(&spec.frequencies(9), &[1.0, 0.066_666_67, 0.005, 0.0004]);
         close(&spec.frequencies(300), &[0.5, 0.033_333_335, 0.0025, 0.0002]);
     }

@@ -1,4 +1,4 @@
-//! Real models, from their GGUF files and as float32 folders, against what transformers wrote: 64 greedy tokens, with a cache.
+//! Real models, from their GGUF files and as float32 folders, against what transformers wrote: 128 greedy tokens, with a cache.
 //!
 //! `PATCHBAY_TEST_MODELS` names the folder that holds them; `tests/golden/real_text.py` made the recordings.
 
@@ -46,7 +46,7 @@ fn check(recorded: &str, source: &str) {
     let decoder = Decoder::load(&checkpoint, &LoadOptions::default(), &|_| ()).unwrap();
     let mut cache = KeyCache::default();
     let (mut new, mut written) = (ids("prompt"), Vec::new());
-    while written.len() < 64 {
+    while written.len() < 128 {
         let id = next(&decoder, &mut cache, &new);
         written.push(id);
         new = vec![id];

@@ -133,7 +133,7 @@ impl Service {
         let keys_held = kept(&memory, keys).await?;
         let (stop, cancel) = StopOnDrop::new();
         let begin = Begin {
-            tree: Arc::clone(model.tree()),
+            decoder: Arc::clone(model.engine.decoder()),
             tokenizer: model.tokenizer.clone(),
             planner,
             tensors,

@@ -99,6 +99,25 @@ impl Generation {
         Ok(plan)
     }
 
+    /// The plan of a step at which some rows are computed again from their start, where the graph does nothing.
+    ///
+    /// # Errors
+    /// More than the server's limits allow.
+    pub fn check_again(&self, step: usize, again: &[bool], context: &Context<'_>) -> Result<Plan> {
+        let mut input = self.input(step);
+        for (row, _) in input.rows.iter_mut().zip(again).filter(|(_, again)| **again) {
+            *row = TokenRow { ends: vec![0; row.keys()], past: 0, ..row.clone() };
+        }
+        let graph = self.request.graph.last().cloned().into_iter().collect();
+        let request = Request { graph, ..self.request.clone() };
+        super::check(&request, &Context { inputs: &[input], ..*context })
+    }
+
+    /// Whether the graph does nothing.
+    pub fn is_plain(&self) -> bool {
+        self.request.graph.len() == 1
+    }
+
     /// The steps at which another plan begins, 0 and 1 among them.
     ///
     /// # Errors

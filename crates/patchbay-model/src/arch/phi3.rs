@@ -10,13 +10,14 @@ use crate::spec::{LayerSpec, Spec};
 /// `model_type` "phi3".
 pub(super) fn phi3(config: &Config) -> Result<Spec, CheckpointError> {
     let windows = vec![window(config, None)?; layer_count(config, "num_hidden_layers")?];
-    let spec = decoder(config, &Style { eps: ("rms_norm_eps", 1e-5), context: 4096, windows, ..Style::default() })?;
+    let mut spec = decoder(config, &Style { eps: ("rms_norm_eps", 1e-5), context: 4096, windows, ..Style::default() })?;
     let original = size_or(config, "original_max_position_embeddings", 4096)?;
     let factor = spec.context as f64 / original as f64;
-    for rotary in spec.layers.iter().filter_map(|layer| layer.attention.rotary.as_ref()) {
-        match &rotary.scaling {
+    for rotary in spec.layers.iter_mut().filter_map(|layer| layer.attention.rotary.as_mut()) {
+        match &mut rotary.scaling {
             RotaryScaling::None => {}
-            RotaryScaling::LongRope { original_context, .. } if *original_context == original => {}
+            // transformers drops the cache of a sequence that goes beyond
+            RotaryScaling::LongRope { original_context, again, .. } if *original_context == original => *again = true,
             RotaryScaling::LongRope { .. } => {
                 let expected = format!("written out where the context is stretched, here by {factor}");
                 return Err(config.wrong("original_max_position_embeddings", &expected));

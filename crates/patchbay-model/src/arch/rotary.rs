@@ -145,7 +145,7 @@ fn longrope(config: &Config, section: &Config, dims: usize) -> Result<RotaryScal
         list.ok_or_else(|| section.wrong(key, &format!("a list of {} numbers", dims / 2)))
     };
     let (short, long) = (divisors("short_factor")?, divisors("long_factor")?);
-    Ok(RotaryScaling::LongRope { short, long, original_context, attention_factor })
+    Ok(RotaryScaling::LongRope { short, long, original_context, attention_factor, again: false })
 }
 
 fn factor(section: &Config, key: &str) -> Result<f64> {

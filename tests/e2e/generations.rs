@@ -1,0 +1,8 @@
+//! Text that models write: what transformers writes, whatever is computed beside it, and the same as traces of the whole text.
+
+mod again;
+mod company;
+mod greedy;
+mod problems;
+mod saves;
+mod streams;
