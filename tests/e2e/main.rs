@@ -13,6 +13,7 @@ mod generations;
 mod golden;
 mod hub;
 mod models;
+mod openai;
 mod problems;
 mod real;
 mod server;

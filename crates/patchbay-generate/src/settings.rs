@@ -21,6 +21,8 @@ pub(crate) const MOST_LOGPROBS: usize = 20;
 pub struct Settings {
     /// New tokens of each row at most; nothing where the request does not say.
     pub max_new_tokens: Option<usize>,
+    /// Whether rows have as many new tokens as there is room for, where the request does not say.
+    pub fills: bool,
     /// New tokens of each row before it may end by itself.
     pub min_new_tokens: usize,
     /// Samples of each row of the input.
@@ -87,6 +89,7 @@ impl Default for Settings {
     fn default() -> Self {
         Self {
             max_new_tokens: None,
+            fills: false,
             min_new_tokens: 0,
             samples: 1,
             seed: None,
@@ -121,6 +124,7 @@ impl Settings {
             .map(|value| value.as_u64().ok_or_else(|| wrong("seed", "a whole number, 0 or more", value)));
         Ok(Self {
             max_new_tokens,
+            fills: false,
             min_new_tokens,
             samples: whole(fields, "n", 1)?.unwrap_or(1),
             seed: seed.transpose()?,
@@ -138,6 +142,7 @@ impl Settings {
         // the last token that is generated is not computed
         let room = (context + 1).saturating_sub(prompt);
         match self.max_new_tokens {
+            None if self.fills => Ok(room),
             None => Ok(NEW_TOKENS.max(self.min_new_tokens).min(room)),
             Some(wanted) if wanted <= room => Ok(wanted),
             Some(wanted) => {

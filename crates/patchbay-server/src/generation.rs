@@ -16,6 +16,7 @@ use crate::caller::Caller;
 use crate::deadline::Deadline;
 use crate::inputs::Tokenized;
 use crate::model::Loaded;
+use crate::openai::answered::Writer;
 use crate::store::{Shelf, StoredTensor};
 use crate::trace::{Frame, StopOnDrop, check_result_names, stored_tensors};
 use crate::wire::generation::{OutputBody, TokenEvent};
@@ -111,18 +112,33 @@ impl Service {
         caller: &Caller,
     ) -> Result<Generating, Failure> {
         let deadline = self.settings.timeouts.deadline(Instant::now(), timeout_ms(&body)?)?;
-        deadline.bound(self.begin(body, accept, caller, deadline)).await
+        deadline.bound(self.begin(body, false, accept, caller, deadline)).await
+    }
+
+    /// The same as JSON; where it `fills`, rows that do not say how many new tokens they want have as many as there is room for.
+    ///
+    /// # Errors
+    /// As [`generate`](Self::generate).
+    pub(crate) async fn generate_all(
+        self: &Arc<Self>,
+        body: Value,
+        fills: bool,
+        caller: &Caller,
+    ) -> Result<Generating, Failure> {
+        let deadline = self.settings.timeouts.deadline(Instant::now(), timeout_ms(&body)?)?;
+        deadline.bound(self.begin(body, fills, None, caller, deadline)).await
     }
 
     async fn begin(
         self: &Arc<Self>,
         body: Value,
+        fills: bool,
         accept: Option<Encoding>,
         caller: &Caller,
         deadline: Deadline,
     ) -> Result<Generating, Failure> {
         let (service, owner) = (Arc::clone(self), caller.clone());
-        let understood = blocking(move || service.understand(&body, accept, &owner)).await?;
+        let understood = blocking(move || service.understand(&body, fills, accept, &owner)).await?;
         let Understood { model, frame, planner, tensors, prompts, wanted, new_tokens, seed, streams } = understood;
         let memory = model.engine.memory().clone();
         let longest = prompts.iter().map(Vec::len).max().unwrap_or(0) + new_tokens;
@@ -170,8 +186,15 @@ impl Service {
     }
 
     /// Understands a request for a generation.
-    fn understand(&self, body: &Value, accept: Option<Encoding>, caller: &Caller) -> Result<Understood, Failure> {
-        let Asked { request, wanted, streams } = Asked::parse(body)?;
+    fn understand(
+        &self,
+        body: &Value,
+        fills: bool,
+        accept: Option<Encoding>,
+        caller: &Caller,
+    ) -> Result<Understood, Failure> {
+        let Asked { request, mut wanted, streams } = Asked::parse(body)?;
+        wanted.fills = fills;
         let found = self.model(request.model.as_deref())?;
         let model = found.ready()?;
         wanted.check(model.tree().vocab)?;
@@ -179,8 +202,9 @@ impl Service {
         let shown = tokenized.shown.clone();
         let (rows, prompts) = samples(tokenized, wanted.samples, self.settings.limits.max_rows)?;
         let longest = prompts.iter().map(Vec::len).max().unwrap_or(0);
-        let new_tokens = wanted.new_tokens(longest, model.tree().context)?;
         let limit = self.settings.limits.max_tokens;
+        let room = if fills { limit / prompts.len().max(1) } else { usize::MAX };
+        let new_tokens = wanted.new_tokens(longest, model.tree().context.min(room))?;
         if prompts.iter().map(|prompt| prompt.len() + new_tokens).sum::<usize>() > limit {
             let detail = format!("prompts and new tokens are more than max_tokens, {limit}");
             return Err(Failure::new(413, "too_large", detail).hint("send fewer rows at once").at("/max_new_tokens"));
@@ -261,6 +285,12 @@ async fn kept(memory: &Memory, bytes: u64) -> Result<patchbay_engine::Held, Fail
 }
 
 impl Generating {
+    /// Writes what comes of it in OpenAI's forms.
+    pub(crate) fn writer(&self, asked: &crate::openai::asked::Asked) -> Writer {
+        let prompts = self.frame.inputs.first().map_or(&[][..], |(_, tokens)| &tokens.ids);
+        Writer::new(asked, &self.id, &self.frame.model, self.model.tokenizer.clone(), prompts)
+    }
+
     /// Waits for its end.
     ///
     /// # Errors

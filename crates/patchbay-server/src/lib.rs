@@ -18,6 +18,7 @@ pub mod loader;
 mod memory;
 pub mod model;
 pub mod name;
+mod openai;
 pub mod registry;
 pub mod service;
 pub mod settings;

@@ -14,7 +14,7 @@ use utoipa_axum::routes;
 use utoipa_swagger_ui::{Config, SwaggerUi};
 
 use super::reply::unknown_path;
-use super::routes::{generations, health, models, tensors, tokens, traces};
+use super::routes::{generations, health, models, openai, tensors, tokens, traces};
 use crate::Service;
 
 #[derive(OpenApi)]
@@ -28,6 +28,7 @@ use crate::Service;
     tags(
         (name = "traces", description = "Graphs of reads and writes at the sites of a forward pass."),
         (name = "generations", description = "Text that a model writes, read and steered while it does."),
+        (name = "openai", description = "Chat and completions for OpenAI's clients."),
         (name = "models", description = "The models of the server."),
         (name = "tokens", description = "Text to tokens and back."),
         (name = "tensors", description = "Tensors that a caller keeps on the server, for graphs to name as `@name`."),
@@ -42,6 +43,7 @@ pub(super) fn routes() -> OpenApiRouter<Arc<Service>> {
         .routes(routes!(traces::trace))
         .routes(routes!(traces::validate))
         .routes(routes!(generations::generate))
+        .merge(openai())
         .routes(routes!(models::list))
         .routes(routes!(models::describe, models::load, models::unload))
         .routes(routes!(models::tree))
@@ -53,6 +55,12 @@ pub(super) fn routes() -> OpenApiRouter<Arc<Service>> {
         .routes(routes!(health::healthz))
         .routes(routes!(health::readyz))
         .routes(routes!(health::index))
+}
+
+/// OpenAI's routes, whose errors have OpenAI's shape.
+fn openai() -> OpenApiRouter<Arc<Service>> {
+    let routes = OpenApiRouter::new().routes(routes!(openai::chat)).routes(routes!(openai::complete));
+    routes.layer(middleware::map_response(openai::errors))
 }
 
 /// `/openapi.json`, and `/docs`, whose page and scripts are part of the program and need no other host.

@@ -15,7 +15,7 @@ use crate::generation::{Generating, Told};
 use crate::wire::result::NamedResults;
 
 /// How often a line is sent while nothing happens, so that a client that has gone is noticed.
-const BEAT: Duration = Duration::from_secs(5);
+pub(super) const BEAT: Duration = Duration::from_secs(5);
 
 /// What a step saved.
 #[derive(Serialize)]

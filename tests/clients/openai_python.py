@@ -1,0 +1,103 @@
+"""Talks to a server through OpenAI's own package: python openai_python.py BASE_URL"""
+
+import asyncio
+import sys
+
+import openai
+
+PARIS = "The capital of France is"
+
+
+def chat(client: openai.OpenAI):
+    messages = [{"role": "user", "content": "What is the capital of France?"}]
+    asked = {"model": "smollm2", "messages": messages, "temperature": 0, "max_completion_tokens": 12}
+    whole = client.chat.completions.create(**asked)
+    text = whole.choices[0].message.content
+    assert "Paris" in text, text
+    assert whole.object == "chat.completion" and whole.choices[0].message.role == "assistant"
+    assert whole.usage.total_tokens == whole.usage.prompt_tokens + whole.usage.completion_tokens
+
+    chunks = list(client.chat.completions.create(**asked, stream=True, stream_options={"include_usage": True}))
+    told = "".join(chunk.choices[0].delta.content or "" for chunk in chunks if chunk.choices)
+    assert told == text, (told, text)
+    assert chunks[0].choices[0].delta.role == "assistant"
+    assert [c.choices[0].finish_reason for c in chunks if c.choices][-1] == whole.choices[0].finish_reason
+    assert chunks[-1].usage == whole.usage, chunks[-1]
+
+    scored = client.chat.completions.create(**asked, logprobs=True, top_logprobs=3)
+    content = scored.choices[0].logprobs.content
+    assert len(content) == scored.usage.completion_tokens
+    assert all(token.logprob <= 0 and len(token.top_logprobs) == 3 for token in content)
+    assert content[0].top_logprobs[0].token == content[0].token, "greedy takes the likeliest"
+
+    hot = asked | {"temperature": 1.5, "seed": 11, "n": 3}
+    samples = [[choice.message.content for choice in client.chat.completions.create(**hot).choices] for _ in range(2)]
+    assert samples[0] == samples[1] and len(set(samples[0])) > 1, samples
+
+    stopped = client.chat.completions.create(**asked, stop="Paris")
+    assert "Paris" not in stopped.choices[0].message.content and stopped.choices[0].finish_reason == "stop"
+
+
+def completion(client: openai.OpenAI):
+    asked = {"model": "smollm2", "prompt": PARIS, "temperature": 0, "max_tokens": 4}
+    whole = client.completions.create(**asked)
+    assert whole.choices[0].text.startswith(" Paris"), whole
+    assert client.completions.create(**asked, echo=True).choices[0].text == PARIS + whole.choices[0].text
+    told = "".join(chunk.choices[0].text for chunk in client.completions.create(**asked, stream=True) if chunk.choices)
+    assert told == whole.choices[0].text
+    two = client.completions.create(**asked | {"prompt": [PARIS, "1, 2, 3,"]}, logprobs=2)
+    assert [choice.index for choice in two.choices] == [0, 1]
+    assert two.choices[0].text == whole.choices[0].text
+    assert two.choices[0].logprobs.tokens[0] == " Paris" and len(two.choices[0].logprobs.top_logprobs[0]) == 2
+
+
+def inside(client: openai.OpenAI):
+    """A graph in the field `patchbay` reads and changes what is written."""
+    asked = {"model": "smollm2", "prompt": PARIS, "temperature": 0, "max_tokens": 3}
+    graph = ["save layers.5.output[:, -1, :2] as h", "layers[10].output[:, -1] *= 0.0"]
+    answer = client.completions.create(**asked, extra_body={"patchbay": {"graph": graph}})
+    assert answer.patchbay["results"]["h"]["shape"] == [1, 3, 2]
+    assert answer.patchbay["receipts"][0]["positions"] == 3
+    assert answer.choices[0].text != client.completions.create(**asked).choices[0].text
+    chunks = list(client.completions.create(**asked, stream=True, extra_body={"patchbay": {"graph": graph}}))
+    assert chunks[-1].patchbay["results"] == answer.patchbay["results"]
+
+
+def errors(client: openai.OpenAI):
+    message = [{"role": "user", "content": "hi"}]
+    for status, param, asked in [
+        (404, "model", {"model": "gpt-9", "messages": message}),
+        (400, "max_completion_tokens", {"model": "smollm2", "messages": message, "max_completion_tokens": 0}),
+        (400, "temprature", {"model": "smollm2", "messages": message, "extra_body": {"temprature": 1}}),
+        (400, "response_format", {"model": "smollm2", "messages": message, "response_format": {"type": "json_object"}}),
+        (400, "patchbay.graph.0.value", {"model": "smollm2", "messages": message, "extra_body": {
+            "patchbay": {"graph": [{"op": "save", "value": "layers.99.output", "as": "x"}]}}}),
+    ]:
+        try:
+            client.chat.completions.create(**asked)
+        except openai.APIStatusError as error:
+            assert (error.status_code, error.param) == (status, param), (error.status_code, error.body)
+            assert error.code and error.type == "invalid_request_error"
+        else:
+            raise AssertionError(asked)
+
+
+async def crowd(url: str, alone: str):
+    """Many at once, each as alone."""
+    client = openai.AsyncOpenAI(base_url=f"{url}/v1", api_key="none")
+    asked = {"model": "smollm2", "prompt": PARIS, "temperature": 0, "max_tokens": 4}
+    answers = await asyncio.gather(*(client.completions.create(**asked) for _ in range(8)))
+    assert {answer.choices[0].text for answer in answers} == {alone}
+
+
+def main():
+    url = sys.argv[1]
+    client = openai.OpenAI(base_url=f"{url}/v1", api_key="none", max_retries=0)
+    assert "smollm2" in [model.id for model in client.models.list()]
+    for check in (chat, completion, inside, errors):
+        check(client)
+    alone = client.completions.create(model="smollm2", prompt=PARIS, temperature=0, max_tokens=4).choices[0].text
+    asyncio.run(crowd(url, alone))
+
+
+main()
