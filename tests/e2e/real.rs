@@ -3,17 +3,11 @@
 //!
 //! `PATCHBAY_TEST_MODELS` names the folder that holds them; `tests/golden/real_text.py` made the recordings.
 
-use std::path::PathBuf;
-
 use crate::golden::Golden;
-use crate::server::{Server, golden};
+use crate::server::{Server, golden, real_model};
 
 async fn check(recorded: &str, source: &str) {
-    let models = std::env::var_os("PATCHBAY_TEST_MODELS").map(PathBuf::from);
-    let Some(path) = models.map(|models| models.join(source)).filter(|path| path.exists()) else {
-        eprintln!("skipped: there is no {source} in the folder PATCHBAY_TEST_MODELS");
-        return;
-    };
+    let Some(path) = real_model(source) else { return };
     let server = Server::start(&["--model", &format!("{recorded}={}", path.display())]);
     server.ready().await;
     let recorded = Golden::read(&golden(recorded));

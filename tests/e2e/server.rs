@@ -34,6 +34,16 @@ pub(crate) fn golden(name: &str) -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../tests/golden").join(name)
 }
 
+/// A file or folder of the folder that `PATCHBAY_TEST_MODELS` names, where it is there.
+pub(crate) fn real_model(name: &str) -> Option<PathBuf> {
+    let folder = std::env::var_os("PATCHBAY_TEST_MODELS").map(PathBuf::from);
+    let found = folder.map(|folder| folder.join(name)).filter(|path| path.exists());
+    if found.is_none() {
+        eprintln!("skipped: there is no {name} in the folder PATCHBAY_TEST_MODELS; ./test fetches SmolLM2's GGUF file");
+    }
+    found
+}
+
 impl Server {
     /// Starts a server with these arguments on a free port, and waits until it listens.
     pub(crate) fn start(arguments: &[&str]) -> Self {

@@ -7,16 +7,11 @@ use std::path::PathBuf;
 use serde_json::{Value, json};
 
 use crate::golden::Golden;
-use crate::server::{Server, golden};
+use crate::server::{Server, golden, real_model};
 
 /// The file, where it is at hand.
 pub(crate) fn smollm2() -> Option<PathBuf> {
-    let folder = std::env::var_os("PATCHBAY_TEST_MODELS").map(PathBuf::from);
-    let file = folder.map(|folder| folder.join("SmolLM2-135M-Instruct.Q4_1.gguf")).filter(|file| file.is_file());
-    if file.is_none() {
-        eprintln!("skipped: SmolLM2 is not in the folder PATCHBAY_TEST_MODELS; ./test fetches it");
-    }
-    file
+    real_model("SmolLM2-135M-Instruct.Q4_1.gguf")
 }
 
 #[tokio::test]

@@ -59,6 +59,16 @@ impl Config {
         self.value.get(key).filter(|value| !value.is_null())
     }
 
+    /// The token ids under a key, where one stands or a list of them.
+    pub fn token_ids(&self, key: &str) -> Vec<u32> {
+        let ids = match self.get(key) {
+            Some(Value::Array(ids)) => ids.as_slice(),
+            Some(id) => std::slice::from_ref(id),
+            None => &[],
+        };
+        ids.iter().filter_map(|id| id.as_u64().and_then(|id| u32::try_from(id).ok())).collect()
+    }
+
     /// The section under a key, if an object stands there.
     pub fn section(&self, key: &str) -> Option<Self> {
         let value = self.get(key).filter(|value| value.is_object())?.clone();

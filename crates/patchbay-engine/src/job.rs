@@ -80,12 +80,6 @@ impl History {
     }
 }
 
-impl From<KeyCache> for History {
-    fn from(cache: KeyCache) -> Self {
-        Self(Arc::new(Mutex::new(cache)))
-    }
-}
-
 impl Job {
     /// How many tokens came before those of each row: input, row.
     pub(crate) fn past(&self) -> Vec<Vec<usize>> {

@@ -31,3 +31,4 @@ pub use job::{Answer, Cancel, History, Job, Order, Outcome, Receipt, Times, Toke
 pub use memory::{Held, Memory};
 pub use schedule::{Claim, Price};
 pub use steps::Steps;
+pub use tokens::likeliest;

@@ -24,17 +24,21 @@ pub(crate) fn top_tokens(logits: &Tensor, shape: &Shape, k: usize) -> Result<Vec
 fn best(row: &[f32], k: usize) -> Vec<TokenScore> {
     let highest = row.iter().copied().fold(f32::NEG_INFINITY, f32::max);
     let total: f64 = row.iter().map(|logit| f64::from(logit - highest).exp()).sum();
-    let better = |a: &u32, b: &u32| row[*b as usize].total_cmp(&row[*a as usize]).then(a.cmp(b));
-    let mut ids: Vec<u32> = (0..row.len() as u32).collect();
-    let k = k.min(ids.len());
+    let score = |id: u32| {
+        let logit = row[id as usize];
+        TokenScore { id, prob: (f64::from(logit - highest).exp() / total) as f32, logit }
+    };
+    likeliest(row, k).into_iter().map(score).collect()
+}
+
+/// The `k` likeliest tokens by their logits, best first; equal ones in order of their ids.
+pub fn likeliest(logits: &[f32], k: usize) -> Vec<u32> {
+    let better = |a: &u32, b: &u32| logits[*b as usize].total_cmp(&logits[*a as usize]).then(a.cmp(b));
+    let mut ids: Vec<u32> = (0..logits.len() as u32).collect();
     if k < ids.len() {
         ids.select_nth_unstable_by(k, better);
         ids.truncate(k);
     }
     ids.sort_unstable_by(better);
-    let score = |id: u32| {
-        let logit = row[id as usize];
-        TokenScore { id, prob: (f64::from(logit - highest).exp() / total) as f32, logit }
-    };
-    ids.into_iter().map(score).collect()
+    ids
 }

@@ -116,7 +116,7 @@ impl<'a, 'v> Track<'a, 'v> {
     /// The same for what is read or written, all of which has to be there.
     fn computed(&self, here: Here<'_>, input: usize, selection: &Selection) -> Result<Blocks> {
         let blocks = self.blocks(here, input, selection);
-        if self.ended || selection.has_absent() {
+        if self.is_partial(selection) {
             return Ok(blocks);
         }
         let padding = selection.shape().elements().unwrap_or(usize::MAX) as u64 - selection.shape().real_elements();
@@ -147,12 +147,16 @@ impl<'a, 'v> Track<'a, 'v> {
         shown.write(&blocks, &after)?;
         if self.finished.contains(&write.input) {
             // of rows that are not there nothing was written
-            let partial = self.ended || write.selection.has_absent();
-            let after = if partial { shown.read(&blocks, dims)? } else { after };
+            let after = if self.is_partial(&write.selection) { shown.read(&blocks, dims)? } else { after };
             let receipt = self.receipt(write, here.packing, part::distance(&before, &after)?);
             self.receipts.push(receipt);
         }
         Ok(())
+    }
+
+    /// Whether some of a part may not be there, as not all rows have it at this step.
+    fn is_partial(&self, selection: &Selection) -> bool {
+        self.ended || selection.has_absent()
     }
 
     fn receipt(&self, write: &Write, packing: Packing, delta_norm: f64) -> Receipt {

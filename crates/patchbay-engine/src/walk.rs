@@ -109,7 +109,7 @@ fn block(
         return Ok(x);
     }
     let (going_on, sources) = looking(&running, &onward, lanes)?;
-    let kept = Kept::of(visit, &running, &sources);
+    let mut memory = Kept::of(visit, &running, &sources);
     let all_go_on = running.lanes().len() == onward.lanes().len();
     let (segments, onward_run) = match all_go_on {
         true => (going_on, None),
@@ -119,7 +119,6 @@ fn block(
         }
     };
     visit.place(running, onward);
-    let mut memory = kept;
     decoder.block(layer, x, &mut Run { segments: &segments, onward: onward_run.as_ref(), memory: &mut memory }, visit)
 }
 

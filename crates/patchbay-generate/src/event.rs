@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use patchbay_engine::{Answer, EngineError, Held, Receipt, Usage};
 
-use crate::collect::Kept;
+use crate::collect::Collector;
 
 /// Something that happened.
 #[derive(Debug)]
@@ -73,10 +73,8 @@ impl Finish {
 pub struct Generated {
     /// One a row.
     pub outputs: Vec<Output>,
-    /// What the graph saved, joined along the axis of tokens.
-    pub results: Vec<(String, Answer)>,
-    /// What is to be kept in the caller's store, by name.
-    pub kept: Vec<Kept>,
+    /// What the graph saved; it is joined by whoever takes it, not by the executor.
+    pub saved: Collector,
     /// One line for every write, over all steps.
     pub receipts: Vec<Receipt>,
     /// What it took.

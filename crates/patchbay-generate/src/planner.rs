@@ -124,7 +124,7 @@ impl Planner {
     pub fn writes(&self) -> BTreeMap<usize, usize> {
         let mut first = BTreeMap::new();
         for (step, plan) in &self.plans {
-            let skips = plan.skips.iter().filter_map(|skip| skip.at.rsplit('/').next()?.parse().ok());
+            let skips = plan.skips.iter().map(|skip| skip.node);
             for node in plan.writes.iter().map(|write| write.node).chain(skips) {
                 first.entry(node).or_insert(*step);
             }

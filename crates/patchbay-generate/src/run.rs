@@ -214,9 +214,9 @@ impl Run {
         self.begin.decoder.begins_again(tokens, tokens + 1)
     }
 
-    fn finish(&mut self) -> Result<Generated, EngineError> {
+    fn finish(&mut self) -> Generated {
         let warnings = self.warnings();
-        let (results, kept) = std::mem::take(&mut self.collector).finish()?;
+        let saved = std::mem::take(&mut self.collector);
         let outputs: Vec<Output> = self.rows.iter_mut().map(Row::output).collect();
         let usage = Usage {
             prompt_tokens: self.begin.prompts.iter().step_by(self.begin.settings.samples.max(1)).map(Vec::len).sum(),
@@ -225,7 +225,7 @@ impl Run {
         };
         let receipts = std::mem::take(&mut self.receipts).finish();
         let held = Arc::clone(&self.begin.results_held);
-        Ok(Generated { outputs, results, kept, receipts, usage, warnings, held })
+        Generated { outputs, saved, receipts, usage, warnings, held }
     }
 
     /// What was to act at a step that did not come, as all rows had ended.
@@ -283,16 +283,18 @@ impl Row {
 impl Steps for Run {
     fn next(&mut self, outcome: Result<Outcome, EngineError>) -> Option<Job> {
         let advanced = outcome.and_then(|outcome| self.advance(&outcome));
-        let next = advanced.and_then(|()| match self.rows.iter().all(|row| row.finish.is_some()) {
-            true => self.finish().map(|generated| Err(Box::new(generated))),
-            false => self.next_job().map(Ok),
-        });
-        match next {
-            Ok(Ok(job)) => return Some(job),
-            Ok(Err(generated)) => self.tell(Event::Done(generated)),
-            Err(error) => self.tell(Event::Failed(error)),
+        if advanced.is_ok() && self.rows.iter().all(|row| row.finish.is_some()) {
+            let generated = Box::new(self.finish());
+            self.tell(Event::Done(generated));
+            return None;
         }
-        None
+        match advanced.and_then(|()| self.next_job()) {
+            Ok(job) => Some(job),
+            Err(error) => {
+                self.tell(Event::Failed(error));
+                None
+            }
+        }
     }
 
     fn is_gone(&self) -> bool {

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use patchbay_engine::likeliest;
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{RngCore, SeedableRng};
 
@@ -151,15 +152,7 @@ impl Sampler {
         let highest = highest(logits).map_or(0.0, |(_, highest)| highest);
         let total: f64 = logits.iter().map(|logit| f64::from(logit - highest).exp()).sum();
         let scored = |id: u32| Scored { id, logprob: f64::from(logits[id as usize] - highest) - total.ln() };
-        let better = |a: &u32, b: &u32| logits[*b as usize].total_cmp(&logits[*a as usize]).then(a.cmp(b));
-        let mut order: Vec<u32> = (0..logits.len() as u32).collect();
-        let count = count.min(order.len());
-        if count > 0 && count < order.len() {
-            order.select_nth_unstable_by(count, better);
-        }
-        order.truncate(count);
-        order.sort_unstable_by(better);
-        (scored(token), order.into_iter().map(scored).collect())
+        (scored(token), likeliest(logits, count).into_iter().map(scored).collect())
     }
 }
 

@@ -32,13 +32,10 @@ impl TextStream {
     /// Takes in a token, and gives the text that is certain by now. Whether a text has ended it.
     pub fn push(&mut self, id: u32) -> (String, bool) {
         self.ids.push(id);
-        let Some(tokenizer) = self.tokenizer.clone() else { return (String::new(), false) };
-        let spell = |ids: &[u32]| tokenizer.decode(ids, true).unwrap_or_default();
-        let (before, now) = (spell(&self.ids[self.from..self.read]), spell(&self.ids[self.from..]));
-        let whole = !now.ends_with(char::REPLACEMENT_CHARACTER);
-        if let Some(added) = now.strip_prefix(&before).filter(|added| whole && !added.is_empty()) {
+        let added = self.added();
+        if !added.is_empty() && !added.ends_with(char::REPLACEMENT_CHARACTER) {
             (self.from, self.read) = (self.read, self.ids.len());
-            self.append(added);
+            self.append(&added);
         }
         let safe = if self.stopped { self.text.len() } else { self.text.len() - self.held_back() };
         (self.give(safe), self.stopped)
@@ -46,12 +43,9 @@ impl TextStream {
 
     /// Gives what was held back, now that no token follows.
     pub fn finish(&mut self) -> String {
-        if let (Some(tokenizer), false) = (self.tokenizer.clone(), self.stopped) {
-            let spell = |ids: &[u32]| tokenizer.decode(ids, true).unwrap_or_default();
-            let (before, now) = (spell(&self.ids[self.from..self.read]), spell(&self.ids[self.from..]));
-            if let Some(added) = now.strip_prefix(&before) {
-                self.append(added);
-            }
+        if !self.stopped {
+            let added = self.added();
+            self.append(&added);
         }
         self.give(self.text.len())
     }
@@ -64,6 +58,13 @@ impl TextStream {
     /// The tokens.
     pub fn ids(&self) -> &[u32] {
         &self.ids
+    }
+
+    /// What the tokens spell beyond what is read.
+    fn added(&self) -> String {
+        let spell = |ids: &[u32]| Some(self.tokenizer.as_ref()?.decode(ids, true).unwrap_or_default());
+        let (before, now) = (spell(&self.ids[self.from..self.read]), spell(&self.ids[self.from..]));
+        before.zip(now).and_then(|(before, now)| now.strip_prefix(&before).map(str::to_owned)).unwrap_or_default()
     }
 
     /// Puts text behind the rest, up to what ends it.

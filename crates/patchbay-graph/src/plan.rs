@@ -181,6 +181,8 @@ pub enum WriteMode {
 pub struct Skip {
     /// JSON pointer to the node.
     pub at: String,
+    /// Number of the node in the request's list.
+    pub node: usize,
     /// Which input.
     pub input: usize,
     /// First block.

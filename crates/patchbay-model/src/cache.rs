@@ -43,20 +43,6 @@ impl KeyCache {
         self.tokens += tokens;
     }
 
-    /// A copy that goes its own way from here on.
-    ///
-    /// # Errors
-    /// candle's, where memory runs out.
-    pub fn branch(&self) -> Result<Self> {
-        let layer = |layer: &Option<[Tensor; 2]>| match layer {
-            Some([keys, values]) => {
-                Ok(Some([grown(keys, self.tokens, self.tokens)?, grown(values, self.tokens, self.tokens)?]))
-            }
-            None => Ok(None),
-        };
-        Ok(Self { layers: self.layers.iter().map(layer).collect::<Result<_>>()?, tokens: self.tokens })
-    }
-
     /// Writes keys and values of new tokens, `[tokens, K, d]` and `[tokens, K, value dim]`, behind those that it holds. They count
     /// once they are [counted](Self::advance): before that they are overwritten.
     ///

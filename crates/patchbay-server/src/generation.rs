@@ -17,7 +17,7 @@ use crate::deadline::Deadline;
 use crate::inputs::Tokenized;
 use crate::model::Loaded;
 use crate::openai::answered::Writer;
-use crate::store::{Shelf, StoredTensor};
+use crate::store::StoredTensor;
 use crate::trace::{Frame, StopOnDrop, check_result_names, stored_tensors};
 use crate::wire::generation::{OutputBody, TokenEvent};
 use crate::wire::result::{HandleBody, NamedResults, ResultBody, Style};
@@ -51,6 +51,16 @@ struct Understood {
 
 /// A generation that runs.
 pub(crate) struct Generating {
+    about: Arc<About>,
+    deadline: Deadline,
+    events: UnboundedReceiver<Event>,
+    pub(crate) streams: bool,
+    /// Stops it when the caller goes away.
+    _stop: StopOnDrop,
+}
+
+/// What an answer is written with.
+struct About {
     service: Arc<Service>,
     caller: Caller,
     model: Arc<Loaded>,
@@ -58,11 +68,6 @@ pub(crate) struct Generating {
     id: String,
     seed: u64,
     with_logprobs: bool,
-    deadline: Deadline,
-    events: UnboundedReceiver<Event>,
-    pub(crate) streams: bool,
-    /// Stops it when the caller goes away.
-    _stop: StopOnDrop,
 }
 
 /// What a stream tells.
@@ -101,32 +106,20 @@ impl Asked {
 }
 
 impl Service {
-    /// Begins to generate text. Dropping what is returned stops it.
+    /// Begins to generate text. Where it `fills`, rows that do not say how many new tokens they want have as many as there is room for.
+    /// Dropping what is returned stops it.
     ///
     /// # Errors
     /// Everything that a request can get wrong, before anything runs; its time is over.
     pub(crate) async fn generate(
         self: &Arc<Self>,
         body: Value,
+        fills: bool,
         accept: Option<Encoding>,
         caller: &Caller,
     ) -> Result<Generating, Failure> {
         let deadline = self.settings.timeouts.deadline(Instant::now(), timeout_ms(&body)?)?;
-        deadline.bound(self.begin(body, false, accept, caller, deadline)).await
-    }
-
-    /// The same as JSON; where it `fills`, rows that do not say how many new tokens they want have as many as there is room for.
-    ///
-    /// # Errors
-    /// As [`generate`](Self::generate).
-    pub(crate) async fn generate_all(
-        self: &Arc<Self>,
-        body: Value,
-        fills: bool,
-        caller: &Caller,
-    ) -> Result<Generating, Failure> {
-        let deadline = self.settings.timeouts.deadline(Instant::now(), timeout_ms(&body)?)?;
-        deadline.bound(self.begin(body, fills, None, caller, deadline)).await
+        deadline.bound(self.begin(body, fills, accept, caller, deadline)).await
     }
 
     async fn begin(
@@ -170,19 +163,8 @@ impl Service {
         let events = Run::start(&model.engine, begin)?;
         let id = format!("generate-{}", Uuid::new_v4().simple());
         let (service, caller) = (Arc::clone(self), caller.clone());
-        Ok(Generating {
-            service,
-            caller,
-            model,
-            frame,
-            id,
-            seed,
-            with_logprobs,
-            deadline,
-            events,
-            streams,
-            _stop: stop,
-        })
+        let about = Arc::new(About { service, caller, model, frame, id, seed, with_logprobs });
+        Ok(Generating { about, deadline, events, streams, _stop: stop })
     }
 
     /// Understands a request for a generation.
@@ -210,10 +192,8 @@ impl Service {
             return Err(Failure::new(413, "too_large", detail).hint("send fewer rows at once").at("/max_new_tokens"));
         }
         let shelf = self.store.shelf(caller);
-        let encoding = match streams {
-            true => request.output.encoding.unwrap_or(Encoding::Json),
-            false => request.output.encoding.or(accept).unwrap_or(Encoding::Json),
-        };
+        // a stream is JSON, whatever is accepted
+        let encoding = request.output.encoding.or(accept.filter(|_| !streams)).unwrap_or(Encoding::Json);
         let convert = request.output.dtype;
         let generation = Generation::new(request, rows, new_tokens)?;
         let limits = self.settings.limits.clone();
@@ -223,7 +203,7 @@ impl Service {
             plan.results.iter().map(|result| (result.name.as_str(), plan.values[result.value].at.as_str()))
         });
         check_result_names(names.filter(|(name, _)| *name != NEXT_LOGITS), encoding)?;
-        self.check_stored(&planner, &shelf)?;
+        self.check_kept(&shelf, planner.kept().into_iter().map(|(name, (at, bytes))| (name, at, bytes)))?;
         let mut tensors = Tensors::new();
         for plan in planner.plans() {
             tensors.extend(stored_tensors(plan, &shelf)?);
@@ -237,16 +217,6 @@ impl Service {
         };
         let seed = wanted.seed.unwrap_or_else(|| Uuid::new_v4().as_u64_pair().0 >> 11);
         Ok(Understood { model, frame, planner, tensors, prompts, wanted, new_tokens, seed, streams })
-    }
-
-    /// What a graph keeps must fit into the store before the graph runs.
-    fn check_stored(&self, planner: &Planner, shelf: &Shelf) -> Result<(), Failure> {
-        let kept = planner.kept();
-        for (name, (at, _)) in &kept {
-            crate::name::check_tensor(name).map_err(|failure| failure.at(*at))?;
-        }
-        let wanted: Vec<(&str, u64)> = kept.iter().map(|(name, (_, bytes))| (*name, *bytes)).collect();
-        if wanted.is_empty() { Ok(()) } else { self.store.fits(shelf, &wanted) }
     }
 }
 
@@ -287,8 +257,9 @@ async fn kept(memory: &Memory, bytes: u64) -> Result<patchbay_engine::Held, Fail
 impl Generating {
     /// Writes what comes of it in OpenAI's forms.
     pub(crate) fn writer(&self, asked: &crate::openai::asked::Asked) -> Writer {
-        let prompts = self.frame.inputs.first().map_or(&[][..], |(_, tokens)| &tokens.ids);
-        Writer::new(asked, &self.id, &self.frame.model, self.model.tokenizer.clone(), prompts)
+        let About { id, frame, model, .. } = &*self.about;
+        let prompts = frame.inputs.first().map_or(&[][..], |(_, tokens)| &tokens.ids);
+        Writer::new(asked, id, &frame.model, model.tokenizer.clone(), prompts)
     }
 
     /// Waits for its end.
@@ -307,12 +278,10 @@ impl Generating {
             }
         });
         let generated = generated.await?;
-        blocking(move || {
-            let held = Some(Arc::clone(&generated.held));
-            let encoding = self.frame.style.encoding;
-            Ok(TraceAnswer { response: self.response(*generated, false)?, encoding, held })
-        })
-        .await
+        let (held, about) = (Some(Arc::clone(&generated.held)), self.about);
+        let encoding = about.frame.style.encoding;
+        let response = blocking(move || about.response(*generated, false)).await?;
+        Ok(TraceAnswer { response, encoding, held })
     }
 
     /// What happens next; nothing after the end.
@@ -321,17 +290,22 @@ impl Generating {
     /// What happened while it ran; its time is over.
     pub(crate) async fn next(&mut self) -> Result<Told, Failure> {
         let deadline = self.deadline;
-        match deadline.bound(self.event()).await? {
-            Event::Token(token) => Ok(Told::Token(TokenEvent::new(&token, self.model.tokenizer.as_deref()))),
+        let event = deadline.bound(self.event()).await?;
+        let about = Arc::clone(&self.about);
+        match event {
+            Event::Token(token) => Ok(Told::Token(TokenEvent::new(&token, about.model.tokenizer.as_deref()))),
             Event::Saved { step, results } => {
                 let result = |(name, answer): (String, Answer)| {
-                    let (body, _) = self.told(&name, answer)?;
+                    let (body, _) = about.told(&name, answer)?;
                     Ok((name, body))
                 };
                 let results = results.into_iter().map(result).collect::<Result<_, Failure>>()?;
                 Ok(Told::Saved(step, NamedResults(results)))
             }
-            Event::Done(generated) => Ok(Told::Done(Box::new(self.response(*generated, true)?))),
+            Event::Done(generated) => {
+                let response = blocking(move || about.response(*generated, true)).await?;
+                Ok(Told::Done(Box::new(response)))
+            }
             Event::Failed(error) => Err(error.into()),
         }
     }
@@ -339,7 +313,9 @@ impl Generating {
     async fn event(&mut self) -> Result<Event, Failure> {
         self.events.recv().await.ok_or_else(|| EngineError::Stopped.into())
     }
+}
 
+impl About {
     /// A result as an event tells it, and what of it is for the store.
     fn told(&self, name: &str, answer: Answer) -> Result<(ResultBody, Option<StoredTensor>), Failure> {
         match answer {
@@ -354,7 +330,8 @@ impl Generating {
 
     /// The answer; large results of a stream are kept in the caller's store.
     fn response(&self, generated: Generated, streamed: bool) -> Result<TraceResponse, Failure> {
-        let Generated { outputs, results, kept, receipts, usage, warnings, .. } = generated;
+        let Generated { outputs, saved, receipts, usage, warnings, .. } = generated;
+        let (results, kept) = saved.finish().map_err(EngineError::from)?;
         let store = &self.service.store;
         for (name, dtype, tensor) in kept {
             store.put(&self.caller, &name, [(name.clone(), StoredTensor { dtype, tensor })].into())?;

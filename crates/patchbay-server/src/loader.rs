@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use patchbay_checkpoint::{Checkpoint, CheckpointError, ProgressEvent, Source};
+use patchbay_checkpoint::{CheckpointError, ProgressEvent, Source};
 use patchbay_engine::{Engine, EngineSettings};
 use patchbay_model::{Check, Decoder, LoadOptions, run_checks};
 
@@ -127,18 +127,11 @@ fn load(model: &Model, settings: &Settings, budget: &Budget) -> Result<Loaded, S
     let by_default = EngineSettings::default();
     let queue = settings.queue.unwrap_or(by_default.queue);
     let engine = Engine::start(Arc::new(decoder), EngineSettings { queue, memory, ..by_default });
-    let stop_ids = stop_ids(&checkpoint);
+    let stop_ids = match &checkpoint.tokenizer {
+        Some(tokenizer) => tokenizer.stop_ids().to_vec(),
+        None => checkpoint.config.token_ids("eos_token_id"),
+    };
     Ok(Loaded { engine, tokenizer: checkpoint.tokenizer.map(Arc::new), stop_ids, checks, proof, warnings, facts })
-}
-
-/// Tokens that end a text, as the tokenizer's files have them, or else the model's own.
-fn stop_ids(checkpoint: &Checkpoint) -> Vec<u32> {
-    if let Some(tokenizer) = &checkpoint.tokenizer {
-        return tokenizer.stop_ids().to_vec();
-    }
-    let ids =
-        checkpoint.config.get("eos_token_id").map(|ids| ids.as_array().cloned().unwrap_or_else(|| vec![ids.clone()]));
-    ids.iter().flatten().filter_map(|id| id.as_u64().and_then(|id| u32::try_from(id).ok())).collect()
 }
 
 fn device_name(device: &candle_core::Device) -> String {

@@ -24,7 +24,7 @@ use crate::memory::Budget;
 use crate::model::{Loaded, Model, State};
 use crate::registry::{Placed, Registry};
 use crate::settings::Settings;
-use crate::store::{StoredTensor, TensorStore};
+use crate::store::{Shelf, StoredTensor, TensorStore};
 use crate::sweep::Collector;
 use crate::trace::{Checked, Finished, Frame, Planned, Running, StopOnDrop, Work, job};
 use crate::wire::json::read;
@@ -277,18 +277,24 @@ impl Service {
         self.budget.admit(model.engine.memory(), planned.peak_bytes())?;
         let name = found.name.clone();
         let checked = Checked { model, name, request, tokenized, planned, shelf };
-        self.check_kept(&checked)?;
+        let kept = checked.planned.kept();
+        self.check_kept(&checked.shelf, kept.iter().map(|kept| (kept.name, kept.at, kept.bytes)))?;
         Ok(checked)
     }
 
     /// What a graph keeps must fit into the store before the graph runs.
-    fn check_kept(&self, checked: &Checked) -> Result<(), Failure> {
-        let kept = checked.planned.kept();
-        for kept in &kept {
-            crate::name::check_tensor(kept.name).map_err(|failure| failure.at(kept.at))?;
-        }
-        let wanted: Vec<(&str, u64)> = kept.iter().map(|kept| (kept.name, kept.bytes)).collect();
-        if wanted.is_empty() { Ok(()) } else { self.store.fits(&checked.shelf, &wanted) }
+    /// Of each tensor it is the name, where it stands in the body, and its bytes.
+    pub(crate) fn check_kept<'a>(
+        &self,
+        shelf: &Shelf,
+        kept: impl Iterator<Item = (&'a str, &'a str, u64)>,
+    ) -> Result<(), Failure> {
+        let wanted = kept.map(|(name, at, bytes)| {
+            crate::name::check_tensor(name).map_err(|failure| failure.at(at))?;
+            Ok((name, bytes))
+        });
+        let wanted: Vec<(&str, u64)> = wanted.collect::<Result<_, Failure>>()?;
+        if wanted.is_empty() { Ok(()) } else { self.store.fits(shelf, &wanted) }
     }
 
     /// Keeps what is to be kept, and has the rest ready to be written.

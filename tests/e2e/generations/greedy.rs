@@ -1,12 +1,10 @@
 //! Greedy text is transformers'.
 
-use std::path::PathBuf;
-
 use serde_json::{Value, json};
 
 use super::streams::events;
 
-use crate::server::{Server, golden};
+use crate::server::{Server, golden, real_model};
 
 fn recorded(name: &str) -> Value {
     let golden: Value = serde_json::from_slice(&std::fs::read(golden(name).join("golden.json")).unwrap()).unwrap();
@@ -51,11 +49,7 @@ async fn of_every_golden_model() {
 }
 
 async fn real(name: &str, source: &str) {
-    let models = std::env::var_os("PATCHBAY_TEST_MODELS").map(PathBuf::from);
-    let Some(path) = models.map(|models| models.join(source)).filter(|path| path.exists()) else {
-        eprintln!("skipped: there is no {source} in the folder PATCHBAY_TEST_MODELS");
-        return;
-    };
+    let Some(path) = real_model(source) else { return };
     let server = Server::start(&["--model", &format!("{name}={}", path.display())]);
     server.ready().await;
     let greedy = recorded(name);

@@ -52,10 +52,7 @@ impl Settings {
             settings.chat = chat;
         }
         for name in ["generation_config.json", "config.json"] {
-            if let Some(ids) = read(name)?.and_then(|config| config.get("eos_token_id").cloned()) {
-                let ids = ids.as_array().cloned().unwrap_or_else(|| vec![ids]);
-                settings.stop_ids.extend(ids.iter().filter_map(|id| id.as_u64().and_then(|id| u32::try_from(id).ok())));
-            }
+            settings.stop_ids.extend(read(name)?.iter().flat_map(|config| config.token_ids("eos_token_id")));
         }
         settings.stop_ids.extend(settings.special_tokens.get("eos_token").and_then(|eos| inner.token_to_id(eos)));
         settings.stop_ids.sort_unstable();

@@ -307,7 +307,7 @@ impl<'a> Builder<'a> {
             }
         };
         let skip = self.built.skips.len();
-        self.built.skips.push(Skip { at: node.at.clone(), input, first, last, with });
+        self.built.skips.push(Skip { at: node.at.clone(), node: self.node, input, first, last, with });
         self.access(&node.at, Site::Layer(first, LayerSite::Output), input, Accessed::Skip(skip))
     }
 

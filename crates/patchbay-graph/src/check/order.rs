@@ -75,33 +75,43 @@ struct Needed<'a> {
 }
 
 fn needs<'a>(node: &'a Node, ids: &Ids<'_>) -> Result<Vec<Needed<'a>>> {
+    let needed = |(id, at)| match ids.get(id) {
+        Some(node) => Ok(Needed { node: *node, at }),
+        None => {
+            let problem = Problem::new(Code::UnknownNode, format!("there is no node with the id `{id}`"));
+            Err(problem.suggest(id, ids.keys().copied()).at(at))
+        }
+    };
+    references(node).into_iter().map(needed).collect()
+}
+
+/// The ids of the nodes whose values a node takes, and where they stand.
+pub(super) fn references(node: &Node) -> Vec<(&str, &str)> {
     let mut found = Vec::new();
     let mut open: Vec<&Operand> = operands(node);
     while let Some(operand) = open.pop() {
         match &operand.kind {
             OperandKind::Inline(node) => open.extend(operands(node)),
-            OperandKind::Node { id, .. } => match ids.get(id.as_str()) {
-                Some(node) => found.push(Needed { node: *node, at: &operand.at }),
-                None => {
-                    let problem = Problem::new(Code::UnknownNode, format!("there is no node with the id `{id}`"));
-                    return Err(problem.suggest(id, ids.keys().copied()).at(&operand.at));
-                }
-            },
+            OperandKind::Node { id, .. } => found.push((id.as_str(), operand.at.as_str())),
             _ => {}
         }
     }
-    Ok(found)
+    found
 }
 
 /// Number of nodes, those written into others included.
 pub(super) fn count(nodes: &[Node]) -> usize {
-    let mut open: Vec<&Node> = nodes.iter().collect();
-    let mut count = 0;
+    all(nodes.iter()).len()
+}
+
+/// Every node, each with those written into it behind it.
+pub(super) fn all<'a>(nodes: impl DoubleEndedIterator<Item = &'a Node>) -> Vec<&'a Node> {
+    let (mut all, mut open) = (Vec::new(), nodes.rev().collect::<Vec<_>>());
     while let Some(node) = open.pop() {
-        count += 1;
+        all.push(node);
         open.extend(operands(node).into_iter().filter_map(Operand::inline));
     }
-    count
+    all
 }
 
 /// Every operand of a node.

@@ -7,7 +7,7 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use super::order::operands;
+use super::order::{all, operands, references};
 use super::sites::find_input;
 use super::window::window;
 use crate::context::{Context, TokenRow, TokenRows};
@@ -51,13 +51,10 @@ impl Generation {
     /// # Errors
     /// Something in the graph that a generation does not have.
     pub fn new(mut request: Request, prompt: TokenRows, new_tokens: usize) -> Result<Self> {
-        let mut open: Vec<&Node> = request.graph.iter().collect();
-        while let Some(node) = open.pop() {
-            if matches!(node.action, Action::Grad { .. }) {
-                let problem = Problem::new(Code::Unsupported, "no gradients are taken while text is generated");
-                return Err(request.placed(problem.hint("take them in a trace of the whole text").at(&node.at)));
-            }
-            open.extend(operands(node).into_iter().filter_map(Operand::inline));
+        let graph = all(request.graph.iter());
+        if let Some(node) = graph.iter().find(|node| matches!(node.action, Action::Grad { .. })) {
+            let problem = Problem::new(Code::Unsupported, "no gradients are taken while text is generated");
+            return Err(request.placed(problem.hint("take them in a trace of the whole text").at(&node.at)));
         }
         let at = format!("/graph/{}", request.graph.len());
         let kind = OperandKind::Site(SiteOperand::parse("logits[:, -1]")?);
@@ -96,6 +93,7 @@ impl Generation {
         let checked = super::check_marked(&request, &context, &|_| 0);
         let (mut plan, _) = checked.map_err(|problem| self.request.placed(problem))?;
         plan.writes.iter_mut().for_each(|write| write.node = acting[write.node]);
+        plan.skips.iter_mut().for_each(|skip| skip.node = acting[skip.node]);
         Ok(plan)
     }
 
@@ -171,7 +169,8 @@ impl Generation {
         let mut acts: Vec<bool> = graph.iter().map(|node| in_steps(node) && has_tokens(node, context)).collect();
         // what needs something that does not act does not act either
         let ids = super::order::ids(graph).unwrap_or_default();
-        let needs: Vec<Vec<usize>> = graph.iter().map(|node| needed(node, &ids)).collect();
+        let needed = |node| references(node).into_iter().filter_map(|(id, _)| ids.get(id).copied()).collect();
+        let needs: Vec<Vec<usize>> = graph.iter().map(needed).collect();
         while let Some(number) =
             (0..graph.len()).find(|number| acts[*number] && needs[*number].iter().any(|needed| !acts[*needed]))
         {
@@ -231,11 +230,7 @@ impl Generation {
 
     /// Every site that the graph names, with its index.
     fn sites(&self, found: &mut dyn FnMut(Option<&Index>, &SiteOperand)) {
-        let mut open: Vec<&Node> = self.request.graph.iter().collect();
-        while let Some(node) = open.pop() {
-            accesses(node, found);
-            open.extend(operands(node).into_iter().filter_map(Operand::inline));
-        }
+        all(self.request.graph.iter()).into_iter().for_each(|node| accesses(node, found));
     }
 }
 
@@ -269,9 +264,8 @@ fn sites(site: &SiteOperand, tree: &Tree) -> Vec<Site> {
 
 /// Whether the pass has some of the tokens that each site of a node means. What is wrong is found when it is checked.
 fn has_tokens(node: &Node, context: &Context<'_>) -> bool {
-    let mut open = vec![node];
     let mut here = true;
-    while let Some(node) = open.pop() {
+    for node in all(std::iter::once(node)) {
         accesses(node, &mut |index, site| {
             let Ok(input) = find_input(context, site.input.as_deref()) else { return };
             let packing = sites(site, context.tree).first().and_then(|site| context.tree.packing(*site));
@@ -279,21 +273,6 @@ fn has_tokens(node: &Node, context: &Context<'_>) -> bool {
             let found = window(index, &context.inputs[input], packing);
             here &= !matches!(found, Ok(None));
         });
-        open.extend(operands(node).into_iter().filter_map(Operand::inline));
     }
     here
-}
-
-/// Numbers of the nodes whose values a node takes.
-fn needed(node: &Node, ids: &super::order::Ids<'_>) -> Vec<usize> {
-    let mut found = Vec::new();
-    let mut open: Vec<&Operand> = operands(node);
-    while let Some(operand) = open.pop() {
-        match &operand.kind {
-            OperandKind::Inline(node) => open.extend(operands(node)),
-            OperandKind::Node { id, .. } => found.extend(ids.get(id.as_str())),
-            _ => {}
-        }
-    }
-    found
 }

@@ -1,10 +1,10 @@
 //! Bounds the search for quoted texts: each is looked for in every row of its input.
 
-use super::order::operands;
+use super::order::{all, operands};
 use crate::context::Context;
 use crate::index::{Index, Item};
 use crate::node::{Action, Node};
-use crate::operand::{Operand, OperandKind, SiteOperand};
+use crate::operand::{OperandKind, SiteOperand};
 use crate::problem::{Code, Problem, Result};
 
 /// How many bytes of rows the quoted texts of one graph may be looked for in, all together.
@@ -17,8 +17,7 @@ pub(super) fn check(nodes: &[Node], context: &Context<'_>) -> Result<()> {
     for input in context.inputs {
         search.sizes.push((input.name.as_str(), input.rows.iter().map(|row| row.text.len().max(1)).sum()));
     }
-    let mut open: Vec<&Node> = nodes.iter().rev().collect();
-    while let Some(node) = open.pop() {
+    for node in all(nodes.iter()) {
         match &node.action {
             Action::Set { target, .. } => search.site(target, &node.at)?,
             Action::Grad { wrt, .. } => wrt.iter().try_for_each(|site| search.site(site, &node.at))?,
@@ -33,7 +32,6 @@ pub(super) fn check(nodes: &[Node], context: &Context<'_>) -> Result<()> {
                 search.site(site, &operand.at)?;
             }
         }
-        open.extend(operands(node).into_iter().filter_map(Operand::inline));
     }
     Ok(())
 }

@@ -184,15 +184,8 @@ impl Selection {
 
     /// Which places of an axis are there in each selected row, left-padded to the longest.
     pub(crate) fn there(&self, axis: usize) -> Vec<Vec<bool>> {
-        let row = |(entry, row): (usize, &usize)| {
-            let size = self.source.axes[axis].of(*row);
-            match &self.picks[axis] {
-                Pick::Joint(places) if self.joint_decides_row() => {
-                    vec![joint_place(places, entry).and_then(|place| place.resolve(*row, size)).is_some()]
-                }
-                pick => pick.places(*row, size).iter().map(Option::is_some).collect(),
-            }
-        };
+        let row =
+            |(entry, row): (usize, &usize)| self.places_of(axis, entry, *row).iter().map(Option::is_some).collect();
         let there: Vec<Vec<bool>> = self.rows.iter().enumerate().map(row).collect();
         let most = there.iter().map(Vec::len).max().unwrap_or(0);
         there.into_iter().map(|places| [vec![false; most - places.len()], places].concat()).collect()
@@ -208,19 +201,24 @@ impl Selection {
     pub fn tokens(&self, axis: usize) -> Vec<Vec<usize>> {
         let mut found = vec![Vec::new(); self.source.row_count()];
         for (entry, row) in self.rows.iter().enumerate() {
-            let size = self.source.axes[axis].of(*row);
-            match &self.picks[axis] {
-                Pick::Joint(places) if self.joint_decides_row() => {
-                    found[*row].extend(joint_place(places, entry).and_then(|place| place.resolve(*row, size)));
-                }
-                pick => found[*row].extend(pick.places(*row, size).into_iter().flatten()),
-            }
+            found[*row].extend(self.places_of(axis, entry, *row).into_iter().flatten());
         }
         for places in &mut found {
             places.sort_unstable();
             places.dedup();
         }
         found
+    }
+
+    /// The places of an axis in a selected row, which is this entry of them; nothing for one that is not there.
+    fn places_of(&self, axis: usize, entry: usize, row: usize) -> Vec<Option<usize>> {
+        let size = self.source.axes[axis].of(row);
+        match &self.picks[axis] {
+            Pick::Joint(places) if self.joint_decides_row() => {
+                vec![joint_place(places, entry).and_then(|place| place.resolve(row, size))]
+            }
+            pick => pick.places(row, size),
+        }
     }
 
     /// Marks the selected places of an axis of the source, row by row; the same as [`tokens`](Self::tokens).

@@ -90,15 +90,15 @@ impl Writer {
 
     fn choice(&self, row: usize, output: &OutputBody) -> Value {
         let text = output.text.as_deref().unwrap_or_default();
-        let scored: Option<Vec<&TokenLogprob>> = output.logprobs.as_ref().map(|scored| scored.iter().collect());
+        let scored = output.logprobs.as_deref();
         match self.kind {
             Kind::Chat => json!({
                 "index": row, "message": {"role": "assistant", "content": text, "refusal": null},
-                "logprobs": scored.map(|scored| self.chat_logprobs(&scored)), "finish_reason": output.finish_reason
+                "logprobs": scored.map(|scored| self.chat_logprobs(scored)), "finish_reason": output.finish_reason
             }),
             Kind::Text => json!({
                 "index": row, "text": format!("{}{text}", self.echo(row)),
-                "logprobs": scored.map(|scored| self.text_logprobs(&scored)), "finish_reason": output.finish_reason
+                "logprobs": scored.map(|scored| self.text_logprobs(scored)), "finish_reason": output.finish_reason
             }),
         }
     }
@@ -128,51 +128,43 @@ impl Writer {
     fn token(&mut self, token: &TokenEvent) -> Vec<Value> {
         let row = token.row;
         let first = self.begun.get_mut(row).is_some_and(|begun| !std::mem::replace(begun, true));
-        let scored = token.logprob.as_ref().map(|scored| vec![scored]);
+        let scored = token.logprob.as_ref().map(std::slice::from_ref);
         let mut chunks = Vec::new();
-        let mut choice =
-            match self.kind {
-                Kind::Chat => {
-                    if first {
-                        let delta = json!({"role": "assistant", "content": "", "refusal": null});
-                        chunks.push(self.body(
-                            true,
-                            json!([{"index": row, "delta": delta, "logprobs": null, "finish_reason": null}]),
-                        ));
-                    }
-                    let logprobs = scored.as_deref().map(|scored| self.chat_logprobs(scored));
-                    json!({"index": row, "delta": {"content": token.text}, "logprobs": logprobs})
-                }
-                Kind::Text => {
-                    let text = if first { format!("{}{}", self.echo(row), token.text) } else { token.text.clone() };
-                    let logprobs = scored.as_deref().map(|scored| self.text_logprobs(scored));
-                    json!({"index": row, "text": text, "logprobs": logprobs})
-                }
-            };
-        choice["finish_reason"] = Value::Null;
-        let says = scored.is_some() || !token.text.is_empty() || (first && self.kind == Kind::Text);
-        if says {
-            chunks.push(self.body(true, json!([choice.clone()])));
+        if first && self.kind == Kind::Chat {
+            let role = json!({"role": "assistant", "content": "", "refusal": null});
+            chunks.push(self.chunk(row, ("delta", role), Value::Null, None));
         }
-        if let Some(reason) = token.finish_reason {
-            let rest = if self.kind == Kind::Chat { json!({"delta": {}}) } else { json!({"text": ""}) };
-            let mut last = json!({"index": row, "logprobs": null, "finish_reason": reason});
-            rest.as_object().into_iter().flatten().for_each(|(name, value)| last[name] = value.clone());
-            chunks.push(self.body(true, json!([last])));
+        let echo = if first { self.echo(row) } else { "" };
+        let text = format!("{echo}{}", token.text);
+        if scored.is_some() || !text.is_empty() || (first && self.kind == Kind::Text) {
+            let (content, logprobs) = match self.kind {
+                Kind::Chat => (("delta", json!({"content": text})), scored.map(|scored| self.chat_logprobs(scored))),
+                Kind::Text => (("text", json!(text)), scored.map(|scored| self.text_logprobs(scored))),
+            };
+            chunks.push(self.chunk(row, content, json!(logprobs), None));
+        }
+        if token.finish_reason.is_some() {
+            let nothing = if self.kind == Kind::Chat { ("delta", json!({})) } else { ("text", json!("")) };
+            chunks.push(self.chunk(row, nothing, Value::Null, token.finish_reason));
         }
         chunks
+    }
+
+    /// A chunk of one row, with its content under the name that it has.
+    fn chunk(&self, row: usize, (name, content): (&str, Value), logprobs: Value, finish: Option<&str>) -> Value {
+        self.body(true, json!([{"index": row, name: content, "logprobs": logprobs, "finish_reason": finish}]))
     }
 
     fn text_of(&self, id: u32) -> String {
         self.tokenizer.as_ref().map_or_else(String::new, |tokenizer| tokenizer.token_text(id))
     }
 
-    fn chat_logprobs(&self, scored: &[&TokenLogprob]) -> Value {
+    fn chat_logprobs(&self, scored: &[TokenLogprob]) -> Value {
         let entry = |id: u32, logprob: f64| {
             let text = self.text_of(id);
             json!({"bytes": text.as_bytes(), "token": text, "logprob": finite(logprob)})
         };
-        let token = |scored: &&TokenLogprob| {
+        let token = |scored: &TokenLogprob| {
             let mut found = entry(scored.id, scored.logprob);
             found["top_logprobs"] = scored.top.iter().map(|token| entry(token.id, token.logprob)).collect();
             found
@@ -180,9 +172,9 @@ impl Writer {
         json!({"content": scored.iter().map(token).collect::<Vec<_>>(), "refusal": null})
     }
 
-    fn text_logprobs(&self, scored: &[&TokenLogprob]) -> Value {
+    fn text_logprobs(&self, scored: &[TokenLogprob]) -> Value {
         let tokens: Vec<String> = scored.iter().map(|scored| self.text_of(scored.id)).collect();
-        let top = |scored: &&TokenLogprob| -> Value {
+        let top = |scored: &TokenLogprob| -> Value {
             scored
                 .top
                 .iter()

@@ -9,7 +9,7 @@ use super::Kind;
 /// New tokens of a completion that does not say.
 const COMPLETION_TOKENS: usize = 16;
 /// Fields of a generation that are called alike here.
-const ALIKE: [&str; 13] = [
+const ALIKE: [&str; 14] = [
     "model",
     "temperature",
     "top_p",
@@ -23,19 +23,11 @@ const ALIKE: [&str; 13] = [
     "min_p",
     "repetition_penalty",
     "ignore_eos",
+    "timeout_ms",
 ];
 /// Fields that change nothing of what a model writes.
-const IDLE: [&str; 9] = [
-    "user",
-    "store",
-    "metadata",
-    "service_tier",
-    "safety_identifier",
-    "prompt_cache_key",
-    "parallel_tool_calls",
-    "timeout_ms",
-    "stream",
-];
+const IDLE: [&str; 7] =
+    ["user", "store", "metadata", "service_tier", "safety_identifier", "prompt_cache_key", "parallel_tool_calls"];
 
 /// A request of an OpenAI client.
 #[derive(Debug)]
@@ -70,9 +62,7 @@ impl Asked {
         // a temperature that is left out is 1 here
         made.entry("temperature").or_insert(json!(1.0));
         for name in IDLE {
-            if let ("timeout_ms", Some(value)) = (name, fields.get(name)) {
-                made.insert(name.into(), value.clone());
-            }
+            fields.get(name);
         }
         let echoes = match kind {
             Kind::Chat => chat(&mut fields, &mut made).map(|()| false)?,
@@ -103,11 +93,9 @@ impl Asked {
 
 fn chat<'a>(fields: &mut Fields<'a>, made: &mut Map<String, Value>) -> Result<()> {
     let mut input = json!({"messages": fields.need("messages")?});
-    for (name, under) in
-        [("tools", "tools"), ("documents", "documents"), ("chat_template_kwargs", "chat_template_kwargs")]
-    {
+    for name in ["tools", "documents", "chat_template_kwargs"] {
         if let Some(value) = fields.get(name) {
-            input[under] = value.clone();
+            input[name] = value.clone();
         }
     }
     match fields.get("tool_choice").map(|choice| (choice, choice.as_str())) {

@@ -43,6 +43,6 @@ pub(in crate::http) async fn generate(
     caller: Caller,
     JsonBody(body): JsonBody,
 ) -> Result<Response<Body>, Failure> {
-    let generating = service.generate(body, accept, &caller).await?;
+    let generating = service.generate(body, false, accept, &caller).await?;
     if generating.streams { Ok(told(generating)) } else { send(generating.answer().await?).await }
 }

@@ -110,7 +110,7 @@ async fn completed(
     caller: &Caller,
 ) -> Result<Response<Body>, Failure> {
     let asked = Asked::parse(kind, body)?;
-    let generating = service.generate_all(asked.body.clone(), kind == Kind::Chat, caller).await;
+    let generating = service.generate(asked.body.clone(), kind == Kind::Chat, None, caller).await;
     let generating = generating.map_err(|failure| placed(kind, failure))?;
     let writer = generating.writer(&asked);
     if asked.streams {
