@@ -36,6 +36,8 @@ pub struct Plan {
     pub results: Vec<Returned>,
     /// What is kept in the caller's store, by name.
     pub kept: Vec<(String, ValueId)>,
+    /// Nodes of edits that touch nothing: nothing that is read comes after them, or they act at other steps.
+    pub idle: Vec<usize>,
     /// What it costs.
     pub cost: Cost,
 }

@@ -7,6 +7,7 @@ use serde_json::{Map, Value};
 
 use crate::conversation::Conversation;
 use crate::dtype::DType;
+use crate::edit::{Edit, Edits};
 use crate::fields::{Fields, brief, wrong};
 use crate::node::Node;
 use crate::problem::{Code, Problem, Result, escape};
@@ -23,8 +24,12 @@ pub struct Request {
     pub model: Option<String>,
     /// The inputs, in the order of the request.
     pub inputs: Vec<Input>,
-    /// The nodes; of a sweep, those of its first cell.
+    /// The nodes, those of edits first; of a sweep, those of its first cell.
     pub graph: Vec<Node>,
+    /// The edits before the request's own nodes.
+    pub edits: Edits,
+    /// Values of the edits' parameters, by edit.
+    pub(crate) edit_args: Option<Map<String, Value>>,
     /// The sweep, if it is one.
     pub sweep: Option<Sweep>,
     /// Where the nodes stand in the text, if the graph came as text.
@@ -115,13 +120,14 @@ impl Request {
         let sweep = fields.get("sweep").map(|axes| Sweep::parse(axes, &list)).transpose();
         let sweep = sweep.map_err(|problem| problem.under("sweep"))?;
         let graph = match &sweep {
-            None => nodes(&list),
+            None => nodes(&list, "/graph"),
             Some(sweep) => sweep.nodes(0),
         };
         let graph = graph.map_err(|problem| match &text {
             Some(text) => problem.in_text(text),
             None => problem,
         })?;
+        let edit_args = fields.get("edit_args").map(edit_args).transpose()?;
         let output = fields.get("output").map(output).transpose().map_err(|problem| problem.under("output"))?;
         if fields.flag("async")? == Some(true) {
             return Err(Problem::new(Code::Unsupported, "this server does not take `async`").under("async"));
@@ -130,20 +136,45 @@ impl Request {
         let timeout_ms = timeout_ms(body)?;
         fields.finish()?;
         let text = text.map(Arc::new);
-        Ok((Self { model, inputs, graph, sweep, text, output: output.unwrap_or_default(), timeout_ms }, more))
+        let (edits, output) = (Edits::default(), output.unwrap_or_default());
+        Ok((Self { model, inputs, graph, edits, edit_args, sweep, text, output, timeout_ms }, more))
     }
 
-    /// A problem with its place in the text, where the graph came as text.
+    /// Puts edits before its own nodes, each under the name that it has for it.
+    ///
+    /// # Errors
+    /// Its arguments are for an edit that is not there, are none of the edit's, or beyond their bounds.
+    pub fn edit(&mut self, edits: &[(String, Arc<Edit>)]) -> Result<()> {
+        let inputs: Vec<&str> = self.inputs.iter().map(|input| input.name.as_str()).collect();
+        let graph = std::mem::take(&mut self.graph);
+        (self.edits, self.graph) = Edits::apply(edits, self.edit_args.as_ref(), &inputs, graph)?;
+        Ok(())
+    }
+
+    /// The request of a sweep's cell, whose own nodes are these.
+    pub(crate) fn of_cell(&self, own: Vec<Node>) -> Self {
+        let Self { model, inputs, edits, edit_args, text, output, timeout_ms, .. } = self;
+        let (model, inputs, text) = (model.clone(), inputs.clone(), text.clone());
+        let graph = self.graph[..edits.len()].iter().cloned().chain(own).collect();
+        let (edits, edit_args) = (edits.clone(), edit_args.clone());
+        Self { model, inputs, graph, edits, edit_args, sweep: None, text, output: *output, timeout_ms: *timeout_ms }
+    }
+
+    /// A problem with its place in the text, where the graph, or the edit that it is in, came as text.
     pub(crate) fn placed(&self, problem: Problem) -> Problem {
         match &self.text {
-            Some(text) => problem.in_text(text),
-            None => problem,
+            Some(text) => self.edits.placed(problem.in_text(text)),
+            None => self.edits.placed(problem),
         }
     }
 }
 
+fn edit_args(value: &Value) -> Result<Map<String, Value>> {
+    value.as_object().cloned().ok_or_else(|| wrong("edit_args", "an object of arguments by edit", value))
+}
+
 /// The nodes as JSON, from a list or from the text form, which may be a list of its lines.
-fn list(value: &Value) -> Result<(Cow<'_, [Value]>, Option<SourceMap>)> {
+pub(crate) fn list(value: &Value) -> Result<(Cow<'_, [Value]>, Option<SourceMap>)> {
     match value {
         Value::Array(list) => match lines(list) {
             Some(source) => text(&source),
@@ -165,10 +196,10 @@ fn text(source: &str) -> Result<(Cow<'static, [Value]>, Option<SourceMap>)> {
     Ok((Cow::Owned(nodes), Some(map)))
 }
 
-/// The nodes of a list.
-pub(crate) fn nodes(list: &[Value]) -> Result<Vec<Node>> {
+/// The nodes of a list that stands at a pointer.
+pub(crate) fn nodes(list: &[Value], at: &str) -> Result<Vec<Node>> {
     let node = |(i, node): (usize, &Value)| {
-        let at = format!("/graph/{i}");
+        let at = format!("{at}/{i}");
         match node.as_object() {
             Some(object) => Node::parse(object, &at, 0).map_err(|problem| problem.below(&at)),
             None => Err(Problem::new(Code::Malformed, "a node is an object with `op`")
@@ -221,7 +252,7 @@ pub fn timeout_ms(body: &Value) -> Result<Option<u64>> {
 
 fn inputs(one: Option<&Value>, several: Option<&Value>) -> Result<Vec<Input>> {
     match (one, several) {
-        (Some(value), None) => Ok(vec![input(ONLY_INPUT, "/input".into(), value)?]),
+        (Some(value), None) => Ok(vec![example(value)?]),
         (None, Some(Value::Object(named))) if !named.is_empty() => {
             named.iter().map(|(name, value)| named_input(name, value)).collect()
         }
@@ -232,6 +263,11 @@ fn inputs(one: Option<&Value>, several: Option<&Value>) -> Result<Vec<Input>> {
         (None, None) => Err(Problem::new(Code::MissingField, "a trace needs the field `input`, or `inputs` by name")
             .hint("\"input\": \"The capital of France is\"")),
     }
+}
+
+/// An input as a field `input` has it.
+pub(crate) fn example(value: &Value) -> Result<Input> {
+    input(ONLY_INPUT, "/input".into(), value)
 }
 
 fn named_input(name: &str, value: &Value) -> Result<Input> {

@@ -38,6 +38,15 @@ pub(super) struct Access {
     pub(super) what: Accessed,
 }
 
+impl Built {
+    /// Gives the nodes, of which only some act, their numbers in the request.
+    pub(super) fn number(&mut self, acting: &[usize]) {
+        self.accesses.iter_mut().for_each(|access| access.node = acting[access.node]);
+        self.writes.iter_mut().for_each(|write| write.node = acting[write.node]);
+        self.skips.iter_mut().for_each(|skip| skip.node = acting[skip.node]);
+    }
+}
+
 impl Access {
     /// Sites in the order of the forward pass, nodes in the order of the list; what a skipped block gives out is there first.
     fn order(&self) -> (Site, bool, usize) {

@@ -21,31 +21,39 @@ mod window;
 pub use step::{Generation, NEXT_LOGITS};
 pub use sweep::{SweepPlan, Swept, cell, check_sweep, check_sweep_while};
 
+use std::borrow::Cow;
+
 use crate::context::{Context, TokenRow, TokenRows};
+use crate::node::Node;
 use crate::plan::{Cost, Plan, PlanInput};
 use crate::problem::{Code, Problem, Result};
 use crate::request::Request;
-use crate::sweep::AxisSet;
+use crate::template::NameSet;
 
 /// Checks a request against a model, the tokenized inputs and the caller's tensors.
 ///
 /// # Errors
 /// Everything that a graph can get wrong, with its place and, where it helps, a way to mend it.
 pub fn check(request: &Request, context: &Context<'_>) -> Result<Plan> {
-    step::refuse(&request.graph).map_err(|problem| request.placed(problem))?;
-    check_marked(request, context, &|_| 0).map(|(plan, _)| plan).map_err(|problem| request.placed(problem))
+    let checked = step::in_trace(request).and_then(|acting| check_marked(request, &acting, context, &|_| 0));
+    checked.map(|(plan, _)| plan).map_err(|problem| request.placed(problem))
 }
 
-/// Checks a request in which the places that `named` knows stand for axes of a sweep, and finds which of them every value
-/// depends on.
+/// Checks the nodes of a request that act. The places that `named` knows stand for axes of a sweep; finds which of them every
+/// value depends on.
 fn check_marked(
     request: &Request,
+    acting: &[usize],
     context: &Context<'_>,
-    named: &dyn Fn(&str) -> AxisSet,
-) -> Result<(Plan, Vec<AxisSet>)> {
+    named: &dyn Fn(&str) -> NameSet,
+) -> Result<(Plan, Vec<NameSet>)> {
     check_sizes(request, context)?;
-    texts::check(&request.graph, context)?;
-    let built = build::Builder::new(context).build(&request.graph)?;
+    let graph = acting_nodes(request, acting);
+    texts::check(&graph, context)?;
+    let mut built = build::Builder::new(context).build(&graph)?;
+    built.number(acting);
+    schedule::forget_unseen(&mut built, request.edits.len());
+    let idle = schedule::idle(&built, request);
     gradients::check(&built)?;
     let scheduled = schedule::schedule(&built, context)?;
     let planned =
@@ -61,12 +69,21 @@ fn check_marked(
         passes: scheduled.passes,
         results: built.results,
         kept: built.kept,
+        idle,
         cost: Cost::default(),
     };
     let axes = sweep::dependences(&plan, named);
     plan.cost = cost::cost(&plan, context.tree);
     check_cost(&plan.cost, context)?;
     Ok((plan, axes))
+}
+
+/// The nodes that act.
+fn acting_nodes<'a>(request: &'a Request, acting: &[usize]) -> Cow<'a, [Node]> {
+    match acting.len() == request.graph.len() {
+        true => Cow::Borrowed(&request.graph),
+        false => acting.iter().map(|number| request.graph[*number].clone()).collect(),
+    }
 }
 
 fn check_sizes(request: &Request, context: &Context<'_>) -> Result<()> {

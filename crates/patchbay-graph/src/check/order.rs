@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use crate::node::{Action, Node};
+use crate::node::Node;
 use crate::operand::{Operand, OperandKind};
 use crate::problem::{Code, Problem, Result};
 
@@ -79,7 +79,7 @@ fn needs<'a>(node: &'a Node, ids: &Ids<'_>) -> Result<Vec<Needed<'a>>> {
         Some(node) => Ok(Needed { node: *node, at }),
         None => {
             let problem = Problem::new(Code::UnknownNode, format!("there is no node with the id `{id}`"));
-            Err(problem.suggest(id, ids.keys().copied()).at(at))
+            Err(problem.suggest(id, ids.keys().copied().filter(|id| !id.starts_with('@'))).at(at))
         }
     };
     references(node).into_iter().map(needed).collect()
@@ -88,10 +88,10 @@ fn needs<'a>(node: &'a Node, ids: &Ids<'_>) -> Result<Vec<Needed<'a>>> {
 /// The ids of the nodes whose values a node takes, and where they stand.
 pub(super) fn references(node: &Node) -> Vec<(&str, &str)> {
     let mut found = Vec::new();
-    let mut open: Vec<&Operand> = operands(node);
+    let mut open: Vec<&Operand> = node.operands();
     while let Some(operand) = open.pop() {
         match &operand.kind {
-            OperandKind::Inline(node) => open.extend(operands(node)),
+            OperandKind::Inline(node) => open.extend(node.operands()),
             OperandKind::Node { id, .. } => found.push((id.as_str(), operand.at.as_str())),
             _ => {}
         }
@@ -109,22 +109,7 @@ pub(super) fn all<'a>(nodes: impl DoubleEndedIterator<Item = &'a Node>) -> Vec<&
     let (mut all, mut open) = (Vec::new(), nodes.rev().collect::<Vec<_>>());
     while let Some(node) = open.pop() {
         all.push(node);
-        open.extend(operands(node).into_iter().filter_map(Operand::inline));
+        open.extend(node.operands().into_iter().filter_map(Operand::inline));
     }
     all
-}
-
-/// Every operand of a node.
-pub(super) fn operands(node: &Node) -> Vec<&Operand> {
-    match &node.action {
-        Action::Save { value, .. }
-        | Action::Set { value, .. }
-        | Action::Call { value, .. }
-        | Action::Grad { of: value, .. }
-        | Action::Project { value, .. }
-        | Action::TopTokens { value, .. } => vec![value],
-        Action::Steer(steer) => std::iter::once(&steer.vector).chain(&steer.factor).collect(),
-        Action::Skip { with, .. } => with.iter().collect(),
-        Action::Op { args, .. } => args.iter().map(|(_, arg)| arg).collect(),
-    }
 }

@@ -4,12 +4,15 @@
 //! pass. An input whose next write needs a value that is not known yet stops there, and runs again in a later pass, when it
 //! is. A pass that makes nothing known that was not known before shows a value that would have to flow backwards.
 
+use std::collections::HashSet;
+
 use crate::context::Context;
 use crate::plan::{Pass, Source, Value, ValueId};
 use crate::problem::{Code, Problem, Result};
+use crate::request::Request;
 use crate::site::{LayerSite, Site};
 
-use super::build::{Accessed, Built};
+use super::build::{Access, Accessed, Built};
 use super::walk::Walk;
 
 /// How many reads, writes and computations all passes may have together.
@@ -160,6 +163,38 @@ fn check_skipped(built: &Built) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// Forgets what nodes of edits, the first so many, do after the last that the request itself reads of an input. An edit is made
+/// for many requests, and some do not look far enough to see it.
+pub(super) fn forget_unseen(built: &mut Built, edits: usize) {
+    if edits == 0 {
+        return;
+    }
+    let mut read_later: HashSet<usize> = HashSet::new();
+    let seen: Vec<bool> = built
+        .accesses
+        .iter()
+        .rev()
+        .map(|access| {
+            if access.node >= edits && matches!(access.what, Accessed::Read(_)) {
+                read_later.insert(access.input);
+            }
+            access.node >= edits || read_later.contains(&access.input)
+        })
+        .collect();
+    let mut seen = seen.into_iter().rev();
+    built.accesses.retain(|_| seen.next().unwrap_or(true));
+}
+
+/// Nodes of edits that would write, and touch nothing.
+pub(super) fn idle(built: &Built, request: &Request) -> Vec<usize> {
+    let edits = request.edits.len();
+    let touches =
+        |access: &Access| access.node < edits && matches!(access.what, Accessed::Write(_) | Accessed::Skip(_));
+    let touching: HashSet<usize> =
+        built.accesses.iter().filter(|access| touches(access)).map(|access| access.node).collect();
+    (0..edits).filter(|node| !request.graph[*node].has_value() && !touching.contains(node)).collect()
 }
 
 /// Every write, and every skip, must come before something that is read from the same input.

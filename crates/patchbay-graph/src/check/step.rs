@@ -7,10 +7,11 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use super::order::{all, operands, references};
+use super::order::{all, references};
 use super::sites::find_input;
 use super::window::window;
 use crate::context::{Context, TokenRow, TokenRows};
+use crate::edit::Edits;
 use crate::index::{Coord, Index, Item};
 use crate::node::{Action, Node};
 use crate::operand::{Operand, OperandKind, SiteOperand};
@@ -34,15 +35,15 @@ pub struct Generation {
 /// Name of the result that holds the logits `[B, V]` of each row's newest token.
 pub const NEXT_LOGITS: &str = "\0next";
 
-/// Refuses `steps` where there are none.
-pub(super) fn refuse(graph: &[Node]) -> Result<()> {
-    match graph.iter().find(|node| node.steps.is_some()) {
-        None => Ok(()),
-        Some(node) => {
-            let problem = Problem::new(Code::Unsupported, "a trace has no steps").at(format!("{}/steps", node.at));
-            Err(problem.hint("`steps` are those of a generation: /v1/generate"))
-        }
+/// The nodes that act in a trace. `steps` are those of a generation: a request's own nodes have none, and of its edits' nodes
+/// those act that would at step 0.
+pub(super) fn in_trace(request: &Request) -> Result<Vec<usize>> {
+    let Request { graph, edits, .. } = request;
+    if let Some(node) = graph[edits.len()..].iter().find(|node| node.steps.is_some()) {
+        let problem = Problem::new(Code::Unsupported, "a trace has no steps").at(format!("{}/steps", node.at));
+        return Err(problem.hint("`steps` are those of a generation: /v1/generate"));
     }
+    Ok(acting(graph, graph.iter().map(|node| in_step(node, 0)).collect()))
 }
 
 impl Generation {
@@ -56,7 +57,7 @@ impl Generation {
             let problem = Problem::new(Code::Unsupported, "no gradients are taken while text is generated");
             return Err(request.placed(problem.hint("take them in a trace of the whole text").at(&node.at)));
         }
-        let at = format!("/graph/{}", request.graph.len());
+        let at = format!("/graph/{}", request.graph.len() - request.edits.len());
         let kind = OperandKind::Site(SiteOperand::parse("logits[:, -1]")?);
         let value = Operand { at: at.clone(), kind };
         let action = Action::Save { value, name: Some(NEXT_LOGITS.into()), to: None };
@@ -88,13 +89,8 @@ impl Generation {
         let inputs = [self.input(step)];
         let context = Context { inputs: &inputs, ..*context };
         let acting = self.acting(step, &context);
-        let graph = acting.iter().map(|number| self.request.graph[*number].clone()).collect();
-        let request = Request { graph, ..self.request.clone() };
-        let checked = super::check_marked(&request, &context, &|_| 0);
-        let (mut plan, _) = checked.map_err(|problem| self.request.placed(problem))?;
-        plan.writes.iter_mut().for_each(|write| write.node = acting[write.node]);
-        plan.skips.iter_mut().for_each(|skip| skip.node = acting[skip.node]);
-        Ok(plan)
+        let checked = super::check_marked(&self.request, &acting, &context, &|_| 0);
+        checked.map(|(plan, _)| plan).map_err(|problem| self.request.placed(problem))
     }
 
     /// The plan of a step at which some rows are computed again from their start, where the graph does nothing.
@@ -107,7 +103,7 @@ impl Generation {
             *row = TokenRow { ends: vec![0; row.keys()], past: 0, ..row.clone() };
         }
         let graph = self.request.graph.last().cloned().into_iter().collect();
-        let request = Request { graph, ..self.request.clone() };
+        let request = Request { graph, edits: Edits::default(), ..self.request.clone() };
         super::check(&request, &Context { inputs: &[input], ..*context })
     }
 
@@ -141,7 +137,8 @@ impl Generation {
             acted.extend(acting.iter().copied());
             before = acting;
         }
-        match (0..self.request.graph.len()).find(|number| !acted.contains(number)) {
+        // an edit is made for many generations, of which some are too short for some of it
+        match (self.request.edits.len()..self.request.graph.len()).find(|number| !acted.contains(number)) {
             None => Ok(changes),
             Some(number) => {
                 let node = &self.request.graph[number];
@@ -165,37 +162,7 @@ impl Generation {
     /// Numbers of the nodes that act at a step.
     fn acting(&self, step: usize, context: &Context<'_>) -> Vec<usize> {
         let graph = &self.request.graph;
-        let in_steps = |node: &Node| node.steps.as_ref().is_none_or(|steps| steps.contains(step));
-        let mut acts: Vec<bool> = graph.iter().map(|node| in_steps(node) && has_tokens(node, context)).collect();
-        // what needs something that does not act does not act either
-        let ids = super::order::ids(graph).unwrap_or_default();
-        let needed = |node| references(node).into_iter().filter_map(|(id, _)| ids.get(id).copied()).collect();
-        let needs: Vec<Vec<usize>> = graph.iter().map(needed).collect();
-        while let Some(number) =
-            (0..graph.len()).find(|number| acts[*number] && needs[*number].iter().any(|needed| !acts[*needed]))
-        {
-            acts[number] = false;
-        }
-        // nor does what is only there for such
-        let mut users = vec![(0, 0); graph.len()];
-        for (number, needs) in needs.iter().enumerate() {
-            for needed in needs {
-                users[*needed].0 += 1;
-                users[*needed].1 += usize::from(acts[number]);
-            }
-        }
-        let mut open: Vec<usize> = (0..graph.len()).filter(|number| acts[*number]).collect();
-        while let Some(number) = open.pop() {
-            let idle = acts[number] && graph[number].has_value() && users[number].0 > 0 && users[number].1 == 0;
-            if idle {
-                acts[number] = false;
-                for needed in &needs[number] {
-                    users[*needed].1 = users[*needed].1.saturating_sub(1);
-                    open.push(*needed);
-                }
-            }
-        }
-        (0..graph.len()).filter(|number| acts[*number]).collect()
+        acting(graph, graph.iter().map(|node| in_step(node, step) && has_tokens(node, context)).collect())
     }
 
     /// The steps at which nodes may begin or stop to act.
@@ -234,6 +201,46 @@ impl Generation {
     }
 }
 
+/// Whether a node's `steps` hold a step.
+fn in_step(node: &Node, step: usize) -> bool {
+    node.steps.as_ref().is_none_or(|steps| steps.contains(step))
+}
+
+/// Numbers of the nodes that act, of which some are known not to: what needs one of these does not act either, nor does what is
+/// only there for such.
+fn acting(graph: &[Node], mut acts: Vec<bool>) -> Vec<usize> {
+    if !acts.contains(&false) {
+        return (0..graph.len()).collect();
+    }
+    let ids = super::order::ids(graph).unwrap_or_default();
+    let needed = |node| references(node).into_iter().filter_map(|(id, _)| ids.get(id).copied()).collect();
+    let needs: Vec<Vec<usize>> = graph.iter().map(needed).collect();
+    while let Some(number) =
+        (0..graph.len()).find(|number| acts[*number] && needs[*number].iter().any(|needed| !acts[*needed]))
+    {
+        acts[number] = false;
+    }
+    let mut users = vec![(0, 0); graph.len()];
+    for (number, needs) in needs.iter().enumerate() {
+        for needed in needs {
+            users[*needed].0 += 1;
+            users[*needed].1 += usize::from(acts[number]);
+        }
+    }
+    let mut open: Vec<usize> = (0..graph.len()).filter(|number| acts[*number]).collect();
+    while let Some(number) = open.pop() {
+        let idle = acts[number] && graph[number].has_value() && users[number].0 > 0 && users[number].1 == 0;
+        if idle {
+            acts[number] = false;
+            for needed in &needs[number] {
+                users[*needed].1 = users[*needed].1.saturating_sub(1);
+                open.push(*needed);
+            }
+        }
+    }
+    (0..graph.len()).filter(|number| acts[*number]).collect()
+}
+
 /// The sites that a node names itself, with their indices.
 fn accesses(node: &Node, found: &mut dyn FnMut(Option<&Index>, &SiteOperand)) {
     match &node.action {
@@ -247,7 +254,7 @@ fn accesses(node: &Node, found: &mut dyn FnMut(Option<&Index>, &SiteOperand)) {
         }
         _ => {}
     }
-    for operand in operands(node) {
+    for operand in node.operands() {
         if let OperandKind::Site(site) = &operand.kind {
             found(site.index.as_ref(), site);
         }

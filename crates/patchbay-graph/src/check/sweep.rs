@@ -6,13 +6,13 @@ use std::collections::HashMap;
 use super::cost::tokens_bytes;
 use super::{check_marked, order};
 use crate::context::{Context, TokenRow};
-use crate::node::Node;
 use crate::plan::{Cost, Event, Plan, Skip, Source, Value, ValueId};
 use crate::problem::{Code, Problem, Result};
 use crate::request::Request;
 use crate::shape::Shape;
 use crate::site::{LayerSite, Site};
-use crate::sweep::{AxisSet, Sweep};
+use crate::sweep::Sweep;
+use crate::template::NameSet;
 
 /// Nodes of each cell, where a sweep has as many cells as it may.
 const NODES_A_CELL: usize = 32;
@@ -47,6 +47,8 @@ pub struct SweepPlan {
     pub kept: Vec<Swept>,
     /// Walks through the layers, over all cells.
     pub passes: usize,
+    /// Nodes of edits that touch nothing in any cell.
+    pub idle: Vec<usize>,
     /// What it costs: operations of all cells, bytes at the worst moment, bytes of all results.
     pub cost: Cost,
 }
@@ -83,14 +85,7 @@ impl Swept {
 /// # Errors
 /// Whatever is wrong with it, and in which cell.
 pub fn cell(request: &Request, sweep: &Sweep, cell: usize) -> Result<Request> {
-    Ok(of_cell(request, sweep.nodes(cell)?))
-}
-
-/// The request of one cell.
-fn of_cell(request: &Request, graph: Vec<Node>) -> Request {
-    let Request { model, inputs, text, output, timeout_ms, .. } = request;
-    let (model, inputs, text) = (model.clone(), inputs.clone(), text.clone());
-    Request { model, inputs, graph, sweep: None, text, output: *output, timeout_ms: *timeout_ms }
+    Ok(request.of_cell(sweep.nodes(cell)?))
 }
 
 /// Checks every cell.
@@ -121,7 +116,7 @@ fn check_cells(
     sweep: &Sweep,
     context: &Context<'_>,
 ) -> Result<SweepPlan> {
-    super::step::refuse(&request.graph)?;
+    super::step::in_trace(request)?;
     let limit = context.limits.max_cells;
     let cells = sweep.cells().filter(|cells| *cells <= limit).ok_or_else(|| {
         let sizes: Vec<String> = sweep.axes.iter().map(|axis| axis.len().to_string()).collect();
@@ -134,15 +129,17 @@ fn check_cells(
         return Err(Problem::new(Code::TooLarge, detail).hint("the server's setting is `max_cells`").at("/sweep"));
     }
     let mut found: Option<Found> = None;
-    let mut one = of_cell(request, Vec::new());
+    let mut one = request.of_cell(Vec::new());
     let mut work = 0usize;
     for number in 0..cells {
         if !wanted() {
             return Err(Problem::new(Code::TooLarge, "nobody waits for this sweep any more").at("/sweep"));
         }
         let (graph, weight) = sweep.weighed_nodes(number)?;
-        one.graph = graph;
-        let checked = check_marked(&one, context, &|pointer| sweep.named_below(pointer));
+        one.graph.truncate(one.edits.len());
+        one.graph.extend(graph);
+        let acting = super::step::in_trace(&one)?;
+        let checked = check_marked(&one, &acting, context, &|pointer| sweep.named_below(pointer));
         let (plan, axes) = checked.map_err(|problem| sweep.in_cell(problem, number))?;
         work = work.saturating_add(weight).saturating_add(work_of(&plan, context));
         // as a rule the cells are like the first
@@ -164,20 +161,20 @@ fn check_cells(
 /// What the cells have in common.
 struct Found {
     first: Plan,
-    axes: Vec<AxisSet>,
+    axes: Vec<NameSet>,
     passes: usize,
     receipts: u64,
     cost: Cost,
 }
 
 impl Found {
-    fn new(plan: Plan, axes: &[AxisSet]) -> Self {
+    fn new(plan: Plan, axes: &[NameSet]) -> Self {
         let axes = saved(&plan).map(|value| axes[value]).collect();
         Self { passes: plan.passes.len(), receipts: writes(&plan), cost: plan.cost, first: plan, axes }
     }
 
     /// Holds another cell against the first.
-    fn add(&mut self, plan: &Plan, axes: &[AxisSet]) -> Result<()> {
+    fn add(&mut self, plan: &Plan, axes: &[NameSet]) -> Result<()> {
         let names = |plan: &Plan| -> Vec<String> {
             let kept = plan.kept.iter().map(|(name, _)| format!("@{name}"));
             plan.results.iter().map(|result| result.name.clone()).chain(kept).collect()
@@ -200,6 +197,7 @@ impl Found {
                 return Err(problem.hint("what is saved in a sweep has one shape in all cells"));
             }
         }
+        self.first.idle.retain(|node| plan.idle.contains(node));
         self.passes += plan.passes.len();
         self.receipts += writes(plan);
         self.cost.flops += plan.cost.flops;
@@ -237,7 +235,7 @@ impl Found {
         let held = held.saturating_add(receipts.saturating_mul(RECEIPT_BYTES));
         cost.peak_bytes = cost.peak_bytes.saturating_add(held);
         super::check_cost(&cost, context)?;
-        Ok(SweepPlan { cells, results, kept, passes, cost })
+        Ok(SweepPlan { cells, results, kept, passes, idle: first.idle, cost })
     }
 }
 
@@ -254,17 +252,17 @@ fn saved(plan: &Plan) -> impl Iterator<Item = usize> {
 
 /// The axes that every value depends on: those named where it stands, those of what it is made of, and for what is read from a
 /// pass those of every write before it.
-pub(super) fn dependences(plan: &Plan, named: &dyn Fn(&str) -> AxisSet) -> Vec<AxisSet> {
+pub(super) fn dependences(plan: &Plan, named: &dyn Fn(&str) -> NameSet) -> Vec<NameSet> {
     // many values and steps may stand at one place
-    let known: RefCell<HashMap<&str, AxisSet>> = RefCell::default();
+    let known: RefCell<HashMap<&str, NameSet>> = RefCell::default();
     let named = |at| *known.borrow_mut().entry(at).or_insert_with(|| named(at));
-    let mut sets: Vec<AxisSet> = plan.values.iter().map(|value| named(&value.at)).collect();
-    let make = |sets: &mut Vec<AxisSet>, id: ValueId| {
+    let mut sets: Vec<NameSet> = plan.values.iter().map(|value| named(&value.at)).collect();
+    let make = |sets: &mut Vec<NameSet>, id: ValueId| {
         sets[id] = plan.values[id].args().iter().fold(sets[id], |set, arg| set | sets[*arg]);
     };
     plan.prologue.iter().for_each(|id| make(&mut sets, *id));
     for pass in &plan.passes {
-        let mut streams: Vec<AxisSet> = vec![0; plan.inputs.len()];
+        let mut streams: Vec<NameSet> = vec![0; plan.inputs.len()];
         let mut skips: Vec<&Skip> = plan.skips.iter().collect();
         for step in &pass.steps {
             skips.retain(|skip| {

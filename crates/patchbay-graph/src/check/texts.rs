@@ -1,6 +1,6 @@
 //! Bounds the search for quoted texts: each is looked for in every row of its input.
 
-use super::order::{all, operands};
+use super::order::all;
 use crate::context::Context;
 use crate::index::{Index, Item};
 use crate::node::{Action, Node};
@@ -27,7 +27,7 @@ pub(super) fn check(nodes: &[Node], context: &Context<'_>) -> Result<()> {
             }
             _ => {}
         }
-        for operand in operands(node) {
+        for operand in node.operands() {
             if let OperandKind::Site(site) = &operand.kind {
                 search.site(site, &operand.at)?;
             }

@@ -140,6 +140,39 @@ impl Node {
 }
 
 impl Node {
+    /// Its operands.
+    pub fn operands(&self) -> Vec<&Operand> {
+        match &self.action {
+            Action::Save { value, .. }
+            | Action::Set { value, .. }
+            | Action::Call { value, .. }
+            | Action::Grad { of: value, .. }
+            | Action::Project { value, .. }
+            | Action::TopTokens { value, .. } => vec![value],
+            Action::Steer(steer) => std::iter::once(&steer.vector).chain(&steer.factor).collect(),
+            Action::Skip { with, .. } => with.iter().collect(),
+            Action::Op { args, .. } => args.iter().map(|(_, arg)| arg).collect(),
+        }
+    }
+
+    /// Its operands, to be changed.
+    pub(crate) fn operands_mut(&mut self) -> Vec<&mut Operand> {
+        match &mut self.action {
+            Action::Save { value, .. }
+            | Action::Set { value, .. }
+            | Action::Call { value, .. }
+            | Action::Grad { of: value, .. }
+            | Action::Project { value, .. }
+            | Action::TopTokens { value, .. } => vec![value],
+            Action::Steer(steer) => {
+                let Steer { vector, factor, .. } = &mut **steer;
+                std::iter::once(vector).chain(factor).collect()
+            }
+            Action::Skip { with, .. } => with.iter_mut().collect(),
+            Action::Op { args, .. } => args.iter_mut().map(|(_, arg)| arg).collect(),
+        }
+    }
+
     /// Whether others can take its value.
     pub fn has_value(&self) -> bool {
         matches!(self.action, Action::Op { .. } | Action::Project { .. } | Action::Call { .. } | Action::Grad { .. })
