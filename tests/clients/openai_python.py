@@ -1,7 +1,9 @@
 """Talks to a server through OpenAI's own package: python openai_python.py BASE_URL"""
 
 import asyncio
+import json
 import sys
+import urllib.request
 
 import openai
 
@@ -63,10 +65,25 @@ def inside(client: openai.OpenAI):
     assert chunks[-1].patchbay["results"] == answer.patchbay["results"]
 
 
+def edited(client: openai.OpenAI):
+    """A named edit goes with the model's name."""
+    edit = {"graph": "layers[10].output[:, -1] *= {factor}", "parameters": {"factor": 0}}
+    url = str(client.base_url).rstrip("/") + "/edits/mute"
+    headers = {"content-type": "application/json"}
+    urllib.request.urlopen(urllib.request.Request(url, json.dumps(edit).encode(), headers, method="PUT")).close()
+    asked = {"messages": [{"role": "user", "content": PARIS}], "temperature": 0, "max_completion_tokens": 6}
+    plain, mute, loud = (
+        client.chat.completions.create(model=model, **asked, extra_body=more).choices[0].message.content
+        for model, more in [("smollm2", {}), ("smollm2+mute", {}), ("smollm2+mute", {"edit_args": {"mute": {"factor": 1}}})]
+    )
+    assert plain == loud != mute, (plain, loud, mute)
+
+
 def errors(client: openai.OpenAI):
     message = [{"role": "user", "content": "hi"}]
     for status, param, asked in [
         (404, "model", {"model": "gpt-9", "messages": message}),
+        (404, "model", {"model": "smollm2+nobody", "messages": message}),
         (400, "max_completion_tokens", {"model": "smollm2", "messages": message, "max_completion_tokens": 0}),
         (400, "temprature", {"model": "smollm2", "messages": message, "extra_body": {"temprature": 1}}),
         (400, "response_format", {"model": "smollm2", "messages": message, "response_format": {"type": "json_object"}}),
@@ -94,7 +111,7 @@ def main():
     url = sys.argv[1]
     client = openai.OpenAI(base_url=f"{url}/v1", api_key="none", max_retries=0)
     assert "smollm2" in [model.id for model in client.models.list()]
-    for check in (chat, completion, inside, errors):
+    for check in (chat, completion, inside, edited, errors):
         check(client)
     alone = client.completions.create(model="smollm2", prompt=PARIS, temperature=0, max_tokens=4).choices[0].text
     asyncio.run(crowd(url, alone))

@@ -5,4 +5,4 @@ mod company;
 mod greedy;
 mod problems;
 mod saves;
-mod streams;
+pub(crate) mod streams;

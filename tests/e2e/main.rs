@@ -7,6 +7,7 @@ mod commands;
 mod common;
 mod contract;
 mod docs;
+mod edits;
 mod faults;
 mod folder;
 mod generations;

@@ -120,16 +120,24 @@ impl Planner {
         self.plans.iter().zip(ends).map(|((begin, plan), end)| (&**plan, end.saturating_sub(*begin)))
     }
 
-    /// The nodes that write, each with the first step at which it does.
-    pub fn writes(&self) -> BTreeMap<usize, usize> {
+    /// The nodes that write, each with the first step at which it does and where it stands.
+    pub fn writes(&self) -> BTreeMap<usize, (usize, &str)> {
         let mut first = BTreeMap::new();
         for (step, plan) in &self.plans {
-            let skips = plan.skips.iter().map(|skip| skip.node);
-            for node in plan.writes.iter().map(|write| write.node).chain(skips) {
-                first.entry(node).or_insert(*step);
+            let writes = plan.writes.iter().map(|write| (write.node, &*write.at));
+            for (node, at) in writes.chain(plan.skips.iter().map(|skip| (skip.node, &*skip.at))) {
+                first.entry(node).or_insert((*step, at));
             }
         }
         first
+    }
+
+    /// Nodes of edits that touch nothing at any step.
+    pub fn idle(&self) -> Vec<usize> {
+        let mut plans = self.plans();
+        let Some(first) = plans.next() else { return Vec::new() };
+        let rest: Vec<&Plan> = plans.collect();
+        first.idle.iter().copied().filter(|node| rest.iter().all(|plan| plan.idle.contains(node))).collect()
     }
 
     /// What all steps cost together: operations and results add up, memory is that of the worst one.

@@ -232,10 +232,10 @@ impl Run {
     fn warnings(&self) -> Vec<String> {
         let steps = self.step + 1;
         let writes = self.begin.planner.writes().into_iter().filter(|(node, _)| !self.receipts.touched(*node));
-        let writes = writes.filter(|(_, first)| *first >= steps);
-        let writes = writes.map(|(node, first)| {
+        let writes = writes.filter(|(_, (first, _))| *first >= steps);
+        let writes = writes.map(|(_, (first, at))| {
             format!(
-                "/graph/{node} touched nothing: it begins at step {first}, and the generation ended after step {}",
+                "{at} touched nothing: it begins at step {first}, and the generation ended after step {}",
                 self.step
             )
         });

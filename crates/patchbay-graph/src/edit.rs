@@ -287,13 +287,16 @@ impl Edits {
         (None, node)
     }
 
-    /// Says of a node of an edit that it touched nothing.
-    pub fn touched_nothing(&self, node: usize) -> Option<String> {
-        let (name, node) = self.locate(node);
-        let at = pointer(name?);
-        Some(format!(
-            "{at}/graph/{node} touched nothing: nothing that is read comes after it, or it acts at other steps"
-        ))
+    /// Says of nodes of edits that they touch nothing.
+    pub fn untouched(&self, nodes: &[usize]) -> Vec<String> {
+        let said = nodes.iter().filter_map(|node| {
+            let (name, node) = self.locate(*node);
+            let at = pointer(name?);
+            Some(format!(
+                "{at}/graph/{node} touches nothing: nothing that is read comes after it, or it acts at other steps"
+            ))
+        });
+        said.collect()
     }
 
     /// Says of a problem in an edit that it is there: its pointer begins with `/edits/NAME`, as what follows points into the edit.

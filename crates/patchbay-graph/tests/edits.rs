@@ -110,7 +110,7 @@ fn what_nothing_read_can_see_is_left_out_and_told() {
     let two = edit("two", json!({"graph": graph}));
     let (request, plan) = edited(&[two], json!({"input": "x", "graph": "save layers.1.output as x"})).unwrap();
     assert_eq!(plan.idle, [1]);
-    assert_eq!(request.edits.touched_nothing(1).unwrap().split(':').next(), Some("/edits/two/graph/1 touched nothing"));
+    assert_eq!(request.edits.untouched(&[1])[0].split(':').next(), Some("/edits/two/graph/1 touches nothing"));
     let steps = plan.passes.iter().flat_map(|pass| &pass.steps).count();
     assert_eq!(steps, 2, "the write, and the read");
     // an edit that reads far ahead does not make the request go there

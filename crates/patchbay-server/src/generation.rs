@@ -175,10 +175,11 @@ impl Service {
         accept: Option<Encoding>,
         caller: &Caller,
     ) -> Result<Understood, Failure> {
-        let Asked { request, mut wanted, streams } = Asked::parse(body)?;
+        let Asked { mut request, mut wanted, streams } = Asked::parse(body)?;
         wanted.fills = fills;
-        let found = self.model(request.model.as_deref())?;
-        let model = found.ready()?;
+        let chosen = self.choose(request.model.as_deref(), caller)?;
+        chosen.edit(&mut request)?;
+        let model = chosen.model.ready()?;
         wanted.check(model.tree().vocab)?;
         let tokenized = self.read_inputs(&model, &request.inputs)?;
         let shown = tokenized.shown.clone();
@@ -195,10 +196,11 @@ impl Service {
         // a stream is JSON, whatever is accepted
         let encoding = request.output.encoding.or(accept.filter(|_| !streams)).unwrap_or(Encoding::Json);
         let convert = request.output.dtype;
-        let generation = Generation::new(request, rows, new_tokens)?;
+        let edits = request.edits.clone();
+        let generation = Generation::new(request, rows, new_tokens).map_err(|problem| chosen.placed(problem))?;
         let limits = self.settings.limits.clone();
         let ground = Ground { tree: Arc::clone(model.tree()), store: Arc::new(shelf.clone()), limits };
-        let planner = Planner::new(generation, ground, new_tokens)?;
+        let planner = Planner::new(generation, ground, new_tokens).map_err(|problem| chosen.placed(problem))?;
         let names = planner.plans().flat_map(|plan| {
             plan.results.iter().map(|result| (result.name.as_str(), plan.values[result.value].at.as_str()))
         });
@@ -209,8 +211,9 @@ impl Service {
             tensors.extend(stored_tensors(plan, &shelf)?);
         }
         let frame = Frame {
-            model: found.name.clone(),
-            warnings: model.warnings.clone(),
+            model: chosen.name,
+            warnings: model.warnings.iter().cloned().chain(edits.untouched(&planner.idle())).collect(),
+            edits,
             style: Style { encoding, convert, tokenizer: model.tokenizer.clone() },
             inputs: shown,
             kept: Default::default(),
@@ -356,7 +359,7 @@ impl About {
             outputs: Some(outputs.into_iter().map(output).collect()),
             results: NamedResults(written),
             inputs: self.frame.inputs.clone(),
-            receipts: receipts.into_iter().map(ReceiptBody::from).collect(),
+            receipts: receipts.into_iter().map(|receipt| ReceiptBody::new(receipt, &self.frame.edits)).collect(),
             usage,
             seed: Some(self.seed),
             warnings: self.frame.warnings.iter().cloned().chain(warnings).collect(),

@@ -1,7 +1,7 @@
 //! The HTTP server of patchbay.
 //!
 //! [`Service`] is what the server does, whatever carries the requests: models ([`registry`], [`loader`]), the callers'
-//! tensors ([`store`]), traces ([`service`]). [`wire`] has the forms in which requests come and answers go, and [`http`]
+//! tensors ([`store`]) and edits ([`edits`]), traces ([`service`]). [`wire`] has the forms in which requests come and answers go, and [`http`]
 //! the routes, the limits and the contract. The command line stands on [`Service`] too, so that a graph gives the same
 //! answer with and without a socket.
 
@@ -10,6 +10,7 @@ pub mod caller;
 mod cells;
 mod deadline;
 pub mod device;
+pub mod edits;
 pub mod failure;
 mod generation;
 pub mod http;
@@ -19,6 +20,7 @@ mod memory;
 pub mod model;
 pub mod name;
 mod openai;
+pub mod precondition;
 pub mod registry;
 pub mod service;
 pub mod settings;

@@ -1,4 +1,4 @@
-//! The names that callers give: to models and to tensors.
+//! The names that callers give: to models, to tensors and to edits.
 
 use crate::Failure;
 
@@ -18,6 +18,14 @@ pub fn check_model(name: &str) -> Result<(), Failure> {
 /// Status 422.
 pub fn check_tensor(name: &str) -> Result<(), Failure> {
     check(name, "tensor", &['_', '-'])
+}
+
+/// An edit's name stands behind a model's, after `+`.
+///
+/// # Errors
+/// Status 422.
+pub fn check_edit(name: &str) -> Result<(), Failure> {
+    check(name, "edit", &['.', '_', '-'])
 }
 
 fn check(name: &str, what: &str, marks: &[char]) -> Result<(), Failure> {
@@ -42,7 +50,7 @@ mod tests {
         assert!(check_model("SmolLM2-135M-Instruct.Q4_1").is_ok());
         assert!(check_tensor("joy_2").is_ok());
         for name in ["", ".", "-x", "a+b", "a/b", "a b", "é", &"x".repeat(129)] {
-            assert!(check_model(name).is_err() && check_tensor(name).is_err(), "{name}");
+            assert!(check_model(name).is_err() && check_tensor(name).is_err() && check_edit(name).is_err(), "{name}");
         }
         assert!(check_tensor("joy.v1").is_err(), "a dot would end the name in `@joy.v1`");
     }

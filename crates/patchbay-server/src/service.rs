@@ -18,6 +18,7 @@ use crate::blocking::blocking;
 use crate::caller::Caller;
 use crate::cells::Cells;
 use crate::deadline::Deadline;
+use crate::edits::EditStore;
 use crate::inputs::{InputReader, Tokenized};
 use crate::loader::LoadPlan;
 use crate::memory::Budget;
@@ -40,6 +41,7 @@ pub struct Service {
     pub(crate) settings: Settings,
     registry: Registry,
     pub(crate) store: TensorStore,
+    pub(crate) edits: EditStore,
     pub(crate) budget: Budget,
     /// Names of the models that the server was started with.
     first: Mutex<BTreeSet<String>>,
@@ -50,7 +52,8 @@ impl Service {
     pub fn new(settings: Settings) -> Arc<Self> {
         let store = TensorStore::new(settings.store.clone());
         let budget = Budget::new(settings.memory);
-        Arc::new(Self { settings, registry: Registry::default(), store, budget, first: Mutex::default() })
+        let (registry, edits) = Default::default();
+        Arc::new(Self { settings, registry, store, edits, budget, first: Mutex::default() })
     }
 
     /// What the operator decided.
@@ -190,12 +193,14 @@ impl Service {
         self.settings.timeouts.deadline(Instant::now(), timeout_ms(&body)?)?;
         let (_stop, gone) = StopOnDrop::new();
         blocking(move || {
-            let Checked { model, name, tokenized, planned, .. } =
-                service.check(&body, &owner, &|| !gone.is_cancelled())?;
-            Ok(match &planned {
+            let checked = service.check(&body, &owner, &|| !gone.is_cancelled())?;
+            let warnings = checked.warnings();
+            let Checked { model, name, tokenized, planned, .. } = checked;
+            let response = match &planned {
                 Planned::Once(plan) => ValidateResponse::new(name, tokenized.shown, plan, model.tree()),
                 Planned::Sweep(plan) => ValidateResponse::of_sweep(name, tokenized.shown, plan, model.tree()),
-            })
+            };
+            Ok(ValidateResponse { warnings, ..response })
         })
         .await
     }
@@ -204,16 +209,17 @@ impl Service {
     ///
     /// # Errors
     /// No such model, or no text that it takes.
-    pub async fn tokenize(self: &Arc<Self>, body: Value) -> Result<TokenizeResponse, Failure> {
-        let service = Arc::clone(self);
+    pub async fn tokenize(self: &Arc<Self>, body: Value, caller: &Caller) -> Result<TokenizeResponse, Failure> {
+        let (service, caller) = (Arc::clone(self), caller.clone());
         blocking(move || {
             let TokenizeRequest { model, input } = read(body)?;
-            let model = service.model(model.as_deref())?;
+            let chosen = service.choose(model.as_deref(), &caller)?;
+            let model = &chosen.model;
             // A trace of nothing has the same inputs, read by the same grammar.
             let request = Request::parse(&json!({"input": input, "graph": []}))?;
             let mut tokenized = service.read_inputs(&*model.ready()?, &request.inputs)?;
             let (_, rows) = tokenized.shown.pop().ok_or_else(|| Failure::internal("an input vanished"))?;
-            Ok(TokenizeResponse { model: model.name.clone(), rows })
+            Ok(TokenizeResponse { model: chosen.name, rows })
         })
         .await
     }
@@ -222,12 +228,12 @@ impl Service {
     ///
     /// # Errors
     /// No such model, no tokenizer, no such token.
-    pub async fn detokenize(self: &Arc<Self>, body: Value) -> Result<DetokenizeResponse, Failure> {
-        let service = Arc::clone(self);
+    pub async fn detokenize(self: &Arc<Self>, body: Value, caller: &Caller) -> Result<DetokenizeResponse, Failure> {
+        let (service, caller) = (Arc::clone(self), caller.clone());
         blocking(move || {
             let DetokenizeRequest { model, ids, skip_special_tokens } = read(body)?;
-            let model = service.model(model.as_deref())?;
-            let loaded = model.ready()?;
+            let chosen = service.choose(model.as_deref(), &caller)?;
+            let loaded = chosen.model.ready()?;
             let tokenizer = loaded
                 .tokenizer
                 .as_deref()
@@ -245,7 +251,7 @@ impl Service {
             };
             let text = ids.iter().enumerate().map(decode).collect::<Result<_, _>>()?;
             let tokens = ids.iter().map(|ids| ids.iter().map(|id| tokenizer.token_text(*id)).collect()).collect();
-            Ok(DetokenizeResponse { model: model.name.clone(), text, tokens })
+            Ok(DetokenizeResponse { model: chosen.name, text, tokens })
         })
         .await
     }
@@ -263,19 +269,21 @@ impl Service {
 
     /// Understands a request, as long as it is `wanted`.
     fn check(&self, body: &Value, caller: &Caller, wanted: &dyn Fn() -> bool) -> Result<Checked, Failure> {
-        let request = Request::parse(body)?;
-        let found = self.model(request.model.as_deref())?;
-        let model = found.ready()?;
+        let mut request = Request::parse(body)?;
+        let chosen = self.choose(request.model.as_deref(), caller)?;
+        chosen.edit(&mut request)?;
+        let model = chosen.model.ready()?;
         let tokenized = self.read_inputs(&model, &request.inputs)?;
         let shelf = self.store.shelf(caller);
         let limits = &self.settings.limits;
         let context = Context { tree: model.tree(), inputs: &tokenized.rows, store: &shelf, limits };
         let planned = match &request.sweep {
-            None => Planned::Once(patchbay_graph::check(&request, &context)?),
-            Some(sweep) => Planned::Sweep(patchbay_graph::check_sweep_while(wanted, &request, sweep, &context)?),
+            None => patchbay_graph::check(&request, &context).map(Planned::Once),
+            Some(sweep) => patchbay_graph::check_sweep_while(wanted, &request, sweep, &context).map(Planned::Sweep),
         };
+        let planned = planned.map_err(|problem| chosen.placed(problem))?;
         self.budget.admit(model.engine.memory(), planned.peak_bytes())?;
-        let name = found.name.clone();
+        let name = chosen.name;
         let checked = Checked { model, name, request, tokenized, planned, shelf };
         let kept = checked.planned.kept();
         self.check_kept(&checked.shelf, kept.iter().map(|kept| (kept.name, kept.at, kept.bytes)))?;
@@ -299,14 +307,14 @@ impl Service {
 
     /// Keeps what is to be kept, and has the rest ready to be written.
     fn finish(&self, frame: Frame, finished: Finished, caller: &Caller) -> Result<TraceAnswer, Failure> {
-        let Frame { model, warnings, style, inputs, kept } = frame;
+        let Frame { model, edits, warnings, style, inputs, kept } = frame;
         let Finished { results, kept: tensors, receipts, usage, held } = finished;
         for (name, tensor) in tensors {
             let dtype = kept.get(&name).copied().ok_or_else(|| Failure::internal("a kept tensor was not planned"))?;
             self.store.put(caller, &name, [(name.clone(), StoredTensor { dtype, tensor })].into())?;
         }
         let id = format!("trace-{}", Uuid::new_v4().simple());
-        let receipts = receipts.into_iter().map(ReceiptBody::from).collect();
+        let receipts = receipts.into_iter().map(|receipt| ReceiptBody::new(receipt, &edits)).collect();
         let (outputs, seed) = (None, None);
         let response = TraceResponse { id, model, outputs, results, inputs, receipts, usage, seed, warnings };
         Ok(TraceAnswer { response, encoding: style.encoding, held })

@@ -7,7 +7,7 @@ use candle_core::Tensor;
 use patchbay_engine::{Cancel, EngineError, Held, Job, Order, Outcome, Receipt, Usage};
 use patchbay_generate::Tensors;
 use patchbay_graph::plan::Source;
-use patchbay_graph::{DType, Encoding, Plan, Request, SweepPlan};
+use patchbay_graph::{DType, Edits, Encoding, Plan, Request, SweepPlan};
 use tokio::sync::oneshot::Receiver;
 
 use crate::Failure;
@@ -55,6 +55,8 @@ impl Work {
 /// What an answer has besides its results.
 pub(crate) struct Frame {
     pub(crate) model: String,
+    /// The edits whose nodes come first.
+    pub(crate) edits: Edits,
     pub(crate) warnings: Vec<String>,
     pub(crate) style: Style,
     pub(crate) inputs: Vec<(String, InputTokens)>,
@@ -121,6 +123,16 @@ impl Drop for StopOnDrop {
 }
 
 impl Checked {
+    /// Doubts about the model, and what of its edits touches nothing.
+    pub(crate) fn warnings(&self) -> Vec<String> {
+        let idle = match &self.planned {
+            Planned::Once(plan) => &plan.idle,
+            Planned::Sweep(plan) => &plan.idle,
+        };
+        let untouched = self.request.edits.untouched(idle);
+        self.model.warnings.iter().cloned().chain(untouched).collect()
+    }
+
     /// What the answer will have besides its results.
     pub(crate) fn frame(&self, accept: Option<Encoding>) -> Result<Frame, Failure> {
         let encoding = self.request.output.encoding.or(accept).unwrap_or(Encoding::Json);
@@ -128,7 +140,8 @@ impl Checked {
         let kept = self.planned.kept().into_iter().map(|kept| (kept.name.to_owned(), kept.dtype)).collect();
         Ok(Frame {
             model: self.name.clone(),
-            warnings: self.model.warnings.clone(),
+            edits: self.request.edits.clone(),
+            warnings: self.warnings(),
             style: Style { encoding, convert: self.request.output.dtype, tokenizer: self.model.tokenizer.clone() },
             inputs: self.tokenized.shown.clone(),
             kept,

@@ -14,7 +14,7 @@ use utoipa_axum::routes;
 use utoipa_swagger_ui::{Config, SwaggerUi};
 
 use super::reply::unknown_path;
-use super::routes::{generations, health, models, openai, tensors, tokens, traces};
+use super::routes::{edits, generations, health, models, openai, tensors, tokens, traces};
 use crate::Service;
 
 #[derive(OpenApi)]
@@ -32,6 +32,7 @@ use crate::Service;
         (name = "models", description = "The models of the server."),
         (name = "tokens", description = "Text to tokens and back."),
         (name = "tensors", description = "Tensors that a caller keeps on the server, for graphs to name as `@name`."),
+        (name = "edits", description = "Graphs of writes that a caller keeps on the server: `\"model\": \"smollm2+name\"` runs with one."),
         (name = "server", description = "Whether the server lives and is ready.")
     )
 )]
@@ -52,6 +53,8 @@ pub(super) fn routes() -> OpenApiRouter<Arc<Service>> {
         .routes(routes!(tokens::detokenize))
         .routes(routes!(tensors::list))
         .routes(routes!(tensors::put, tensors::get, tensors::delete))
+        .routes(routes!(edits::list))
+        .routes(routes!(edits::put, edits::get, edits::delete))
         .routes(routes!(health::healthz))
         .routes(routes!(health::readyz))
         .routes(routes!(health::index))

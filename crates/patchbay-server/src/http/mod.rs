@@ -5,6 +5,7 @@
 
 mod accept;
 mod body;
+mod condition;
 mod contract;
 mod events;
 mod leftover;

@@ -9,8 +9,9 @@ use super::Kind;
 /// New tokens of a completion that does not say.
 const COMPLETION_TOKENS: usize = 16;
 /// Fields of a generation that are called alike here.
-const ALIKE: [&str; 14] = [
+const ALIKE: [&str; 15] = [
     "model",
+    "edit_args",
     "temperature",
     "top_p",
     "n",

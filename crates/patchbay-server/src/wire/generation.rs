@@ -21,8 +21,10 @@ use super::trace::{Graph, NumberSchema, OutputOptions, Rows};
     "graph": [{"op": "steer", "layers": [10], "vector": "@joy", "factor": 0.5, "steps": "new"}]
 }))]
 pub struct GenerateRequest {
-    /// The model; may be left out where the server has only one.
+    /// The model; may be left out where the server has only one. `smollm2+calm+terse` runs it with edits.
     pub model: Option<String>,
+    /// Values of the edits' parameters, by edit: `{"calm": {"factor": 2}}`.
+    pub edit_args: Option<BTreeMap<String, BTreeMap<String, f64>>>,
     /// The prompts.
     pub input: Rows,
     /// The nodes, or their text form; each node may have `steps`, at which it acts: `"all"`, `"prompt"`, `"new"`, a step's number,

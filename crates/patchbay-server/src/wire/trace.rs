@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use std::sync::Arc;
 
 use patchbay_engine::{Held, Receipt, Usage};
-use patchbay_graph::Encoding;
+use patchbay_graph::{Edits, Encoding};
 use serde_json::Value;
 use utoipa::ToSchema;
 
@@ -27,8 +27,10 @@ use super::{JSON, SAFETENSORS, safetensors};
     ]
 }))]
 pub struct TraceRequest {
-    /// The model; may be left out where the server has only one.
+    /// The model; may be left out where the server has only one. `smollm2+calm+terse` runs it with edits.
     pub model: Option<String>,
+    /// Values of the edits' parameters, by edit: `{"calm": {"factor": 2}}`.
+    pub edit_args: Option<BTreeMap<String, BTreeMap<String, f64>>>,
     /// The only input, which is then named `input`.
     pub input: Option<Rows>,
     /// Several inputs by name, instead of `input`.
@@ -126,7 +128,8 @@ pub struct TraceResponse {
     /// Of a generation: the seed, which gives the same text once more.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub seed: Option<u64>,
-    /// Doubts about the model: its architecture is not proven, or one of its load-time checks failed.
+    /// Doubts about the model: its architecture is not proven, or one of its load-time checks failed. What of an edit touched
+    /// nothing.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub warnings: Vec<String>,
 }
@@ -157,7 +160,10 @@ pub struct TokensSchema {
     "node": 0, "site": "layers.5.output", "input": "input", "rows": 1, "positions": 5, "delta_norm": 12.3
 }))]
 pub struct ReceiptBody {
-    /// Number of the node in the graph.
+    /// The edit whose node it is, if it is not the request's own.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub edit: Option<String>,
+    /// Number of the node in its graph.
     pub node: usize,
     /// The cell of a sweep: its place on every axis.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -176,10 +182,12 @@ pub struct ReceiptBody {
     pub delta_norm: f64,
 }
 
-impl From<Receipt> for ReceiptBody {
-    fn from(receipt: Receipt) -> Self {
+impl ReceiptBody {
+    /// Of a write of a request, or of one of the edits before its nodes.
+    pub(crate) fn new(receipt: Receipt, edits: &Edits) -> Self {
         let Receipt { node, cell, site, input, rows, positions, delta_norm } = receipt;
-        Self { node, cell, site, input, rows, positions, delta_norm }
+        let (edit, node) = edits.locate(node);
+        Self { edit: edit.map(String::from), node, cell, site, input, rows, positions, delta_norm }
     }
 }
 

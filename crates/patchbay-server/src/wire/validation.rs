@@ -27,6 +27,9 @@ pub struct ValidateResponse {
     pub plan: PlanSummary,
     /// What it would cost.
     pub cost: CostSummary,
+    /// Doubts about the model, and what of its edits would touch nothing.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<String>,
 }
 
 /// Type and shape of a result.
@@ -87,6 +90,7 @@ impl ValidateResponse {
             inputs,
             plan: PlanSummary::of_sweep(plan, tree),
             cost: CostSummary::new(&plan.cost),
+            warnings: Vec::new(),
         }
     }
 
@@ -103,6 +107,7 @@ impl ValidateResponse {
             inputs,
             plan: PlanSummary::new(plan, tree),
             cost: CostSummary::new(&cost),
+            warnings: Vec::new(),
         }
     }
 }

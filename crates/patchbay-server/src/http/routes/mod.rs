@@ -1,5 +1,6 @@
 //! The routes, by what they are about.
 
+pub(super) mod edits;
 pub(super) mod generations;
 pub(super) mod health;
 pub(super) mod models;

@@ -30,8 +30,10 @@ use crate::{Caller, Failure, ProblemDetails, Service};
 #[schema(example = json!({"model": "smollm2", "messages": [{"role": "user", "content": "Hello!"}], "max_completion_tokens": 16}))]
 #[allow(dead_code, reason = "a picture in the contract")]
 pub(in crate::http) struct ChatRequest {
-    /// The model.
+    /// The model; `smollm2+calm+terse` runs it with edits.
     pub model: Option<String>,
+    /// Values of the edits' parameters, by edit: `{"calm": {"factor": 2}}`.
+    pub edit_args: Option<BTreeMap<String, BTreeMap<String, f64>>>,
     /// The messages, for the model's chat template.
     pub messages: Vec<Value>,
     /// `{"graph": …, "output": …}`: what is read and changed while the model writes, as in `/v1/generate`.
@@ -47,8 +49,10 @@ pub(in crate::http) struct ChatRequest {
 #[schema(example = json!({"model": "smollm2", "prompt": "The capital of France is", "max_tokens": 8}))]
 #[allow(dead_code, reason = "a picture in the contract")]
 pub(in crate::http) struct CompletionRequest {
-    /// The model.
+    /// The model; `smollm2+calm+terse` runs it with edits.
     pub model: Option<String>,
+    /// Values of the edits' parameters, by edit: `{"calm": {"factor": 2}}`.
+    pub edit_args: Option<BTreeMap<String, BTreeMap<String, f64>>>,
     /// A text, token ids, or a list of either.
     pub prompt: Value,
     /// `{"graph": …, "output": …}`: what is read and changed while the model writes, as in `/v1/generate`.

@@ -8,7 +8,7 @@ use axum::extract::State;
 use crate::http::body::JsonBody;
 use crate::http::reply::Refused;
 use crate::wire::tokens::{DetokenizeRequest, DetokenizeResponse, TokenizeRequest, TokenizeResponse};
-use crate::{Failure, Service};
+use crate::{Caller, Failure, Service};
 
 /// Turn text into tokens.
 ///
@@ -19,9 +19,10 @@ use crate::{Failure, Service};
 )]
 pub(in crate::http) async fn tokenize(
     State(service): State<Arc<Service>>,
+    caller: Caller,
     JsonBody(body): JsonBody,
 ) -> Result<Json<TokenizeResponse>, Failure> {
-    service.tokenize(body).await.map(Json)
+    service.tokenize(body, &caller).await.map(Json)
 }
 
 /// Turn tokens into text.
@@ -31,7 +32,8 @@ pub(in crate::http) async fn tokenize(
 )]
 pub(in crate::http) async fn detokenize(
     State(service): State<Arc<Service>>,
+    caller: Caller,
     JsonBody(body): JsonBody,
 ) -> Result<Json<DetokenizeResponse>, Failure> {
-    service.detokenize(body).await.map(Json)
+    service.detokenize(body, &caller).await.map(Json)
 }
