@@ -5,4 +5,5 @@ mod company;
 mod greedy;
 mod problems;
 mod saves;
+mod sessions;
 pub(crate) mod streams;

@@ -78,6 +78,11 @@ impl History {
         // a panic leaves rows that do not count
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
+
+    /// Another sequence that begins with the first tokens of this one, which nothing is added to any more.
+    pub fn fork(&self, tokens: usize) -> Self {
+        Self(Arc::new(Mutex::new(self.cache().fork(tokens))))
+    }
 }
 
 impl Job {
@@ -230,8 +235,11 @@ pub struct Receipt {
 /// What a job took.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
 pub struct Usage {
-    /// Tokens of all inputs.
+    /// Tokens of all inputs; of a generation, those before the first new one.
     pub prompt_tokens: usize,
+    /// How many of them were not computed, as their keys had been kept.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cached_tokens: Option<usize>,
     /// Tokens generated.
     pub new_tokens: usize,
     /// Cells of a sweep.

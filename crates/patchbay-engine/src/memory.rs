@@ -78,6 +78,18 @@ impl Memory {
     }
 }
 
+impl Held {
+    /// Lets go of all but so many bytes.
+    pub fn shrink(&mut self, bytes: u64) {
+        let freed = self.bytes.saturating_sub(bytes);
+        self.books.held.fetch_sub(freed, Ordering::Relaxed);
+        if self.kept {
+            self.books.kept.fetch_sub(freed, Ordering::Relaxed);
+        }
+        self.bytes -= freed;
+    }
+}
+
 impl Drop for Held {
     fn drop(&mut self) {
         self.books.held.fetch_sub(self.bytes, Ordering::Relaxed);
@@ -109,6 +121,10 @@ mod tests {
         let kept = memory.keep(40).unwrap();
         assert!(memory.keep(11).is_none());
         assert_eq!((memory.held(), memory.keep(10).is_some()), (40, true));
+        let mut kept = kept;
+        kept.shrink(30);
+        kept.shrink(35);
+        assert_eq!((memory.held(), memory.keep(20).is_some()), (30, true));
         drop(kept);
         assert_eq!((memory.held(), memory.keep(50).map(drop)), (0, Some(())));
     }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use patchbay_engine::{Answer, EngineError, Held, Receipt, Usage};
+use patchbay_engine::{Answer, EngineError, Held, History, Receipt, Usage};
 
 use crate::collect::Collector;
 
@@ -83,6 +83,21 @@ pub struct Generated {
     pub warnings: Vec<String>,
     /// The memory of the results.
     pub held: Arc<Held>,
+    /// What the rows have become, one each.
+    pub sequences: Vec<Sequence>,
+    /// The memory of their keys.
+    pub keys_held: Option<Held>,
+}
+
+/// What a row has become.
+#[derive(Clone, Debug)]
+pub struct Sequence {
+    /// All its tokens.
+    pub ids: Vec<u32>,
+    /// Their keys, less those of the last token, which was not computed.
+    pub history: History,
+    /// Whether something was written while these were made.
+    pub written: bool,
 }
 
 /// The new tokens of a row.

@@ -15,9 +15,9 @@ mod settings;
 mod text;
 
 pub use collect::{Collector, Kept, Named};
-pub use event::{Event, Finish, Generated, NewToken, Output, Scored};
+pub use event::{Event, Finish, Generated, NewToken, Output, Scored, Sequence};
 pub use planner::{Ground, Planner, history_bytes};
-pub use run::{Begin, Run, Tensors};
+pub use run::{Begin, Beginning, Run, Tensors};
 pub use sampler::Sampler;
 pub use settings::{Sampling, Settings, Stop};
 pub use text::TextStream;

@@ -1,6 +1,6 @@
 //! The plan of each step of a generation.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use patchbay_graph::plan::Cost;
@@ -130,6 +130,11 @@ impl Planner {
             }
         }
         first
+    }
+
+    /// Blocks that do not run.
+    pub fn skipped(&self) -> BTreeSet<usize> {
+        self.plans().flat_map(|plan| &plan.skips).flat_map(|skip| skip.first..=skip.last).collect()
     }
 
     /// Nodes of edits that touch nothing at any step.

@@ -11,7 +11,7 @@ use patchbay_model::Decoder;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 use crate::collect::Collector;
-use crate::event::{Event, Finish, Generated, NewToken, Output, Scored};
+use crate::event::{Event, Finish, Generated, NewToken, Output, Scored, Sequence};
 use crate::planner::Planner;
 use crate::receipts::Receipts;
 use crate::sampler::Sampler;
@@ -32,10 +32,8 @@ pub struct Begin {
     pub planner: Planner,
     /// The caller's tensors that they name.
     pub tensors: Tensors,
-    /// The prompt of each row, after the tokens whose keys are in its history.
-    pub prompts: Vec<Vec<u32>>,
-    /// Keys of earlier tokens, by row.
-    pub histories: Vec<History>,
+    /// The rows.
+    pub rows: Vec<Beginning>,
     /// What is asked for.
     pub settings: Settings,
     /// New tokens of each row at most.
@@ -48,12 +46,25 @@ pub struct Begin {
     pub order: Order,
     /// Stops it.
     pub cancel: Cancel,
-    /// The memory of its keys.
-    pub keys_held: Held,
+    /// The memory of its keys, until it has ended.
+    pub keys_held: Option<Held>,
     /// The memory of its results.
     pub results_held: Arc<Held>,
     /// Whether what each step saves is told.
     pub tells_steps: bool,
+}
+
+/// A row as it begins.
+#[derive(Clone, Debug, Default)]
+pub struct Beginning {
+    /// Tokens whose keys are known.
+    pub past: Vec<u32>,
+    /// Their keys.
+    pub history: History,
+    /// Whether something was written while these were made, so that they cannot be made again from the tokens alone.
+    pub written: bool,
+    /// The tokens between these and the first new one.
+    pub prompt: Vec<u32>,
 }
 
 /// A generation on its way: between two steps it has the next token of every row, and the job that goes over them.
@@ -89,16 +100,20 @@ impl Run {
         let (events, receiver) = unbounded_channel();
         let plan = begin.planner.plan(0).map_err(EngineError::Refused)?;
         let stops: Arc<[String]> = begin.settings.stop.strings.as_slice().into();
-        let row = |(number, prompt): (usize, &Vec<u32>)| Row {
-            sampler: Sampler::new(begin.settings.sampling.clone(), begin.seed, number as u64, prompt),
+        let row = |(number, row): (usize, &Beginning)| Row {
+            sampler: Sampler::new(begin.settings.sampling.clone(), begin.seed, number as u64, &row.tokens()),
             text: TextStream::new(begin.tokenizer.clone(), Arc::clone(&stops)),
             scored: Vec::new(),
             finish: None,
         };
-        let rows = begin.prompts.iter().enumerate().map(row).collect();
-        let job = begin.job(&plan, begin.prompts.clone(), begin.order.clone());
+        let rows = begin.rows.iter().enumerate().map(row).collect();
+        let prompts = begin.rows.iter().map(|row| row.prompt.clone()).collect();
+        let job = begin.job(&plan, prompts, begin.order.clone());
         let (collector, receipts, usage) = (Collector::default(), Receipts::default(), Usage::default());
-        let run = Self { begin, events, rows, step: 0, plan, collector, receipts, usage, stays: false };
+        let stays = begin.rows.iter().any(|row| {
+            !row.past.is_empty() && begin.decoder.begins_again(row.past.len(), row.past.len() + row.prompt.len())
+        });
+        let run = Self { begin, events, rows, step: 0, plan, collector, receipts, usage, stays };
         engine.submit_steps(job, Box::new(run))?;
         Ok(receiver)
     }
@@ -192,16 +207,20 @@ impl Run {
             Some(_) => Vec::new(),
         };
         let mut ids: Vec<Vec<u32>> = self.rows.iter().map(newest).collect();
-        let again: Vec<bool> =
+        let mut again: Vec<bool> =
             ids.iter().enumerate().map(|(row, ids)| !ids.is_empty() && self.begins_again(row)).collect();
+        for (again, row) in again.iter_mut().zip(&self.begin.rows) {
+            self.stays |= *again && row.written;
+            *again &= !row.written;
+        }
         if again.contains(&true) {
             match self.begin.planner.plan_again(self.step, &again).map_err(EngineError::Refused)? {
                 None => self.stays = true,
                 Some(plan) => {
                     self.plan = plan;
                     for row in (0..ids.len()).filter(|row| again[*row]) {
-                        ids[row] = [&self.begin.prompts[row], self.rows[row].text.ids()].concat();
-                        self.begin.histories[row] = History::default();
+                        ids[row] = [&*self.begin.rows[row].tokens(), self.rows[row].text.ids()].concat();
+                        self.begin.rows[row].history = History::default();
                     }
                 }
             }
@@ -210,7 +229,7 @@ impl Run {
     }
 
     fn begins_again(&self, row: usize) -> bool {
-        let tokens = self.begin.histories[row].cache().tokens();
+        let tokens = self.begin.rows[row].history.cache().tokens();
         self.begin.decoder.begins_again(tokens, tokens + 1)
     }
 
@@ -218,14 +237,25 @@ impl Run {
         let warnings = self.warnings();
         let saved = std::mem::take(&mut self.collector);
         let outputs: Vec<Output> = self.rows.iter_mut().map(Row::output).collect();
+        let begun = || self.begin.rows.iter().step_by(self.begin.settings.samples.max(1));
+        let cached = begun().map(|row| row.past.len()).sum();
         let usage = Usage {
-            prompt_tokens: self.begin.prompts.iter().step_by(self.begin.settings.samples.max(1)).map(Vec::len).sum(),
+            prompt_tokens: cached + begun().map(|row| row.prompt.len()).sum::<usize>(),
+            cached_tokens: Some(cached).filter(|cached| *cached > 0),
             new_tokens: outputs.iter().map(|output| output.ids.len()).sum(),
             ..self.usage
         };
+        let written = !self.begin.planner.writes().is_empty();
+        let sequence = |(row, output): (Beginning, &Output)| Sequence {
+            ids: [&*row.tokens(), &output.ids].concat(),
+            written: row.written || written,
+            history: row.history,
+        };
+        let sequences = std::mem::take(&mut self.begin.rows).into_iter().zip(&outputs).map(sequence).collect();
+        let keys_held = self.begin.keys_held.take();
         let receipts = std::mem::take(&mut self.receipts).finish();
         let held = Arc::clone(&self.begin.results_held);
-        Generated { outputs, saved, receipts, usage, warnings, held }
+        Generated { outputs, saved, receipts, usage, warnings, held, sequences, keys_held }
     }
 
     /// What was to act at a step that did not come, as all rows had ended.
@@ -256,13 +286,20 @@ impl Run {
     }
 }
 
+impl Beginning {
+    /// Its tokens before the first new one.
+    fn tokens(&self) -> Vec<u32> {
+        [&*self.past, &self.prompt].concat()
+    }
+}
+
 impl Begin {
     fn job(&self, plan: &Arc<Plan>, ids: Vec<Vec<u32>>, order: Order) -> Job {
         Job {
             plan: Arc::clone(plan),
             ids: vec![ids],
             tensors: self.tensors.clone(),
-            histories: vec![self.histories.clone()],
+            histories: vec![self.rows.iter().map(|row| row.history.clone()).collect()],
             cancel: self.cancel.clone(),
             order,
         }

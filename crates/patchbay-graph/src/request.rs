@@ -58,8 +58,9 @@ pub enum InputRow {
     Text {
         /// The text.
         text: String,
-        /// Whether the tokenizer adds the special tokens that it adds by default.
-        add_special_tokens: bool,
+        /// Whether the tokenizer adds the special tokens that it adds by default; where nothing stands here, it does at the beginning
+        /// of a sequence.
+        add_special_tokens: Option<bool>,
     },
     /// Token ids.
     Ids(Vec<u32>),
@@ -309,7 +310,7 @@ fn input(name: &str, at: String, value: &Value) -> Result<Input> {
 /// One row.
 fn row(value: &Value) -> Result<InputRow> {
     match value {
-        Value::String(text) => Ok(InputRow::Text { text: text.into(), add_special_tokens: true }),
+        Value::String(text) => Ok(InputRow::Text { text: text.into(), add_special_tokens: None }),
         Value::Array(ids) => {
             let id = |(i, id)| token(id).map_err(|problem| problem.under(i));
             ids.iter().enumerate().map(id).collect::<Result<_>>().map(InputRow::Ids)
@@ -350,7 +351,7 @@ fn object_rows(object: &Map<String, Value>) -> Result<(&'static str, Vec<InputRo
 }
 
 fn texts(fields: &mut Fields<'_>, value: &Value) -> Result<Vec<InputRow>> {
-    let add_special_tokens = fields.flag("add_special_tokens")?.unwrap_or(true);
+    let add_special_tokens = fields.flag("add_special_tokens")?;
     let row = |text: &str| InputRow::Text { text: text.into(), add_special_tokens };
     match value {
         Value::String(text) => Ok(vec![row(text)]),

@@ -8,9 +8,17 @@ use crate::segments::{Segment, Segments, Span};
 /// The keys and values of one sequence at every layer that it went through.
 #[derive(Debug, Default)]
 pub struct KeyCache {
-    /// `[capacity, K, d]` and `[capacity, K, value dim]`, of which the first rows are in use.
-    layers: Vec<Option<[Tensor; 2]>>,
+    layers: Vec<Option<Stored>>,
     tokens: usize,
+}
+
+/// The keys and values of one layer.
+#[derive(Clone, Debug)]
+struct Stored {
+    /// `[capacity, K, d]` and `[capacity, K, value dim]`, of which the first rows are in use.
+    rows: [Tensor; 2],
+    /// Whether another sequence has them, too, so that nothing may be written to them.
+    shared: bool,
 }
 
 impl KeyCache {
@@ -27,15 +35,23 @@ impl KeyCache {
         self.tokens = self.tokens.min(tokens);
     }
 
+    /// Another sequence that begins with the first tokens of this one, which nothing is added to any more. It has the same rows as long as
+    /// nothing is added to it either.
+    pub fn fork(&self, tokens: usize) -> Self {
+        let shared = |stored: &Stored| Stored { shared: true, ..stored.clone() };
+        let layers = self.layers.iter().map(|stored| stored.as_ref().map(shared)).collect();
+        Self { layers, tokens: self.tokens.min(tokens) }
+    }
+
     /// Bytes that it takes.
     pub fn bytes(&self) -> usize {
         let size = |tensor: &Tensor| tensor.elem_count() * tensor.dtype().size_in_bytes();
-        self.layers.iter().flatten().flatten().map(size).sum()
+        self.layers.iter().flatten().flat_map(|stored| &stored.rows).map(size).sum()
     }
 
     /// Keys `[capacity, K, d]` and values `[capacity, K, value dim]` of a layer, of which those of the tokens it holds count.
     pub fn layer(&self, layer: usize) -> Option<&[Tensor; 2]> {
-        self.layers.get(layer)?.as_ref()
+        self.layers.get(layer)?.as_ref().map(|stored| &stored.rows)
     }
 
     /// Counts tokens whose keys and values were appended at every layer.
@@ -54,15 +70,15 @@ impl KeyCache {
         }
         let (before, after) = (self.tokens, self.tokens + rows[0].dim(0)?);
         let stored = match self.layers[layer].take() {
-            Some(stored) if stored[0].dim(0)? >= after => stored,
-            Some([keys, values]) => [grown(&keys, before, after)?, grown(&values, before, after)?],
+            Some(Stored { rows, shared: false }) if rows[0].dim(0)? >= after => rows,
+            Some(Stored { rows: [keys, values], .. }) => [grown(&keys, before, after)?, grown(&values, before, after)?],
             None if before == 0 => [grown(&rows[0], 0, after)?, grown(&rows[1], 0, after)?],
             None => bail!("the keys of layer {layer} were not kept from the start"),
         };
         for (stored, rows) in stored.iter().zip(rows) {
             stored.slice_set(&rows.contiguous()?, 0, before)?;
         }
-        self.layers[layer] = Some(stored.clone());
+        self.layers[layer] = Some(Stored { rows: stored.clone(), shared: false });
         Ok(stored)
     }
 }

@@ -1,22 +1,31 @@
 //! A generation on its way: understood, queued, told while it runs, answered.
 
+mod session;
+
+use std::borrow::Cow;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use patchbay_engine::{Answer, EngineError, History, Memory, Order};
-use patchbay_generate::{Begin, Event, Generated, Ground, Planner, Run, Settings as Wanted, Tensors, history_bytes};
+use patchbay_engine::{Answer, EngineError, Held, Memory, Order};
+use patchbay_generate::{
+    Begin, Beginning, Event, Generated, Ground, Planner, Run, Settings as Wanted, Tensors, history_bytes,
+};
 use patchbay_graph::problem::Code;
+use patchbay_graph::request::ONLY_INPUT;
 use patchbay_graph::{Encoding, Generation, NEXT_LOGITS, Problem, Request, TokenRows, timeout_ms};
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio::sync::mpsc::UnboundedReceiver;
 use uuid::Uuid;
 
+use self::session::{GoesOn, Row};
 use crate::blocking::blocking;
 use crate::caller::Caller;
 use crate::deadline::Deadline;
 use crate::inputs::Tokenized;
 use crate::model::Loaded;
 use crate::openai::answered::Writer;
+use crate::sessions::Session;
 use crate::store::StoredTensor;
 use crate::trace::{Frame, StopOnDrop, check_result_names, stored_tensors};
 use crate::wire::generation::{OutputBody, TokenEvent};
@@ -34,6 +43,10 @@ struct Asked {
     request: Request,
     wanted: Wanted,
     streams: bool,
+    /// The session that it goes on with.
+    session: Option<GoesOn>,
+    /// How long it is kept.
+    keep: Option<Duration>,
 }
 
 /// A generation that was understood: all but the memory that it keeps.
@@ -42,11 +55,12 @@ struct Understood {
     frame: Frame,
     planner: Planner,
     tensors: Tensors,
-    prompts: Vec<Vec<u32>>,
+    rows: Vec<Beginning>,
     wanted: Wanted,
     new_tokens: usize,
     seed: u64,
     streams: bool,
+    keep: Option<Duration>,
 }
 
 /// A generation that runs.
@@ -68,6 +82,8 @@ struct About {
     id: String,
     seed: u64,
     with_logprobs: bool,
+    /// How long its keys are kept, and those of which blocks there are not.
+    keep: Option<(Duration, BTreeSet<usize>)>,
 }
 
 /// What a stream tells.
@@ -84,9 +100,21 @@ impl Asked {
     fn parse(body: &Value) -> Result<Self, Problem> {
         let more = |fields: &mut patchbay_graph::fields::Fields<'_>| {
             let streams = fields.flag("stream")?.unwrap_or(false);
-            Ok((Wanted::parse(fields)?, streams))
+            let session = fields.get("session").map(GoesOn::parse).transpose()?;
+            let keep = session::keep(fields.get("keep"))?;
+            Ok((Wanted::parse(fields)?, streams, session, keep))
         };
-        let (request, (wanted, streams)) = Request::parse_as("a generation", body, more)?;
+        let has = |name: &str| body.get(name).is_some_and(|value| !value.is_null());
+        // with what a session has, there need not be more
+        let body = match has("session") && !has("input") && !has("inputs") && body.is_object() {
+            true => {
+                let mut body = body.clone();
+                body["input"] = json!([[]]);
+                Cow::Owned(body)
+            }
+            false => Cow::Borrowed(body),
+        };
+        let (request, (wanted, streams, session, keep)) = Request::parse_as("a generation", &body, more)?;
         if request.sweep.is_some() {
             let problem = Problem::new(Code::Unsupported, "a generation has no sweep").at("/sweep");
             return Err(problem.hint("send one generation for each combination"));
@@ -101,7 +129,7 @@ impl Asked {
             let problem = Problem::new(Code::Unsupported, "a stream has no safetensors").at("/output/encoding");
             return Err(problem.hint("take `base64`, or no stream"));
         }
-        Ok(Self { request, wanted, streams })
+        Ok(Self { request, wanted, streams, session, keep })
     }
 }
 
@@ -132,22 +160,21 @@ impl Service {
     ) -> Result<Generating, Failure> {
         let (service, owner) = (Arc::clone(self), caller.clone());
         let understood = blocking(move || service.understand(&body, fills, accept, &owner)).await?;
-        let Understood { model, frame, planner, tensors, prompts, wanted, new_tokens, seed, streams } = understood;
+        let Understood { model, frame, planner, tensors, rows, wanted, new_tokens, seed, streams, keep } = understood;
         let memory = model.engine.memory().clone();
-        let longest = prompts.iter().map(Vec::len).max().unwrap_or(0) + new_tokens;
         let size = model.engine.decoder().dtype().size_in_bytes();
-        let keys = history_bytes(model.tree(), longest, size).saturating_mul(prompts.len() as u64);
+        let keys = history_bytes(model.tree(), longest(&rows) + new_tokens, size).saturating_mul(rows.len() as u64);
         let cost = planner.cost();
         self.budget.admit(&memory, cost.peak_bytes)?;
-        let keys_held = kept(&memory, keys).await?;
+        let keys_held = Some(self.kept(&memory, keys).await?);
+        let keep = keep.map(|keep| (keep, planner.skipped()));
         let (stop, cancel) = StopOnDrop::new();
         let begin = Begin {
             decoder: Arc::clone(model.engine.decoder()),
             tokenizer: model.tokenizer.clone(),
             planner,
             tensors,
-            histories: prompts.iter().map(|_| History::default()).collect(),
-            prompts,
+            rows,
             new_tokens,
             seed,
             eos: model.stop_ids.clone(),
@@ -163,8 +190,28 @@ impl Service {
         let events = Run::start(&model.engine, begin)?;
         let id = format!("generate-{}", Uuid::new_v4().simple());
         let (service, caller) = (Arc::clone(self), caller.clone());
-        let about = Arc::new(About { service, caller, model, frame, id, seed, with_logprobs });
+        let about = Arc::new(About { service, caller, model, frame, id, seed, with_logprobs, keep });
         Ok(Generating { about, deadline, events, streams, _stop: stop })
+    }
+
+    /// Waits until so many bytes may be kept from wave to wave. Sessions make room.
+    async fn kept(&self, memory: &Memory, bytes: u64) -> Result<Held, Failure> {
+        loop {
+            if bytes > memory.most_kept() {
+                let most = memory.most_kept();
+                let detail = format!(
+                    "the keys of this generation take {bytes} bytes, and those of all together may take {most}"
+                );
+                return Err(Failure::new(413, "too_large", detail)
+                    .hint("send fewer rows, or ask for fewer tokens")
+                    .at("/max_new_tokens"));
+            }
+            match memory.keep(bytes) {
+                Some(held) => return Ok(held),
+                None if self.sessions.evict() => {}
+                None => tokio::time::sleep(LOOK).await,
+            }
+        }
     }
 
     /// Understands a request for a generation.
@@ -175,20 +222,28 @@ impl Service {
         accept: Option<Encoding>,
         caller: &Caller,
     ) -> Result<Understood, Failure> {
-        let Asked { mut request, mut wanted, streams } = Asked::parse(body)?;
+        let Asked { mut request, mut wanted, streams, session: goes_on, keep } = Asked::parse(body)?;
         wanted.fills = fills;
         let chosen = self.choose(request.model.as_deref(), caller)?;
         chosen.edit(&mut request)?;
         let model = chosen.model.ready()?;
         wanted.check(model.tree().vocab)?;
-        let tokenized = self.read_inputs(&model, &request.inputs)?;
+        let tokenized = self.reader(&model, goes_on.is_some()).read(&request.inputs)?;
         let shown = tokenized.shown.clone();
-        let (rows, prompts) = samples(tokenized, wanted.samples, self.settings.limits.max_rows)?;
-        let longest = prompts.iter().map(Vec::len).max().unwrap_or(0);
+        let found = |goes_on: &GoesOn| {
+            let found = self.sessions.take_up(caller, &goes_on.id).map_err(|failure| failure.at("/session"))?;
+            Ok::<_, Failure>(session::of_model(found, &model, &chosen.name)?)
+        };
+        let session = goes_on.as_ref().map(found).transpose()?;
+        let rows = match (&goes_on, &session) {
+            (Some(goes_on), Some(session)) => goes_on.rows(session, &model, &request, tokenized)?,
+            _ => beginning(tokenized),
+        };
+        let (rows, begun) = samples(rows, wanted.samples, self.settings.limits.max_rows)?;
         let limit = self.settings.limits.max_tokens;
-        let room = if fills { limit / prompts.len().max(1) } else { usize::MAX };
-        let new_tokens = wanted.new_tokens(longest, model.tree().context.min(room))?;
-        if prompts.iter().map(|prompt| prompt.len() + new_tokens).sum::<usize>() > limit {
+        let room = if fills { limit / begun.len().max(1) } else { usize::MAX };
+        let new_tokens = wanted.new_tokens(longest(&begun), model.tree().context.min(room))?;
+        if begun.iter().map(|row| row.prompt.len() + new_tokens).sum::<usize>() > limit {
             let detail = format!("prompts and new tokens are more than max_tokens, {limit}");
             return Err(Failure::new(413, "too_large", detail).hint("send fewer rows at once").at("/max_new_tokens"));
         }
@@ -201,6 +256,9 @@ impl Service {
         let limits = self.settings.limits.clone();
         let ground = Ground { tree: Arc::clone(model.tree()), store: Arc::new(shelf.clone()), limits };
         let planner = Planner::new(generation, ground, new_tokens).map_err(|problem| chosen.placed(problem))?;
+        if let Some(session) = &session {
+            session::check_skips(session, &planner)?;
+        }
         let names = planner.plans().flat_map(|plan| {
             plan.results.iter().map(|result| (result.name.as_str(), plan.values[result.value].at.as_str()))
         });
@@ -219,42 +277,37 @@ impl Service {
             kept: Default::default(),
         };
         let seed = wanted.seed.unwrap_or_else(|| Uuid::new_v4().as_u64_pair().0 >> 11);
-        Ok(Understood { model, frame, planner, tensors, prompts, wanted, new_tokens, seed, streams })
+        Ok(Understood { model, frame, planner, tensors, rows: begun, wanted, new_tokens, seed, streams, keep })
     }
 }
 
-/// Rows and ids of every sample, those of one row side by side.
-fn samples(tokenized: Tokenized, count: usize, limit: usize) -> Result<(TokenRows, Vec<Vec<u32>>), Failure> {
-    let (Some(rows), Some(ids)) = (tokenized.rows.into_iter().next(), tokenized.ids.into_iter().next()) else {
-        return Err(Failure::internal("a generation without an input"));
-    };
-    let total = rows.rows.len().saturating_mul(count);
+/// Rows that begin with nothing known.
+fn beginning(tokenized: Tokenized) -> Vec<Row> {
+    let rows = tokenized.rows.into_iter().flat_map(|input| input.rows);
+    let begun = tokenized.ids.into_iter().flatten().map(|prompt| Beginning { prompt, ..Beginning::default() });
+    rows.zip(begun).collect()
+}
+
+/// Every sample of the rows, those of one row side by side.
+fn samples(rows: Vec<Row>, count: usize, limit: usize) -> Result<(TokenRows, Vec<Beginning>), Failure> {
+    let total = rows.len().saturating_mul(count);
     if total > limit {
-        let detail =
-            format!("{} rows with {count} samples each are {total} rows, max_rows is {limit}", rows.rows.len());
+        let detail = format!("{} rows with {count} samples each are {total} rows, max_rows is {limit}", rows.len());
         return Err(Failure::new(413, "too_large", detail).at("/n"));
     }
-    let repeated = |row| std::iter::repeat_n(row, count);
-    let rows = TokenRows { name: rows.name, rows: rows.rows.into_iter().flat_map(repeated).collect() };
-    Ok((rows, ids.into_iter().flat_map(|row| std::iter::repeat_n(row, count)).collect()))
+    // each has keys of its own
+    let sample = |(row, begun): &Row| {
+        let history = begun.history.fork(begun.past.len());
+        (row.clone(), Beginning { history, ..begun.clone() })
+    };
+    let samples = rows.iter().flat_map(|row| (0..count).map(move |_| sample(row)));
+    let (rows, begun) = samples.unzip();
+    Ok((TokenRows { name: ONLY_INPUT.to_owned(), rows }, begun))
 }
 
-/// Waits until so many bytes may be kept from wave to wave.
-async fn kept(memory: &Memory, bytes: u64) -> Result<patchbay_engine::Held, Failure> {
-    loop {
-        if bytes > memory.most_kept() {
-            let most = memory.most_kept();
-            let detail =
-                format!("the keys of this generation take {bytes} bytes, and those of all together may take {most}");
-            return Err(Failure::new(413, "too_large", detail)
-                .hint("send fewer rows, or ask for fewer tokens")
-                .at("/max_new_tokens"));
-        }
-        match memory.keep(bytes) {
-            Some(held) => return Ok(held),
-            None => tokio::time::sleep(LOOK).await,
-        }
-    }
+/// Tokens of the longest row, before the first new one.
+fn longest(rows: &[Beginning]) -> usize {
+    rows.iter().map(|row| row.past.len() + row.prompt.len()).max().unwrap_or(0)
 }
 
 impl Generating {
@@ -333,7 +386,7 @@ impl About {
 
     /// The answer; large results of a stream are kept in the caller's store.
     fn response(&self, generated: Generated, streamed: bool) -> Result<TraceResponse, Failure> {
-        let Generated { outputs, saved, receipts, usage, warnings, .. } = generated;
+        let Generated { outputs, saved, receipts, usage, warnings, sequences, keys_held, .. } = generated;
         let (results, kept) = saved.finish().map_err(EngineError::from)?;
         let store = &self.service.store;
         for (name, dtype, tensor) in kept {
@@ -351,6 +404,11 @@ impl About {
         if !large.is_empty() {
             store.put(&self.caller, &self.id, large)?;
         }
+        let session = self.keep.as_ref().map(|(keep, skipped)| {
+            let model = (&self.model, &*self.frame.model);
+            let session = Session::new(sequences, skipped.clone(), model, *keep, keys_held);
+            self.service.keep_session(&self.caller, session)
+        });
         let tokenizer = self.model.tokenizer.as_deref();
         let output = |output| OutputBody::new(output, tokenizer, self.with_logprobs);
         Ok(TraceResponse {
@@ -362,6 +420,7 @@ impl About {
             receipts: receipts.into_iter().map(|receipt| ReceiptBody::new(receipt, &self.frame.edits)).collect(),
             usage,
             seed: Some(self.seed),
+            session,
             warnings: self.frame.warnings.iter().cloned().chain(warnings).collect(),
         })
     }

@@ -25,6 +25,8 @@ pub struct InputReader<'a> {
     pub tree: &'a Tree,
     /// What is allowed.
     pub limits: &'a Limits,
+    /// Whether rows go on with sequences: no special tokens are added to them, and they may be empty.
+    pub goes_on: bool,
 }
 
 impl InputReader<'_> {
@@ -64,7 +66,7 @@ impl InputReader<'_> {
                 problem.at(pointer)
             })?,
             InputRow::Text { text, add_special_tokens } => {
-                let encoded = self.tokenizer(at)?.encode(text, *add_special_tokens);
+                let encoded = self.tokenizer(at)?.encode(text, add_special_tokens.unwrap_or(!self.goes_on));
                 encoded.map_err(|error| refused(&error).at(at()))?
             }
             InputRow::Messages(conversation) => {
@@ -75,7 +77,7 @@ impl InputReader<'_> {
             }
         };
         let (length, context) = (encoding.ids.len(), self.tree.context);
-        if length == 0 {
+        if length == 0 && !self.goes_on {
             return Err(Problem::new(Code::BadArgument, "this row has no tokens").hint("give at least one").at(at()));
         }
         if length > context {
@@ -157,7 +159,7 @@ mod tests {
         let tree =
             Tree { hidden: 4, vocab: 10, context: 3, fused: true, layers: Vec::new(), weights: Default::default() };
         let input = Input { name: "input".into(), at: "/input".into(), rows };
-        InputReader { tokenizer: None, tree: &tree, limits }.read(&[input])
+        InputReader { tokenizer: None, tree: &tree, limits, goes_on: false }.read(&[input])
     }
 
     #[test]
@@ -184,7 +186,7 @@ mod tests {
         assert_eq!(fail(ids(&[&[1, 2, 3, 4]])).code, Code::TooLarge);
         assert!(fail(ids(&[&[1], &[2], &[3]])).detail.contains("max_rows is 2"));
         assert!(fail(ids(&[&[1, 2, 3], &[2, 3]])).detail.contains("max_tokens, 4"));
-        let text = InputRow::Text { text: "hi".into(), add_special_tokens: true };
+        let text = InputRow::Text { text: "hi".into(), add_special_tokens: None };
         assert_eq!(fail(vec![text]).code, Code::Unsupported);
     }
 }

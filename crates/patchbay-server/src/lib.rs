@@ -23,6 +23,7 @@ mod openai;
 pub mod precondition;
 pub mod registry;
 pub mod service;
+pub mod sessions;
 pub mod settings;
 pub mod store;
 mod sweep;

@@ -24,6 +24,7 @@ use crate::loader::LoadPlan;
 use crate::memory::Budget;
 use crate::model::{Loaded, Model, State};
 use crate::registry::{Placed, Registry};
+use crate::sessions::SessionStore;
 use crate::settings::Settings;
 use crate::store::{Shelf, StoredTensor, TensorStore};
 use crate::sweep::Collector;
@@ -42,6 +43,7 @@ pub struct Service {
     registry: Registry,
     pub(crate) store: TensorStore,
     pub(crate) edits: EditStore,
+    pub(crate) sessions: SessionStore,
     pub(crate) budget: Budget,
     /// Names of the models that the server was started with.
     first: Mutex<BTreeSet<String>>,
@@ -52,8 +54,8 @@ impl Service {
     pub fn new(settings: Settings) -> Arc<Self> {
         let store = TensorStore::new(settings.store.clone());
         let budget = Budget::new(settings.memory);
-        let (registry, edits) = Default::default();
-        Arc::new(Self { settings, registry, store, edits, budget, first: Mutex::default() })
+        let (registry, edits, sessions) = Default::default();
+        Arc::new(Self { settings, registry, store, edits, sessions, budget, first: Mutex::default() })
     }
 
     /// What the operator decided.
@@ -262,9 +264,13 @@ impl Service {
     }
 
     pub(crate) fn read_inputs(&self, model: &Loaded, inputs: &[Input]) -> Result<Tokenized, Failure> {
+        Ok(self.reader(model, false).read(inputs)?)
+    }
+
+    /// Reads inputs, or what comes after what is there already.
+    pub(crate) fn reader<'a>(&'a self, model: &'a Loaded, goes_on: bool) -> InputReader<'a> {
         let tokenizer = model.tokenizer.as_deref();
-        let reader = InputReader { tokenizer, tree: model.tree(), limits: &self.settings.limits };
-        Ok(reader.read(inputs)?)
+        InputReader { tokenizer, tree: model.tree(), limits: &self.settings.limits, goes_on }
     }
 
     /// Understands a request, as long as it is `wanted`.
@@ -315,8 +321,8 @@ impl Service {
         }
         let id = format!("trace-{}", Uuid::new_v4().simple());
         let receipts = receipts.into_iter().map(|receipt| ReceiptBody::new(receipt, &edits)).collect();
-        let (outputs, seed) = (None, None);
-        let response = TraceResponse { id, model, outputs, results, inputs, receipts, usage, seed, warnings };
+        let (outputs, seed, session) = (None, None, None);
+        let response = TraceResponse { id, model, outputs, results, inputs, receipts, usage, seed, session, warnings };
         Ok(TraceAnswer { response, encoding: style.encoding, held })
     }
 }

@@ -8,7 +8,7 @@ use crate::server::Server;
 
 /// Models that differ in how keys are kept: all or a window of them, by rotation or by bias, latent or shared by heads, from
 /// other layers.
-const MODELS: [&str; 8] =
+pub(super) const MODELS: [&str; 8] =
     ["llama-gqa-tied", "gemma3", "gpt2", "bloom", "deepseek_v2", "mistral", "falcon-new", "qwen3_moe"];
 
 /// An edit at a site of the residual stream that changes each token by itself.
@@ -78,7 +78,7 @@ impl Edit {
     }
 }
 
-fn saves() -> Vec<Value> {
+pub(super) fn saves() -> Vec<Value> {
     let save = |value: &str, name: &str| json!({"op": "save", "value": value, "as": name});
     vec![
         save("layers.*.output", "stream"),
@@ -89,7 +89,7 @@ fn saves() -> Vec<Value> {
     ]
 }
 
-fn close(found: &Value, expected: &Value, what: &str) {
+pub(super) fn close(found: &Value, expected: &Value, what: &str) {
     assert_eq!(found["shape"], expected["shape"], "{what}");
     let (found, expected) = (numbers(&found["data"]), numbers(&expected["data"]));
     let largest = expected.iter().filter(|x| x.is_finite()).fold(0.0f64, |most, x| most.max(x.abs()));

@@ -14,7 +14,7 @@ use utoipa_axum::routes;
 use utoipa_swagger_ui::{Config, SwaggerUi};
 
 use super::reply::unknown_path;
-use super::routes::{edits, generations, health, models, openai, tensors, tokens, traces};
+use super::routes::{edits, generations, health, models, openai, sessions, tensors, tokens, traces};
 use crate::Service;
 
 #[derive(OpenApi)]
@@ -55,6 +55,8 @@ pub(super) fn routes() -> OpenApiRouter<Arc<Service>> {
         .routes(routes!(tensors::put, tensors::get, tensors::delete))
         .routes(routes!(edits::list))
         .routes(routes!(edits::put, edits::get, edits::delete))
+        .routes(routes!(sessions::list))
+        .routes(routes!(sessions::get, sessions::delete))
         .routes(routes!(health::healthz))
         .routes(routes!(health::readyz))
         .routes(routes!(health::index))

@@ -165,6 +165,7 @@ mod tests {
             receipts: Vec::new(),
             usage: Usage::default(),
             seed: None,
+            session: None,
             warnings: Vec::new(),
         };
         TraceAnswer { response, encoding, held: None }

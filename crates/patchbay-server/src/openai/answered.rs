@@ -202,13 +202,17 @@ fn finite(logprob: f64) -> f64 {
 
 fn usage(response: &TraceResponse) -> Value {
     let (prompt, new) = (response.usage.prompt_tokens, response.usage.new_tokens);
-    json!({"prompt_tokens": prompt, "completion_tokens": new, "total_tokens": prompt + new})
+    let mut usage = json!({"prompt_tokens": prompt, "completion_tokens": new, "total_tokens": prompt + new});
+    if let Some(cached) = response.usage.cached_tokens {
+        usage["prompt_tokens_details"] = json!({"cached_tokens": cached});
+    }
+    usage
 }
 
 /// What the graph gave, and how to have the same text once more.
 fn inside(response: &TraceResponse) -> Result<Value, Failure> {
     let json = serde_json::to_value(response).map_err(Failure::internal)?;
-    let fields = ["results", "receipts", "usage", "seed", "warnings"];
+    let fields = ["results", "receipts", "usage", "seed", "session", "warnings"];
     let found = fields.into_iter().filter_map(|name| Some((name.to_owned(), json.get(name)?.clone())));
     Ok(found.collect::<serde_json::Map<_, _>>().into())
 }

@@ -76,7 +76,7 @@ impl Asked {
         if let Some(inside) = inside {
             let object = inside.as_object().ok_or_else(|| wrong("patchbay", "an object", inside))?;
             let mut fields = Fields::new("`patchbay`", object);
-            for name in ["graph", "output"] {
+            for name in ["graph", "output", "session", "keep"] {
                 if let Some(value) = fields.get(name) {
                     made.insert(name.into(), value.clone());
                 }

@@ -45,6 +45,8 @@ pub(crate) fn placed(kind: Kind, failure: Failure) -> Failure {
         ("/max_new_tokens", tokens),
         ("/graph", "/patchbay/graph"),
         ("/output", "/patchbay/output"),
+        ("/session", "/patchbay/session"),
+        ("/keep", "/patchbay/keep"),
     ];
     let pointer = failure.pointer.as_deref().map(|pointer| {
         let name = names.iter().find_map(|(field, name)| Some((pointer.strip_prefix(field)?, name)));

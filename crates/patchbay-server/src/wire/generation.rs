@@ -25,8 +25,12 @@ pub struct GenerateRequest {
     pub model: Option<String>,
     /// Values of the edits' parameters, by edit: `{"calm": {"factor": 2}}`.
     pub edit_args: Option<BTreeMap<String, BTreeMap<String, f64>>>,
-    /// The prompts.
-    pub input: Rows,
+    /// The prompts; of a generation that goes on with a session, what comes behind it, which may be nothing.
+    pub input: Option<Rows>,
+    /// The session to go on with: its id, or `{"id": …, "row": 0, "at": 12}` for one of its rows, or from behind its first 12 tokens.
+    pub session: Option<Value>,
+    /// Keeps the sequences and their keys for later generations to go on with: true, or for how many seconds, 3600 at most.
+    pub keep: Option<Value>,
     /// The nodes, or their text form; each node may have `steps`, at which it acts: `"all"`, `"prompt"`, `"new"`, a step's number,
     /// a list of them, or `{"from": a, "to": b}`. Step 0 is the pass over the prompt.
     pub graph: Option<Graph>,

@@ -12,6 +12,7 @@ pub mod planned;
 pub mod proof;
 pub mod result;
 pub mod safetensors;
+pub mod session;
 pub mod spool;
 pub mod stored;
 pub mod tensor;

@@ -11,6 +11,7 @@ use utoipa::ToSchema;
 
 use super::generation::OutputBody;
 use super::result::{HandleBody, NamedResults, ResultBody, as_map, number};
+use super::session::SessionBody;
 use super::tensor::TensorSchema;
 use super::tokens::InputTokens;
 use super::{JSON, SAFETENSORS, safetensors};
@@ -128,6 +129,9 @@ pub struct TraceResponse {
     /// Of a generation: the seed, which gives the same text once more.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub seed: Option<u64>,
+    /// Of a generation that is kept: its session, with which later ones go on.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub session: Option<SessionBody>,
     /// Doubts about the model: its architecture is not proven, or one of its load-time checks failed. What of an edit touched
     /// nothing.
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -209,8 +213,10 @@ pub enum NumberSchema {
     "queue_ms": 0.1, "compute_ms": 40.2
 }))]
 pub struct UsageSchema {
-    /// Tokens of all inputs.
+    /// Tokens of all inputs; of a generation, those before the first new one.
     pub prompt_tokens: usize,
+    /// How many of them were not computed, as their keys had been kept in a session.
+    pub cached_tokens: Option<usize>,
     /// Tokens generated.
     pub new_tokens: usize,
     /// Cells of a sweep.
@@ -321,6 +327,7 @@ mod tests {
             receipts: Vec::new(),
             usage: Usage::default(),
             seed: None,
+            session: None,
             warnings: Vec::new(),
         };
         TraceAnswer { response, encoding, held: None }

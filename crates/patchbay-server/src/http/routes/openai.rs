@@ -36,7 +36,8 @@ pub(in crate::http) struct ChatRequest {
     pub edit_args: Option<BTreeMap<String, BTreeMap<String, f64>>>,
     /// The messages, for the model's chat template.
     pub messages: Vec<Value>,
-    /// `{"graph": …, "output": …}`: what is read and changed while the model writes, as in `/v1/generate`.
+    /// `{"graph": …, "output": …, "session": …, "keep": …}`: what is read and changed while the model writes, with what it goes on, and how
+    /// long it is kept, as in `/v1/generate`.
     pub patchbay: Option<Value>,
     /// OpenAI's other fields: `max_completion_tokens`, `temperature`, `top_p`, `n`, `stop`, `seed`, `logit_bias`, `presence_penalty`,
     /// `frequency_penalty`, `logprobs`, `top_logprobs`, `stream`, `stream_options`, `tools`; and `top_k`, `min_p`, `repetition_penalty`.
@@ -55,7 +56,8 @@ pub(in crate::http) struct CompletionRequest {
     pub edit_args: Option<BTreeMap<String, BTreeMap<String, f64>>>,
     /// A text, token ids, or a list of either.
     pub prompt: Value,
-    /// `{"graph": …, "output": …}`: what is read and changed while the model writes, as in `/v1/generate`.
+    /// `{"graph": …, "output": …, "session": …, "keep": …}`: what is read and changed while the model writes, with what it goes on, and how
+    /// long it is kept, as in `/v1/generate`.
     pub patchbay: Option<Value>,
     /// OpenAI's other fields: `max_tokens`, `temperature`, `top_p`, `n`, `stop`, `seed`, `logit_bias`, `presence_penalty`,
     /// `frequency_penalty`, `logprobs`, `echo`, `stream`, `stream_options`; and `top_k`, `min_p`, `repetition_penalty`.
