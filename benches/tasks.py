@@ -48,14 +48,49 @@ class Patchbay:
 
     def trace(self, **body) -> dict[str, np.ndarray]:
         body = {"model": self.model, "output": {"encoding": "safetensors"}} | body
-        answer = self.http.post("/v1/trace", json=body)
+        return load(self.post("/v1/trace", body).content)
+
+    def generate(self, **body) -> np.ndarray:
+        """Ids of the new tokens `[rows, tokens]`."""
+        outputs = self.post("/v1/generate", {"model": self.model} | body).json()["outputs"]
+        return np.asarray([output["ids"] for output in outputs])
+
+    def post(self, path: str, body: dict) -> httpx.Response:
+        answer = self.http.post(path, json=body)
         if answer.status_code != 200:
             raise RuntimeError(answer.text)
-        return load(answer.content)
+        return answer
+
+
+def generations(model: StandardizedTransformer, bays: dict[str, Patchbay]) -> list[Task]:
+    """Text under steering, by servers whose weights are of these types."""
+    new = 64
+    vector = torch.randn(model.hidden_size, generator=torch.Generator().manual_seed(0))
+    steer = {"op": "steer", "layers": [5, 10], "vector": vector.tolist(), "factor": 0.5}
+    prompt = len(model.tokenizer(FACT)["input_ids"])
+
+    def peer():
+        asked = {"max_new_tokens": new, "min_new_tokens": new, "do_sample": False}
+        with torch.no_grad(), model.generate(FACT, **asked) as tracer:
+            for _ in tracer.iter[:new]:
+                model.steer(layers=[5, 10], steering_vector=vector, factor=0.5)
+            found = tracer.result.save()
+        return found[:, prompt:]
+
+    def ours(bay: Patchbay):
+        return bay.generate(input=FACT, max_new_tokens=new, min_new_tokens=new, graph=[steer])
+
+    def task(dtype: str, bay: Patchbay) -> Task:
+        # rounded weights may write another text
+        exact = dtype == "f32"
+        limit, tolerance = (0.65, 0.0) if exact else (0.4, float("inf"))
+        return Task(f"{new} tokens generated under steering, {dtype} weights", peer, lambda: ours(bay), limit, tolerance)
+
+    return [task(dtype, bay) for dtype, bay in bays.items()]
 
 
 def tasks(model: StandardizedTransformer, bay: Patchbay) -> list[Task]:
-    """All of them."""
+    """The traces."""
     layers, tokenizer = model.num_layers, model.tokenizer
     vector = torch.randn(model.hidden_size, generator=torch.Generator().manual_seed(0))
     steer = {"op": "steer", "layers": [5, 10], "vector": vector.tolist(), "factor": 0.5}

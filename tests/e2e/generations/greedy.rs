@@ -93,3 +93,33 @@ async fn of_smollm2() {
 async fn of_gemma3() {
     real("gemma3-270m", "gemma3-270m").await;
 }
+
+/// Text that is steered at every step, at those after the prompt's, or by nothing, as nnterp does it.
+#[tokio::test]
+async fn steered_as_nnterp_steers() {
+    let recorded: Value = serde_json::from_slice(&std::fs::read(golden("steered.json")).unwrap()).unwrap();
+    for (name, file) in [("smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf"), ("gemma3", "gemma3-270m")] {
+        let Some(path) = real_model(file) else { continue };
+        let server = Server::start(&["--model", &format!("{name}={}", path.display())]);
+        server.ready().await;
+        let model = &recorded["models"][name];
+        let difference = format!(
+            "save a/layers[{0}].output[0, -1] - b/layers[{0}].output[0, -1] to @love",
+            model["source"].as_u64().unwrap()
+        );
+        let inputs = json!({"a": recorded["for"], "b": recorded["against"]});
+        server.trace(&json!({"inputs": inputs, "graph": difference})).await;
+        for case in model["texts"].as_array().unwrap() {
+            let ids = case["ids"].as_array().unwrap();
+            let steer = json!({
+                "op": "steer", "layers": model["layers"], "vector": "@love", "factor": case["factor"], "steps": case["steps"]
+            });
+            let answer = server
+                .generate(&json!({
+                    "input": recorded["prompt"], "max_new_tokens": ids.len(), "min_new_tokens": ids.len(), "graph": [steer]
+                }))
+                .await;
+            assert_eq!(answer["outputs"][0]["ids"], case["ids"], "{name} {case}");
+        }
+    }
+}
