@@ -17,6 +17,7 @@ mod models;
 mod openai;
 mod problems;
 mod real;
+mod recipes;
 mod server;
 mod smollm2;
 mod sweeps;

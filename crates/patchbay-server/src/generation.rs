@@ -422,6 +422,7 @@ impl About {
             seed: Some(self.seed),
             session,
             warnings: self.frame.warnings.iter().cloned().chain(warnings).collect(),
+            notes: Default::default(),
         })
     }
 }

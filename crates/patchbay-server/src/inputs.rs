@@ -38,7 +38,8 @@ impl InputReader<'_> {
         let rows: usize = inputs.iter().map(|input| input.rows.len()).sum();
         if rows > self.limits.max_rows {
             let detail = format!("the inputs have {rows} rows, max_rows is {}", self.limits.max_rows);
-            return Err(Problem::new(Code::TooLarge, detail).hint("send them in several requests"));
+            let most = inputs.iter().max_by_key(|input| input.rows.len()).map_or("", |input| &input.at);
+            return Err(Problem::new(Code::TooLarge, detail).hint("send them in several requests").at(most));
         }
         let mut tokens = 0;
         let mut tokenized = Tokenized::default();

@@ -21,6 +21,7 @@ pub mod model;
 pub mod name;
 mod openai;
 pub mod precondition;
+mod recipes;
 pub mod registry;
 pub mod service;
 pub mod sessions;

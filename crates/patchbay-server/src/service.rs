@@ -321,8 +321,9 @@ impl Service {
         }
         let id = format!("trace-{}", Uuid::new_v4().simple());
         let receipts = receipts.into_iter().map(|receipt| ReceiptBody::new(receipt, &edits)).collect();
-        let (outputs, seed, session) = (None, None, None);
-        let response = TraceResponse { id, model, outputs, results, inputs, receipts, usage, seed, session, warnings };
+        let (outputs, seed, session, notes) = Default::default();
+        let response =
+            TraceResponse { id, model, outputs, results, inputs, receipts, usage, seed, session, warnings, notes };
         Ok(TraceAnswer { response, encoding: style.encoding, held })
     }
 }

@@ -14,7 +14,7 @@ use utoipa_axum::routes;
 use utoipa_swagger_ui::{Config, SwaggerUi};
 
 use super::reply::unknown_path;
-use super::routes::{edits, generations, health, models, openai, sessions, tensors, tokens, traces};
+use super::routes::{edits, generations, health, models, openai, recipes, sessions, tensors, tokens, traces};
 use crate::Service;
 
 #[derive(OpenApi)]
@@ -28,6 +28,7 @@ use crate::Service;
     tags(
         (name = "traces", description = "Graphs of reads and writes at the sites of a forward pass."),
         (name = "generations", description = "Text that a model writes, read and steered while it does."),
+        (name = "recipes", description = "The analyses of interpretability, each as a graph of the language."),
         (name = "openai", description = "Chat and completions for OpenAI's clients."),
         (name = "models", description = "The models of the server."),
         (name = "tokens", description = "Text to tokens and back."),
@@ -44,6 +45,8 @@ pub(super) fn routes() -> OpenApiRouter<Arc<Service>> {
         .routes(routes!(traces::trace))
         .routes(routes!(traces::validate))
         .routes(routes!(generations::generate))
+        .routes(routes!(recipes::list))
+        .routes(routes!(recipes::run))
         .merge(openai())
         .routes(routes!(models::list))
         .routes(routes!(models::describe, models::load, models::unload))

@@ -167,6 +167,7 @@ mod tests {
             seed: None,
             session: None,
             warnings: Vec::new(),
+            notes: Default::default(),
         };
         TraceAnswer { response, encoding, held: None }
     }

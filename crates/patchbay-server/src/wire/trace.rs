@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use patchbay_engine::{Held, Receipt, Usage};
 use patchbay_graph::{Edits, Encoding};
-use serde_json::Value;
+use serde_json::{Map, Value};
 use utoipa::ToSchema;
 
 use super::generation::OutputBody;
@@ -136,6 +136,10 @@ pub struct TraceResponse {
     /// nothing.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub warnings: Vec<String>,
+    /// What a recipe tells of its results.
+    #[serde(flatten)]
+    #[schema(value_type = BTreeMap<String, Value>)]
+    pub notes: Map<String, Value>,
 }
 
 /// A result: a tensor, or tokens.
@@ -329,6 +333,7 @@ mod tests {
             seed: None,
             session: None,
             warnings: Vec::new(),
+            notes: Map::new(),
         };
         TraceAnswer { response, encoding, held: None }
     }

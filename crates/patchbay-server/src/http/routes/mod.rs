@@ -5,6 +5,7 @@ pub(super) mod generations;
 pub(super) mod health;
 pub(super) mod models;
 pub(super) mod openai;
+pub(super) mod recipes;
 pub(super) mod sessions;
 pub(super) mod tensors;
 pub(super) mod tokens;

@@ -1,0 +1,92 @@
+//! Recipes.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use axum::Json;
+use axum::body::Body;
+use axum::extract::State;
+use axum::http::Response;
+use axum::response::IntoResponse;
+use patchbay_recipes::NAMES;
+use serde::Serialize;
+use serde_json::Value;
+use utoipa::ToSchema;
+
+use crate::http::accept::Accept;
+use crate::http::body::JsonBody;
+use crate::http::path::Name;
+use crate::http::reply::Refused;
+use crate::http::stream::send;
+use crate::recipes::Cooked;
+use crate::wire::trace::{OutputOptions, TraceResponse};
+use crate::{Caller, Failure, ProblemDetails, Service};
+
+/// The recipes.
+#[derive(Serialize, ToSchema)]
+pub(in crate::http) struct RecipeList {
+    /// Always `list`.
+    #[schema(value_type = String, example = "list")]
+    object: &'static str,
+    /// Their names.
+    #[schema(value_type = Vec<String>)]
+    data: [&'static str; NAMES.len()],
+}
+
+/// The body of a recipe: what all of them take. `docs/recipes.md` says what each takes beside it.
+#[derive(ToSchema)]
+#[schema(example = json!({"model": "smollm2", "input": "The capital of France is", "k": 3}))]
+#[allow(dead_code, reason = "a picture in the contract")]
+pub(in crate::http) struct RecipeRequest {
+    /// The model; may be left out where the server has only one. `smollm2+calm` runs it with an edit.
+    model: Option<String>,
+    /// Values of the edits' parameters, by edit.
+    edit_args: Option<BTreeMap<String, BTreeMap<String, f64>>>,
+    /// Returns the trace that the recipe is, which may be changed and sent to `/v1/trace`, and runs nothing.
+    explain: Option<bool>,
+    /// How the answer is written.
+    output: Option<OutputOptions>,
+    /// Milliseconds that it may take until its answer begins.
+    timeout_ms: Option<u64>,
+    /// The recipe's own fields.
+    #[serde(flatten)]
+    fields: BTreeMap<String, Value>,
+}
+
+/// List the recipes.
+#[utoipa::path(
+    get, path = "/v1/recipes", tag = "recipes",
+    responses((status = 200, description = "Their names", body = RecipeList))
+)]
+pub(in crate::http) async fn list() -> Json<RecipeList> {
+    Json(RecipeList { object: "list", data: NAMES })
+}
+
+/// Run a recipe: an analysis that is a graph of the language.
+///
+/// The answer is that of a trace. With `"explain": true` it is the body of that trace, and nothing runs.
+#[utoipa::path(
+    post, path = "/v1/recipes/{name}", tag = "recipes", request_body = RecipeRequest,
+    params(("name" = String, Path, description = "The recipe")),
+    responses(
+        (status = 200, description = "The results, or the trace that it is", content(
+            (TraceResponse = "application/json"),
+            (Vec<u8> = "application/vnd.safetensors")
+        )),
+        (status = 504, description = "It was not done within its `timeout_ms`, or the server's own", body = ProblemDetails,
+            content_type = "application/problem+json"),
+        Refused
+    )
+)]
+pub(in crate::http) async fn run(
+    State(service): State<Arc<Service>>,
+    Name(name): Name,
+    Accept(accept): Accept,
+    caller: Caller,
+    JsonBody(body): JsonBody,
+) -> Result<Response<Body>, Failure> {
+    match service.recipe(name, body, accept, &caller).await? {
+        Cooked::Explained(trace) => Ok(Json(trace).into_response()),
+        Cooked::Answered(answer) => send(*answer).await,
+    }
+}

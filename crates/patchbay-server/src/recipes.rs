@@ -1,0 +1,87 @@
+//! Recipes: analyses that are made into traces and run as such.
+
+use std::sync::Arc;
+
+use patchbay_graph::problem::{Code, Problem};
+use patchbay_graph::{Encoding, Request};
+use patchbay_model::spec::NormKind;
+use patchbay_recipes::{Ask, Made, NAMES};
+use serde_json::{Value, json};
+
+use crate::blocking::blocking;
+use crate::caller::Caller;
+use crate::model::Loaded;
+use crate::wire::trace::TraceAnswer;
+use crate::{Failure, Service};
+
+/// What comes of a recipe.
+pub(crate) enum Cooked {
+    /// The trace that it is.
+    Explained(Value),
+    /// What the trace gave.
+    Answered(Box<TraceAnswer>),
+}
+
+impl Service {
+    /// Makes a recipe into a trace and runs it, or only tells it.
+    ///
+    /// # Errors
+    /// Status 404 for an unknown recipe; else as a trace, with pointers into the recipe's body.
+    pub(crate) async fn recipe(
+        self: &Arc<Self>,
+        name: String,
+        body: Value,
+        accept: Option<Encoding>,
+        caller: &Caller,
+    ) -> Result<Cooked, Failure> {
+        if !NAMES.contains(&name.as_str()) {
+            let failure = Failure::new(404, "unknown_recipe", format!("there is no recipe `{name}`"));
+            return Err(failure.hint("GET /v1/recipes lists them").suggest(&name, NAMES));
+        }
+        let explains = body.get("explain") == Some(&Value::Bool(true));
+        let (service, owner) = (Arc::clone(self), caller.clone());
+        let made = blocking(move || service.make(&name, &body, &owner)).await?;
+        if explains {
+            return Ok(Cooked::Explained(made.explained()));
+        }
+        let placed = |failure: Failure| match &failure.pointer {
+            Some(pointer) => {
+                let pointer = made.place(pointer);
+                failure.at(pointer)
+            }
+            None => failure,
+        };
+        let mut answer = self.trace(made.body(), accept, caller).await.map_err(placed)?;
+        answer.response.notes = made.notes;
+        Ok(Cooked::Answered(Box::new(answer)))
+    }
+
+    fn make(&self, name: &str, body: &Value, caller: &Caller) -> Result<Made, Failure> {
+        let model = body.get("model").and_then(Value::as_str);
+        let model = self.choose(model, caller)?.model.ready()?;
+        let encode = |text: &str| encode(&model, text);
+        let rows = |input: &Value| {
+            let request = Request::parse(&json!({"input": input, "graph": []}))?;
+            Ok(self.reader(&model, false).read(&request.inputs)?.ids.into_iter().next().unwrap_or_default())
+        };
+        let norm = model.engine.decoder().spec().final_norm.as_ref();
+        let ask = Ask {
+            tree: model.tree(),
+            centres: norm.is_some_and(|norm| norm.kind == NormKind::Layer),
+            store: &self.store.shelf(caller),
+            encode: &encode,
+            rows: &rows,
+        };
+        Ok(patchbay_recipes::make(name, body, &ask)?)
+    }
+}
+
+/// The tokens of a text, without special ones.
+fn encode(model: &Loaded, text: &str) -> Result<Vec<u32>, Problem> {
+    let tokenizer = model.tokenizer.as_ref().ok_or_else(|| {
+        Problem::new(Code::Unsupported, "this model came without a tokenizer, so words have no tokens")
+            .hint("give token ids")
+    })?;
+    let encoded = tokenizer.encode(text, false);
+    encoded.map(|encoded| encoded.ids).map_err(|error| Problem::new(Code::BadArgument, error.to_string()))
+}
