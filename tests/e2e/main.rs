@@ -16,6 +16,7 @@ mod hub;
 mod models;
 mod openai;
 mod problems;
+mod python;
 mod real;
 mod recipes;
 mod server;

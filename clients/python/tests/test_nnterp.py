@@ -1,0 +1,79 @@
+"""Beside nnterp, where it is installed: the same names give the same values.
+
+`PATCHBAY_REFERENCE` names the folder of the model that the server has as `smollm2`.
+"""
+
+import os
+
+import numpy as np
+import pytest
+
+import patchbay
+from patchbay.arrays import to_numpy
+
+nnterp = pytest.importorskip("nnterp")
+torch = pytest.importorskip("torch")
+
+PROMPTS = ["The capital of France is", "Two plus two makes"]
+
+
+@pytest.fixture(scope="module")
+def peer():
+    folder = os.environ.get("PATCHBAY_REFERENCE")
+    if not folder:
+        pytest.skip("PATCHBAY_REFERENCE names no folder")
+    options = {"dtype": torch.float32, "enable_attention_probs": True, "dispatch": True}
+    return nnterp.StandardizedTransformer(folder, **options)
+
+
+def close(found, expected, tolerance=2e-3):
+    found, expected = to_numpy(getattr(found, "value", found)), to_numpy(expected)
+    assert found.shape == expected.shape, (found.shape, expected.shape)
+    assert np.abs(found - expected).max() <= tolerance * max(1.0, np.abs(expected).max())
+
+
+def test_functions(model, peer):
+    from nnterp import interventions, nnsight_utils, prompt_utils
+
+    close(patchbay.logit_lens(model, PROMPTS), interventions.logit_lens(peer, PROMPTS), 1e-4)
+    theirs = interventions.patchscope_lens(peer, PROMPTS, interventions.repeat_prompt(), layers=[3, 20])
+    close(patchbay.patchscope_lens(model, PROMPTS, patchbay.repeat_prompt(), layers=[3, 20]), theirs, 1e-4)
+    with torch.no_grad():
+        latents = nnsight_utils.get_token_activations(peer, PROMPTS, layers=[3, 20])
+        close(patchbay.get_token_activations(model, PROMPTS, layers=[3, 20]), latents)
+    close(patchbay.patchscope_lens(model, latents=latents, layers=[3, 20]), theirs, 1e-4)
+    with torch.no_grad():
+        theirs = interventions.patch_object_attn_lens(peer, PROMPTS[:1], ["Madrid is in"], 0, num_patches=2)
+    close(patchbay.patch_object_attn_lens(model, PROMPTS[:1], ["Madrid is in"], 0, num_patches=2), theirs, 1e-4)
+    targets = {"right": "Paris", "wrong": ["Rome", "Madrid"]}
+    ours = [patchbay.Prompt.from_strings(prompt, targets, model) for prompt in PROMPTS]
+    theirs = [prompt_utils.Prompt.from_strings(prompt, targets, peer) for prompt in PROMPTS]
+    assert [prompt.target_tokens for prompt in ours] == [prompt.target_tokens for prompt in theirs]
+    found, expected = patchbay.run_prompts(model, ours), prompt_utils.run_prompts(peer, theirs)
+    for target in targets:
+        close(found[target], expected[target], 1e-4)
+
+
+@pytest.mark.parametrize("write", ["none", "steer", "patch", "probs", "skip"])
+def test_the_same_block(model, peer, write):
+    def run(model):
+        with model.trace(PROMPTS[0]):
+            vector = torch.linspace(-1, 1, 576)
+            if write == "steer":
+                model.steer(layers=[5, 10], steering_vector=vector, factor=0.5)
+            if write == "patch":
+                model.layers_output[8][:, -1] = model.layers_output[3][:, 1] * 2
+            if write == "probs":
+                model.attention_probabilities[4][:, :, 1:, 0] *= 0.5
+            if write == "skip":
+                model.skip_layers(10, 20)
+            middle = model.layers_output[21].save()
+            last = model.layers_output[29].save()
+            logits = model.logits.save()
+            probs = model.next_token_probs.save()
+        return [middle, last, logits, probs]
+
+    with torch.no_grad():
+        expected = run(peer)
+    for ours, theirs in zip(run(model), expected, strict=True):
+        close(ours, theirs)
