@@ -2,12 +2,25 @@
 
 import asyncio
 import json
+import math
 import sys
 import urllib.request
+from typing import Literal
 
 import openai
+import pydantic
 
 PARIS = "The capital of France is"
+TOOL = {"type": "function", "function": {"name": "add", "parameters": {"type": "object"}}}
+
+
+class Animal(pydantic.BaseModel):
+    """What an answer has to be."""
+
+    name: str = pydantic.Field(max_length=12)
+    legs: int = pydantic.Field(ge=0, le=8)
+    kind: Literal["bird", "fish", "mammal"]
+    sounds: list[str] = pydantic.Field(max_length=3)
 
 
 def chat(client: openai.OpenAI):
@@ -53,6 +66,64 @@ def completion(client: openai.OpenAI):
     assert two.choices[0].logprobs.tokens[0] == " Paris" and len(two.choices[0].logprobs.top_logprobs[0]) == 2
 
 
+def forms(client: openai.OpenAI):
+    """What is written has the form that it has to have."""
+    asked = {"model": "smollm2", "messages": [{"role": "user", "content": "Describe a duck as JSON."}], "max_completion_tokens": 120}
+    parsed = client.chat.completions.parse(**asked, temperature=0, response_format=Animal)
+    assert isinstance(parsed.choices[0].message.parsed, Animal), parsed
+    schema = {"type": "json_schema", "json_schema": {"name": "animal", "schema": Animal.model_json_schema()}}
+    hot = client.chat.completions.create(**asked, temperature=1.2, seed=3, n=6, response_format=schema)
+    whole = [choice.message.content for choice in hot.choices if choice.finish_reason == "stop"]
+    assert len(whole) > 2 and len(set(whole)) > 1, hot
+    for text in whole:
+        Animal.model_validate_json(text)
+    free = client.chat.completions.create(**asked, temperature=0, response_format={"type": "json_object"})
+    assert free.choices[0].message.content.startswith("{"), free
+    schema = {"type": "json_schema", "json_schema": {"name": "n", "schema": {"type": "integer", "minimum": 10, "maximum": 99}}}
+    chunks = client.chat.completions.create(**asked, response_format=schema, stream=True)
+    told = "".join(chunk.choices[0].delta.content or "" for chunk in chunks if chunk.choices)
+    assert 10 <= int(told) <= 99, told
+
+
+def scored(client: openai.OpenAI):
+    """`echo` with `logprobs` tells how likely a prompt is."""
+    asked = {"model": "smollm2", "prompt": [PARIS + " Paris.", PARIS + " cheese and nothing else."], "temperature": 0, "echo": True}
+    answer = client.completions.create(**asked, logprobs=2, max_tokens=0)
+    sums = []
+    for choice, prompt in zip(answer.choices, asked["prompt"]):
+        assert choice.text == prompt == "".join(choice.logprobs.tokens), choice
+        assert choice.logprobs.token_logprobs[0] is None and choice.logprobs.top_logprobs[0] is None
+        assert all(len(top) == 2 for top in choice.logprobs.top_logprobs[1:])
+        assert [choice.text[at:][: len(token)] for at, token in zip(choice.logprobs.text_offset, choice.logprobs.tokens)] == choice.logprobs.tokens
+        sums.append(sum(choice.logprobs.token_logprobs[1:]))
+    assert sums[0] > sums[1] and answer.usage.completion_tokens == 0, (sums, answer.usage)
+    more = client.completions.create(**asked, logprobs=2, max_tokens=3)
+    for short, long in zip(answer.choices, more.choices):
+        prompt = len(short.logprobs.tokens)
+        assert long.logprobs.token_logprobs[:prompt] == short.logprobs.token_logprobs
+        assert long.text.startswith(short.text) and prompt < len(long.logprobs.tokens) <= prompt + 3
+
+
+def embeddings(client: openai.OpenAI):
+    texts = ["A cat sat on the mat.", "A kitten sat on a rug.", "Interest rates rose by two percent."]
+    answer = client.embeddings.create(model="smollm2", input=texts, extra_body={"patchbay": {"site": "layers.20.output"}})
+    cat, kitten, rates = (item.embedding for item in answer.data)
+    assert len(cat) == 576 and abs(math.hypot(*cat) - 1) < 1e-5
+    close, far = (sum(a * b for a, b in zip(cat, other)) for other in (kitten, rates))
+    assert close > far, (close, far)
+    alone = client.embeddings.create(model="smollm2", input=texts[0], dimensions=8, encoding_format="float",
+                                     extra_body={"patchbay": {"site": "layers.20.output", "normalize": False}}).data[0].embedding
+    scale = math.hypot(*alone) / math.hypot(*cat[:8])
+    assert len(alone) == 8 and all(abs(a - scale * b) < 1e-3 * scale for a, b in zip(alone, cat)), (alone, cat[:8])
+    for param, more in [("dimensions", {"dimensions": 577}), ("patchbay.site", {"extra_body": {"patchbay": {"site": "layers.0.self_attn.probs"}}})]:
+        try:
+            client.embeddings.create(model="smollm2", input="x", **more)
+        except openai.BadRequestError as error:
+            assert error.param == param, error.body
+        else:
+            raise AssertionError(param)
+
+
 def inside(client: openai.OpenAI):
     """A graph in the field `patchbay` reads and changes what is written."""
     asked = {"model": "smollm2", "prompt": PARIS, "temperature": 0, "max_tokens": 3}
@@ -86,7 +157,10 @@ def errors(client: openai.OpenAI):
         (404, "model", {"model": "smollm2+nobody", "messages": message}),
         (400, "max_completion_tokens", {"model": "smollm2", "messages": message, "max_completion_tokens": 0}),
         (400, "temprature", {"model": "smollm2", "messages": message, "extra_body": {"temprature": 1}}),
-        (400, "response_format", {"model": "smollm2", "messages": message, "response_format": {"type": "json_object"}}),
+        (400, "response_format", {"model": "smollm2", "messages": message, "response_format": {"type": "xml"}}),
+        (400, "response_format.json_schema.schema", {"model": "smollm2", "messages": message, "response_format": {
+            "type": "json_schema", "json_schema": {"name": "x", "schema": {"type": "nothing"}}}}),
+        (400, "tools", {"model": "smollm2", "messages": message, "tools": [TOOL]}),
         (400, "patchbay.graph.0.value", {"model": "smollm2", "messages": message, "extra_body": {
             "patchbay": {"graph": [{"op": "save", "value": "layers.99.output", "as": "x"}]}}}),
     ]:
@@ -111,7 +185,7 @@ def main():
     url = sys.argv[1]
     client = openai.OpenAI(base_url=f"{url}/v1", api_key="none", max_retries=0)
     assert "smollm2" in [model.id for model in client.models.list()]
-    for check in (chat, completion, inside, edited, errors):
+    for check in (chat, completion, forms, scored, embeddings, inside, edited, errors):
         check(client)
     alone = client.completions.create(model="smollm2", prompt=PARIS, temperature=0, max_tokens=4).choices[0].text
     asyncio.run(crowd(url, alone))

@@ -116,6 +116,10 @@ impl ChatTemplates {
         self.default.as_deref()
     }
 
+    pub(crate) fn tool_template(&self) -> Option<&str> {
+        self.tool_use.as_deref().or(self.default.as_deref())
+    }
+
     /// Renders messages.
     pub(crate) fn render(
         &self,

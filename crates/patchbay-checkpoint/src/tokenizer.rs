@@ -130,6 +130,11 @@ impl Tokenizer {
         String::from_utf8_lossy(&self.bytes(None, id)).into_owned()
     }
 
+    /// The bytes that a token adds to a text: a special one its name, an id without a token nothing.
+    pub fn token_bytes(&self, id: u32) -> Vec<u8> {
+        self.bytes(None, id)
+    }
+
     /// Number of tokens, added ones included.
     pub fn vocab_size(&self) -> usize {
         self.inner.get_vocab_size(true)
@@ -163,6 +168,11 @@ impl Tokenizer {
     /// The model's chat template, in Jinja.
     pub fn chat_template(&self) -> Option<&str> {
         self.settings.chat.default_template()
+    }
+
+    /// The template that messages are rendered with where there are tools.
+    pub fn tool_template(&self) -> Option<&str> {
+        self.settings.chat.tool_template()
     }
 
     /// Renders messages (`[{"role": …, "content": …}, …]`) to the text the model was trained on. It holds its own

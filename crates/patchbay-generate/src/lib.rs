@@ -2,9 +2,10 @@
 //!
 //! A generation is a series of jobs of the executor: one over the prompt, and one over each new token, with the keys of the tokens
 //! before kept by row ([`Run`]). After each of them a [`Sampler`] takes the next token of every row from its logits, a
-//! [`TextStream`] turns tokens into text and finds what ends it, and a [`Collector`] joins what the graph saves along the axis of
+//! [`TextStream`] turns tokens into text and finds what ends it, a [`Constraint`] says which tokens may come, and a [`Collector`] joins what the graph saves along the axis of
 //! tokens. What comes of it is told as [`Event`]s while it runs.
 mod collect;
+mod constraint;
 mod event;
 mod join;
 mod planner;
@@ -15,6 +16,7 @@ mod settings;
 mod text;
 
 pub use collect::{Collector, Kept, Named};
+pub use constraint::{Allowed, Constraint, Form, Vocabulary, spaced};
 pub use event::{Event, Finish, Generated, NewToken, Output, Scored, Sequence};
 pub use planner::{Ground, Planner, history_bytes};
 pub use run::{Begin, Beginning, Run, Tensors};

@@ -11,6 +11,7 @@ use patchbay_model::Decoder;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 use crate::collect::Collector;
+use crate::constraint::Constraint;
 use crate::event::{Event, Finish, Generated, NewToken, Output, Scored, Sequence};
 use crate::planner::Planner;
 use crate::receipts::Receipts;
@@ -42,6 +43,8 @@ pub struct Begin {
     pub seed: u64,
     /// Tokens that end a text.
     pub eos: Vec<u32>,
+    /// What each text has to be.
+    pub constraint: Option<Constraint>,
     /// When its turns come.
     pub order: Order,
     /// Stops it.
@@ -87,6 +90,7 @@ pub struct Run {
 struct Row {
     sampler: Sampler,
     text: TextStream,
+    constraint: Option<Constraint>,
     scored: Vec<(Scored, Vec<Scored>)>,
     finish: Option<Finish>,
 }
@@ -103,6 +107,7 @@ impl Run {
         let row = |(number, row): (usize, &Beginning)| Row {
             sampler: Sampler::new(begin.settings.sampling.clone(), begin.seed, number as u64, &row.tokens()),
             text: TextStream::new(begin.tokenizer.clone(), Arc::clone(&stops)),
+            constraint: begin.constraint.clone(),
             scored: Vec::new(),
             finish: None,
         };
@@ -157,7 +162,8 @@ impl Run {
             true => eos.iter().chain(&settings.stop.ids).copied().filter(|id| (*id as usize) < logits.len()).collect(),
             false => Vec::new(),
         };
-        let Some(id) = row.sampler.take(logits, &banned) else {
+        let allowed = row.constraint.as_mut().map(Constraint::allowed).transpose().map_err(EngineError::Refused)?;
+        let Some(id) = row.sampler.take(logits, &banned, allowed.as_ref()) else {
             let detail =
                 format!("the logits of row {number} at step {} leave no token to take: they are not finite", self.step);
             let problem = Problem::new(Code::BadArgument, detail).at("/graph");
@@ -165,7 +171,9 @@ impl Run {
         };
         let scored = settings.logprobs.map(|count| Sampler::scored(logits, id, count));
         let (mut text, stopped) = row.text.push(id);
-        let stopped = stopped && count >= settings.min_new_tokens;
+        let whole = row.constraint.as_mut().map(|constraint| constraint.take(id)).transpose();
+        let whole = whole.map_err(EngineError::Refused)?.unwrap_or(false);
+        let stopped = whole || (stopped && count >= settings.min_new_tokens);
         row.finish = match () {
             () if ends(id) || stopped => Some(Finish::Stop),
             () if count >= *new_tokens => Some(Finish::Length),

@@ -6,6 +6,7 @@ use patchbay_engine::likeliest;
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{RngCore, SeedableRng};
 
+use crate::constraint::Allowed;
 use crate::event::Scored;
 use crate::settings::Sampling;
 
@@ -35,18 +36,22 @@ impl Sampler {
         Self { sampling, random, prompt, generated: HashMap::new(), scores: Vec::new(), order: Vec::new() }
     }
 
-    /// Takes a token, which is none of those `banned`; nothing where the logits are not numbers or leave nothing to take.
-    pub fn take(&mut self, logits: &[f32], banned: &[u32]) -> Option<u32> {
+    /// Takes a token, which is none of those `banned`, and one of those `allowed` where only some are; nothing where the logits are not
+    /// numbers or leave nothing to take.
+    pub fn take(&mut self, logits: &[f32], banned: &[u32], allowed: Option<&Allowed>) -> Option<u32> {
         if logits.iter().any(|logit| logit.is_nan()) {
             return None;
         }
-        let token = match self.changes(banned) {
+        let token = match self.changes(banned) || allowed.is_some() {
             false => self.choose(logits),
             true => {
                 let mut scores = std::mem::take(&mut self.scores);
                 scores.clear();
                 scores.extend_from_slice(logits);
                 self.change(&mut scores, banned);
+                if let Some(allowed) = allowed {
+                    allowed.keep(&mut scores);
+                }
                 let token = self.choose(&scores);
                 self.scores = scores;
                 token
@@ -212,14 +217,14 @@ mod tests {
         let logits = [0.1f32, 0.2, 0.3, 0.4].map(f32::ln);
         let mut sampler = Sampler::new(sampling.clone(), 7, 0, &[]);
         let mut counts = [0.0f64; 4];
-        (0..40_000).for_each(|_| counts[sampler.take(&logits, &[]).unwrap() as usize] += 1.0);
+        (0..40_000).for_each(|_| counts[sampler.take(&logits, &[], None).unwrap() as usize] += 1.0);
         for (count, probability) in counts.iter().zip([0.1, 0.2, 0.3, 0.4]) {
             assert!((count / 40_000.0 - probability).abs() < 0.01, "{counts:?}");
         }
         // rows have streams of their own
         let taken = |row| {
             let mut sampler = Sampler::new(sampling.clone(), 7, row, &[]);
-            (0..20).map(|_| sampler.take(&logits, &[]).unwrap()).collect::<Vec<_>>()
+            (0..20).map(|_| sampler.take(&logits, &[], None).unwrap()).collect::<Vec<_>>()
         };
         assert_eq!(taken(3), taken(3));
         assert_ne!(taken(3), taken(4));
@@ -228,12 +233,12 @@ mod tests {
     #[test]
     fn what_leaves_nothing_to_take() {
         let mut greedy = Sampler::new(Sampling::default(), 0, 0, &[]);
-        assert_eq!(greedy.take(&[1.0, 3.0, 3.0], &[]), Some(1));
-        assert_eq!(greedy.take(&[1.0, 3.0, 3.0], &[1]), Some(2));
-        assert_eq!(greedy.take(&[1.0, f32::NAN], &[]), None);
-        assert_eq!(greedy.take(&[f32::NEG_INFINITY; 2], &[]), None);
-        assert_eq!(greedy.take(&[1.0, 2.0], &[0, 1]), None);
+        assert_eq!(greedy.take(&[1.0, 3.0, 3.0], &[], None), Some(1));
+        assert_eq!(greedy.take(&[1.0, 3.0, 3.0], &[1], None), Some(2));
+        assert_eq!(greedy.take(&[1.0, f32::NAN], &[], None), None);
+        assert_eq!(greedy.take(&[f32::NEG_INFINITY; 2], &[], None), None);
+        assert_eq!(greedy.take(&[1.0, 2.0], &[0, 1], None), None);
         let mut hot = Sampler::new(Sampling { temperature: 1.0, ..Sampling::default() }, 0, 0, &[]);
-        assert_eq!(hot.take(&[1.0, f32::INFINITY], &[]), Some(1));
+        assert_eq!(hot.take(&[1.0, f32::INFINITY], &[], None), Some(1));
     }
 }

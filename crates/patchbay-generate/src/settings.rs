@@ -5,6 +5,8 @@ use patchbay_graph::problem::Result;
 use patchbay_graph::{Code, Problem};
 use serde_json::Value;
 
+use crate::constraint::Form;
+
 /// New tokens where the request does not say how many.
 const NEW_TOKENS: usize = 20;
 /// Texts and ids that may end a generation.
@@ -33,8 +35,12 @@ pub struct Settings {
     pub sampling: Sampling,
     /// What ends it.
     pub stop: Stop,
+    /// What it has to be.
+    pub form: Option<Form>,
     /// Whether the logarithms of probabilities are told, and those of how many of the likeliest tokens beside.
     pub logprobs: Option<usize>,
+    /// The same for the tokens of the prompts.
+    pub prompt_logprobs: Option<usize>,
 }
 
 /// How tokens are taken from logits. The steps are in the order of the fields, as in transformers.
@@ -95,7 +101,9 @@ impl Default for Settings {
             seed: None,
             sampling: Sampling::default(),
             stop: Stop::default(),
+            form: None,
             logprobs: None,
+            prompt_logprobs: None,
         }
     }
 }
@@ -112,11 +120,6 @@ impl Settings {
             let detail = format!("`min_new_tokens` is {min_new_tokens}, more than `max_new_tokens`");
             return Err(Problem::new(Code::BadArgument, detail).under("min_new_tokens"));
         }
-        let logprobs = fields.count("logprobs")?;
-        if logprobs.is_some_and(|count| count > MOST_LOGPROBS) {
-            let detail = format!("`logprobs` is at most {MOST_LOGPROBS}");
-            return Err(Problem::new(Code::TooLarge, detail).under("logprobs"));
-        }
         let stop = Stop::parse(fields.get("stop"), "stop")?;
         let stop = Stop { ignore_eos: fields.flag("ignore_eos")?.unwrap_or(false), ..stop };
         let seed = fields
@@ -130,7 +133,9 @@ impl Settings {
             seed: seed.transpose()?,
             sampling: Sampling::parse(fields)?,
             stop,
-            logprobs,
+            form: fields.get("constraint").map(Form::parse).transpose()?,
+            logprobs: likeliest(fields, "logprobs")?,
+            prompt_logprobs: likeliest(fields, "prompt_logprobs")?,
         })
     }
 
@@ -259,6 +264,16 @@ pub(crate) fn biases(value: &Value, name: &str) -> Result<Vec<(u32, f32)>> {
     object.iter().map(bias).collect()
 }
 
+/// How many of the likeliest tokens are told.
+fn likeliest<'a>(fields: &mut Fields<'a>, name: &'a str) -> Result<Option<usize>> {
+    match fields.count(name)? {
+        Some(count) if count > MOST_LOGPROBS => {
+            Err(Problem::new(Code::TooLarge, format!("`{name}` is at most {MOST_LOGPROBS}")).under(name))
+        }
+        count => Ok(count),
+    }
+}
+
 fn whole<'a>(fields: &mut Fields<'a>, name: &'a str, least: usize) -> Result<Option<usize>> {
     match fields.count(name)? {
         Some(count) if count < least => {
@@ -317,7 +332,15 @@ mod tests {
             (json!({"stop": vec!["x"; 10_000]}), "/stop"),
             (json!({"logit_bias": {"x": 1}}), "/logit_bias/x"),
             (json!({"logprobs": 21}), "/logprobs"),
+            (json!({"prompt_logprobs": 21}), "/prompt_logprobs"),
             (json!({"temprature": 1}), "/temprature"),
+            (json!({"constraint": "json"}), "/constraint"),
+            (json!({"constraint": {}}), "/constraint"),
+            (json!({"constraint": {"regexp": "a"}}), "/constraint/regexp"),
+            (json!({"constraint": {"regex": 1}}), "/constraint/regex"),
+            (json!({"constraint": {"choice": []}}), "/constraint/choice"),
+            (json!({"constraint": {"json_schema": "x"}}), "/constraint/json_schema"),
+            (json!({"constraint": {"lark": "x".repeat(300_000)}}), "/constraint"),
         ] {
             assert_eq!(parse(&body).unwrap_err().pointer, pointer, "{body}");
         }

@@ -85,7 +85,10 @@ pub mod wave;
 pub mod weight;
 pub mod weights;
 
-pub use check::{Generation, NEXT_LOGITS, SweepPlan, Swept, cell, check, check_sweep, check_sweep_while};
+pub use check::{
+    Generation, NEXT_LOGITS, PROMPT_LOGPROBS, PROMPT_TOP, SweepPlan, Swept, cell, check, check_sweep,
+    check_sweep_while, score_prompt,
+};
 pub use context::{Context, Limits, Store, TokenRow, TokenRows};
 pub use conversation::Conversation;
 pub use dtype::DType;

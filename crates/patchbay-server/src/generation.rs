@@ -1,5 +1,6 @@
 //! A generation on its way: understood, queued, told while it runs, answered.
 
+mod prompts;
 mod session;
 
 use std::borrow::Cow;
@@ -9,15 +10,16 @@ use std::time::{Duration, Instant};
 
 use patchbay_engine::{Answer, EngineError, Held, Memory, Order};
 use patchbay_generate::{
-    Begin, Beginning, Event, Generated, Ground, Planner, Run, Settings as Wanted, Tensors, history_bytes,
+    Begin, Beginning, Constraint, Event, Generated, Ground, Planner, Run, Settings as Wanted, Tensors, history_bytes,
 };
 use patchbay_graph::problem::Code;
 use patchbay_graph::request::ONLY_INPUT;
-use patchbay_graph::{Encoding, Generation, NEXT_LOGITS, Problem, Request, TokenRows, timeout_ms};
+use patchbay_graph::{Encoding, Generation, Problem, Request, TokenRows, score_prompt, timeout_ms};
 use serde_json::{Value, json};
 use tokio::sync::mpsc::UnboundedReceiver;
 use uuid::Uuid;
 
+use self::prompts::{Prompts, is_hidden};
 use self::session::{GoesOn, Row};
 use crate::blocking::blocking;
 use crate::caller::Caller;
@@ -57,6 +59,7 @@ struct Understood {
     tensors: Tensors,
     rows: Vec<Beginning>,
     wanted: Wanted,
+    constraint: Option<Constraint>,
     new_tokens: usize,
     seed: u64,
     streams: bool,
@@ -82,6 +85,8 @@ struct About {
     id: String,
     seed: u64,
     with_logprobs: bool,
+    /// The tokens of the prompts, where it is told how likely they were.
+    prompts: Option<Prompts>,
     /// How long its keys are kept, and those of which blocks there are not.
     keep: Option<(Duration, BTreeSet<usize>)>,
 }
@@ -160,7 +165,8 @@ impl Service {
     ) -> Result<Generating, Failure> {
         let (service, owner) = (Arc::clone(self), caller.clone());
         let understood = blocking(move || service.understand(&body, fills, accept, &owner)).await?;
-        let Understood { model, frame, planner, tensors, rows, wanted, new_tokens, seed, streams, keep } = understood;
+        let Understood { model, frame, planner, tensors, rows, wanted, constraint, .. } = understood;
+        let Understood { new_tokens, seed, streams, keep, .. } = understood;
         let memory = model.engine.memory().clone();
         let size = model.engine.decoder().dtype().size_in_bytes();
         let keys = history_bytes(model.tree(), longest(&rows) + new_tokens, size).saturating_mul(rows.len() as u64);
@@ -178,6 +184,7 @@ impl Service {
             new_tokens,
             seed,
             eos: model.stop_ids.clone(),
+            constraint,
             order: Order { deadline: deadline.at, ..Order::new(caller.turns()) },
             cancel,
             keys_held,
@@ -187,10 +194,11 @@ impl Service {
             settings: wanted,
         };
         let with_logprobs = begin.settings.logprobs.is_some();
+        let prompts = begin.settings.prompt_logprobs.map(|_| Prompts::new(&begin.rows, begin.settings.samples));
         let events = Run::start(&model.engine, begin)?;
         let id = format!("generate-{}", Uuid::new_v4().simple());
         let (service, caller) = (Arc::clone(self), caller.clone());
-        let about = Arc::new(About { service, caller, model, frame, id, seed, with_logprobs, keep });
+        let about = Arc::new(About { service, caller, model, frame, id, seed, with_logprobs, prompts, keep });
         Ok(Generating { about, deadline, events, streams, _stop: stop })
     }
 
@@ -228,6 +236,7 @@ impl Service {
         chosen.edit(&mut request)?;
         let model = chosen.model.ready()?;
         wanted.check(model.tree().vocab)?;
+        let constraint = wanted.form.as_ref().map(|form| model.constraint(form)).transpose()?;
         let tokenized = self.reader(&model, goes_on.is_some()).read(&request.inputs)?;
         let shown = tokenized.shown.clone();
         let found = |goes_on: &GoesOn| {
@@ -252,6 +261,11 @@ impl Service {
         let encoding = request.output.encoding.or(accept.filter(|_| !streams)).unwrap_or(Encoding::Json);
         let convert = request.output.dtype;
         let edits = request.edits.clone();
+        if let Some(count) = wanted.prompt_logprobs {
+            for (number, row) in begun.iter().enumerate().step_by(wanted.samples) {
+                score_prompt(&mut request, number, &row.prompt, count)?;
+            }
+        }
         let generation = Generation::new(request, rows, new_tokens).map_err(|problem| chosen.placed(problem))?;
         let limits = self.settings.limits.clone();
         let ground = Ground { tree: Arc::clone(model.tree()), store: Arc::new(shelf.clone()), limits };
@@ -262,7 +276,7 @@ impl Service {
         let names = planner.plans().flat_map(|plan| {
             plan.results.iter().map(|result| (result.name.as_str(), plan.values[result.value].at.as_str()))
         });
-        check_result_names(names.filter(|(name, _)| *name != NEXT_LOGITS), encoding)?;
+        check_result_names(names.filter(|(name, _)| !is_hidden(name)), encoding)?;
         self.check_kept(&shelf, planner.kept().into_iter().map(|(name, (at, bytes))| (name, at, bytes)))?;
         let mut tensors = Tensors::new();
         for plan in planner.plans() {
@@ -277,7 +291,8 @@ impl Service {
             kept: Default::default(),
         };
         let seed = wanted.seed.unwrap_or_else(|| Uuid::new_v4().as_u64_pair().0 >> 11);
-        Ok(Understood { model, frame, planner, tensors, rows: begun, wanted, new_tokens, seed, streams, keep })
+        let rows = begun;
+        Ok(Understood { model, frame, planner, tensors, rows, wanted, constraint, new_tokens, seed, streams, keep })
     }
 }
 
@@ -350,7 +365,8 @@ impl Generating {
         let about = Arc::clone(&self.about);
         match event {
             Event::Token(token) => Ok(Told::Token(TokenEvent::new(&token, about.model.tokenizer.as_deref()))),
-            Event::Saved { step, results } => {
+            Event::Saved { step, mut results } => {
+                results.retain(|(name, _)| !is_hidden(name));
                 let result = |(name, answer): (String, Answer)| {
                     let (body, _) = about.told(&name, answer)?;
                     Ok((name, body))
@@ -387,7 +403,8 @@ impl About {
     /// The answer; large results of a stream are kept in the caller's store.
     fn response(&self, generated: Generated, streamed: bool) -> Result<TraceResponse, Failure> {
         let Generated { outputs, saved, receipts, usage, warnings, sequences, keys_held, .. } = generated;
-        let (results, kept) = saved.finish().map_err(EngineError::from)?;
+        let (mut results, kept) = saved.finish().map_err(EngineError::from)?;
+        let prompts = self.prompts.as_ref().map(|prompts| prompts.take(&mut results)).transpose()?;
         let store = &self.service.store;
         for (name, dtype, tensor) in kept {
             store.put(&self.caller, &name, [(name.clone(), StoredTensor { dtype, tensor })].into())?;
@@ -410,11 +427,14 @@ impl About {
             self.service.keep_session(&self.caller, session)
         });
         let tokenizer = self.model.tokenizer.as_deref();
-        let output = |output| OutputBody::new(output, tokenizer, self.with_logprobs);
+        let output = |(row, output)| OutputBody {
+            prompt_logprobs: prompts.as_ref().and_then(|prompts| prompts.body(row, tokenizer)),
+            ..OutputBody::new(output, tokenizer, self.with_logprobs)
+        };
         Ok(TraceResponse {
             id: self.id.clone(),
             model: self.frame.model.clone(),
-            outputs: Some(outputs.into_iter().map(output).collect()),
+            outputs: Some(outputs.into_iter().enumerate().map(output).collect()),
             results: NamedResults(written),
             inputs: self.frame.inputs.clone(),
             receipts: receipts.into_iter().map(|receipt| ReceiptBody::new(receipt, &self.frame.edits)).collect(),

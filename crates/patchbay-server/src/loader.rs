@@ -131,7 +131,9 @@ fn load(model: &Model, settings: &Settings, budget: &Budget) -> Result<Loaded, S
         Some(tokenizer) => tokenizer.stop_ids().to_vec(),
         None => checkpoint.config.token_ids("eos_token_id"),
     };
-    Ok(Loaded { engine, tokenizer: checkpoint.tokenizer.map(Arc::new), stop_ids, checks, proof, warnings, facts })
+    let tokenizer = checkpoint.tokenizer.map(Arc::new);
+    let vocabulary = Default::default();
+    Ok(Loaded { engine, tokenizer, stop_ids, vocabulary, checks, proof, warnings, facts })
 }
 
 fn device_name(device: &candle_core::Device) -> String {

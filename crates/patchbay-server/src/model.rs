@@ -1,11 +1,12 @@
 //! One model of the registry: being loaded, ready, or failed.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use patchbay_checkpoint::Tokenizer;
 use patchbay_engine::Engine;
-use patchbay_graph::Tree;
+use patchbay_generate::{Constraint, Form, Vocabulary};
+use patchbay_graph::{Code, Problem, Tree};
 use patchbay_model::CheckReport;
 use tokio::sync::watch;
 
@@ -45,6 +46,8 @@ pub struct Loaded {
     pub tokenizer: Option<Arc<Tokenizer>>,
     /// Tokens that end a text.
     pub stop_ids: Vec<u32>,
+    /// What its tokens spell, for constraints; read where the first one comes.
+    pub vocabulary: OnceLock<Result<Vocabulary, String>>,
     /// What the checks at the load found.
     pub checks: CheckReport,
     /// What is proven of its architecture.
@@ -59,6 +62,22 @@ impl Loaded {
     /// Its tree.
     pub fn tree(&self) -> &Arc<Tree> {
         self.engine.decoder().tree()
+    }
+
+    /// What holds a text to a form.
+    ///
+    /// # Errors
+    /// No text of this model can have it.
+    pub fn constraint(&self, form: &Form) -> Result<Constraint, Problem> {
+        let unsupported = |detail: &str| Problem::new(Code::Unsupported, detail).at("/constraint");
+        let tokenizer = self.tokenizer.as_ref().ok_or_else(|| {
+            unsupported("this model came without a tokenizer, so that nothing is known of its tokens' text")
+        })?;
+        let read = || Vocabulary::new(tokenizer, self.tree().vocab, &self.stop_ids);
+        match self.vocabulary.get_or_init(read) {
+            Ok(vocabulary) => vocabulary.constraint(form),
+            Err(detail) => Err(unsupported(&format!("this model's tokens cannot be held to a form: {detail}"))),
+        }
     }
 }
 

@@ -9,6 +9,7 @@ mod cost;
 mod gradients;
 mod made;
 mod order;
+mod prompt;
 mod schedule;
 mod sites;
 mod step;
@@ -18,6 +19,7 @@ mod values;
 mod walk;
 mod window;
 
+pub use prompt::{PROMPT_LOGPROBS, PROMPT_TOP, score_prompt};
 pub use step::{Generation, NEXT_LOGITS};
 pub use sweep::{SweepPlan, Swept, cell, check_sweep, check_sweep_while};
 

@@ -29,7 +29,7 @@ use crate::Service;
         (name = "traces", description = "Graphs of reads and writes at the sites of a forward pass."),
         (name = "generations", description = "Text that a model writes, read and steered while it does."),
         (name = "recipes", description = "The analyses of interpretability, each as a graph of the language."),
-        (name = "openai", description = "Chat and completions for OpenAI's clients."),
+        (name = "openai", description = "Chat, completions and embeddings for OpenAI's clients."),
         (name = "models", description = "The models of the server."),
         (name = "tokens", description = "Text to tokens and back."),
         (name = "tensors", description = "Tensors that a caller keeps on the server, for graphs to name as `@name`."),
@@ -68,6 +68,7 @@ pub(super) fn routes() -> OpenApiRouter<Arc<Service>> {
 /// OpenAI's routes, whose errors have OpenAI's shape.
 fn openai() -> OpenApiRouter<Arc<Service>> {
     let routes = OpenApiRouter::new().routes(routes!(openai::chat)).routes(routes!(openai::complete));
+    let routes = routes.routes(routes!(openai::embed));
     routes.layer(middleware::map_response(openai::errors))
 }
 

@@ -1,10 +1,17 @@
 //! What OpenAI's clients ask for, as bodies of `/v1/generate`.
 
+use std::sync::Arc;
+
+use patchbay_checkpoint::Tokenizer;
 use patchbay_graph::fields::{Fields, wrong};
 use patchbay_graph::problem::{Code, Problem, Result};
 use serde_json::{Map, Value, json};
 
 use super::Kind;
+use super::calls::CallReader;
+use super::dialect::Dialect;
+use super::format::constraint;
+use super::tools::Tools;
 
 /// New tokens of a completion that does not say.
 const COMPLETION_TOKENS: usize = 16;
@@ -43,6 +50,12 @@ pub(crate) struct Asked {
     pub(crate) echoes: bool,
     /// Whether the answer has a field `patchbay`.
     pub(crate) looks_inside: bool,
+    /// Whether no new token is wanted: the one that comes is not told.
+    pub(crate) drops: bool,
+    /// What the model may call.
+    pub(crate) tools: Option<Arc<Tools>>,
+    /// How its calls are found.
+    pub(crate) calls: Option<CallReader>,
 }
 
 impl Asked {
@@ -65,10 +78,12 @@ impl Asked {
         for name in IDLE {
             fields.get(name);
         }
-        let echoes = match kind {
-            Kind::Chat => chat(&mut fields, &mut made).map(|()| false)?,
-            Kind::Text => text(&mut fields, &mut made)?,
-        };
+        let tools = if kind == Kind::Chat { chat(&mut fields, &mut made)?.map(Arc::new) } else { None };
+        let echoes = kind == Kind::Text && text(&mut fields, &mut made)?;
+        let drops = echoes && made.get("max_new_tokens").is_some_and(|most| most == 0);
+        if drops {
+            made.insert("max_new_tokens".into(), json!(1));
+        }
         let streams = fields.flag("stream")?.unwrap_or(false);
         made.insert("stream".into(), json!(streams));
         let tells_usage = usage(&mut fields)?;
@@ -88,34 +103,66 @@ impl Asked {
             }
         }
         fields.finish()?;
-        Ok(Self { kind, body: made.into(), streams, tells_usage, echoes, looks_inside: inside.is_some() })
+        if streams && made.contains_key("prompt_logprobs") {
+            let problem = Problem::new(Code::Unsupported, "a stream has no `logprobs` of the prompt").under("stream");
+            return Err(problem.hint("leave out `stream`, or one of `echo` and `logprobs`"));
+        }
+        let looks_inside = inside.is_some();
+        let body = made.into();
+        Ok(Self { kind, body, streams, tells_usage, echoes, looks_inside, drops, tools, calls: None })
+    }
+
+    /// Takes the form of calls from the model that is to make them, and holds it to one if it has to.
+    ///
+    /// # Errors
+    /// The model's chat template has no tools, or no calls that can be written here.
+    pub(crate) fn speak(&mut self, tokenizer: Option<&Arc<Tokenizer>>) -> Result<()> {
+        let Some(tools) = &self.tools else { return Ok(()) };
+        let template = tokenizer.and_then(|tokenizer| tokenizer.tool_template());
+        if !template.is_some_and(|template| template.contains("tools")) {
+            let problem = Problem::new(Code::Unsupported, "this model's chat template has no tools").at("/tools");
+            return Err(problem.hint("leave `tools` out, or say in a message what there is to call"));
+        }
+        let dialect = template.and_then(Dialect::of);
+        if let Some(forced) = tools.forced() {
+            let Some((dialect, tokenizer)) = dialect.zip(tokenizer) else {
+                let detail = "this model's chat template shows no calls of a form that is known here";
+                let problem = Problem::new(Code::Unsupported, detail).at("/tool_choice");
+                return Err(problem.hint("\"auto\" lets the model write what it likes, and gives it as text"));
+            };
+            self.body["constraint"] = json!({"lark": dialect.grammar(&forced, tokenizer)});
+        }
+        let reader = |(dialect, tokenizer)| CallReader::new(dialect, Arc::clone(tools), Arc::clone(tokenizer));
+        self.calls = dialect.zip(tokenizer).map(reader);
+        Ok(())
     }
 }
 
-fn chat<'a>(fields: &mut Fields<'a>, made: &mut Map<String, Value>) -> Result<()> {
-    let mut input = json!({"messages": fields.need("messages")?});
-    for name in ["tools", "documents", "chat_template_kwargs"] {
+/// The tools.
+fn chat<'a>(fields: &mut Fields<'a>, made: &mut Map<String, Value>) -> Result<Option<Tools>> {
+    let mut input = json!({"messages": messages(fields.need("messages")?)});
+    for name in ["documents", "chat_template_kwargs"] {
         if let Some(value) = fields.get(name) {
             input[name] = value.clone();
         }
     }
-    match fields.get("tool_choice").map(|choice| (choice, choice.as_str())) {
-        None | Some((_, Some("auto"))) => {}
-        Some((_, Some("none"))) => drop(input.as_object_mut().map(|input| input.remove("tools"))),
-        Some((choice, _)) => return Err(wrong("tool_choice", "\"auto\" or \"none\": no call can be forced", choice)),
+    let tools = Tools::parse(fields)?;
+    if let Some(list) = fields.get("tools").filter(|_| tools.is_some()) {
+        input["tools"] = list.clone();
     }
     made.insert("input".into(), input);
     let most = [fields.get("max_completion_tokens"), fields.get("max_tokens")].into_iter().flatten().next();
     if let Some(most) = most {
         made.insert("max_new_tokens".into(), most.clone());
     }
-    let kind = fields.get("response_format").map(|format| (format, format.get("type").and_then(Value::as_str)));
-    if let Some((format, kind)) = kind
-        && kind != Some("text")
-    {
-        let problem =
-            wrong("response_format", "{\"type\": \"text\"}: this server does not constrain what models write", format);
-        return Err(problem);
+    let constraint = fields.get("response_format").map(constraint).transpose()?.flatten();
+    if let Some(constraint) = constraint {
+        if tools.as_ref().is_some_and(|tools| tools.forced().is_some()) {
+            let detail = "a call that has to come leaves no room for a `response_format`";
+            let problem = Problem::new(Code::BadArgument, detail).under("response_format");
+            return Err(problem.hint("leave out one of `tool_choice` and `response_format`"));
+        }
+        made.insert("constraint".into(), constraint);
     }
     let top = fields.count("top_logprobs")?;
     match (fields.flag("logprobs")?.unwrap_or(false), top) {
@@ -126,7 +173,21 @@ fn chat<'a>(fields: &mut Fields<'a>, made: &mut Map<String, Value>) -> Result<()
             return Err(problem.hint("\"logprobs\": true"));
         }
     }
-    Ok(())
+    Ok(tools)
+}
+
+/// Messages as templates take them: OpenAI has the arguments of earlier calls as text.
+fn messages(messages: &Value) -> Value {
+    let mut messages = messages.clone();
+    let calls = messages.as_array_mut().into_iter().flatten().filter_map(|message| message.get_mut("tool_calls"));
+    for call in calls.filter_map(Value::as_array_mut).flatten() {
+        if let Some(arguments) = call.pointer_mut("/function/arguments")
+            && let Some(Ok(read)) = arguments.as_str().map(serde_json::from_str)
+        {
+            *arguments = read;
+        }
+    }
+    messages
 }
 
 /// Whether the prompts come before the new texts.
@@ -144,9 +205,11 @@ fn text<'a>(fields: &mut Fields<'a>, made: &mut Map<String, Value>) -> Result<bo
         made.insert("logprobs".into(), json!(count));
     }
     let echoes = fields.flag("echo")?.unwrap_or(false);
-    if echoes && logprobs.is_some() {
-        let problem = Problem::new(Code::Unsupported, "prompts have no `logprobs` here").under("echo");
-        return Err(problem.hint("a trace of the prompt has them: log_softmax of its logits"));
+    if let Some(count) = logprobs.filter(|_| echoes) {
+        made.insert("prompt_logprobs".into(), json!(count));
+    }
+    if let Some(constraint) = fields.get("constraint") {
+        made.insert("constraint".into(), constraint.clone());
     }
     if fields.get("best_of").is_some_and(|count| count.as_u64() != Some(1)) {
         return Err(Problem::new(Code::Unsupported, "this server has no `best_of`").under("best_of"));
@@ -196,7 +259,10 @@ mod tests {
             more.as_object().unwrap().iter().for_each(|(name, value)| body[name] = value.clone());
             Asked::parse(Kind::Chat, &body).unwrap_err().pointer
         };
-        assert_eq!(chat(json!({"response_format": {"type": "json_object"}})), "/response_format");
+        assert_eq!(chat(json!({"response_format": {"type": "xml"}})), "/response_format");
+        assert_eq!(chat(json!({"response_format": {"type": "json_schema"}})), "/response_format/json_schema");
+        let schema = json!({"type": "json_schema", "json_schema": {"schema": 3}});
+        assert_eq!(chat(json!({"response_format": schema})), "/response_format/json_schema/schema");
         assert_eq!(chat(json!({"top_logprobs": 2})), "/top_logprobs");
         assert_eq!(chat(json!({"tool_choice": "required"})), "/tool_choice");
         assert_eq!(chat(json!({"patchbay": {"grap": []}})), "/patchbay/grap");
@@ -204,6 +270,12 @@ mod tests {
         let text = |body: Value| Asked::parse(Kind::Text, &body);
         assert_eq!(text(json!({"prompt": [1, 2]})).unwrap().body["input"], json!([[1, 2]]));
         assert_eq!(text(json!({"prompt": "a", "suffix": "b"})).unwrap_err().pointer, "/suffix");
-        assert_eq!(text(json!({"prompt": "a", "echo": true, "logprobs": 1})).unwrap_err().pointer, "/echo");
+        let scored = json!({"prompt": "a", "echo": true, "logprobs": 1, "max_tokens": 0});
+        let asked = text(scored.clone()).unwrap();
+        assert_eq!((&asked.body["prompt_logprobs"], &asked.body["max_new_tokens"]), (&json!(1), &json!(1)));
+        assert!(asked.drops);
+        let mut streamed = scored;
+        streamed["stream"] = json!(true);
+        assert_eq!(text(streamed).unwrap_err().pointer, "/stream");
     }
 }

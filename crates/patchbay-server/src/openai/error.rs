@@ -38,18 +38,27 @@ pub(crate) fn placed(kind: Kind, failure: Failure) -> Failure {
         Kind::Chat => ("/messages", "/max_completion_tokens"),
         Kind::Text => ("/prompt", "/max_tokens"),
     };
+    let constraint: &[(&str, &str)] = match kind {
+        Kind::Chat => &[
+            ("/constraint/json_schema", "/response_format/json_schema/schema"),
+            ("/constraint/lark", "/tools"),
+            ("/constraint", "/response_format"),
+        ],
+        Kind::Text => &[],
+    };
     let names = [
         // the messages are a field of the input
         ("/input/messages", input),
         ("/input", input),
         ("/max_new_tokens", tokens),
+        ("/prompt_logprobs", "/logprobs"),
         ("/graph", "/patchbay/graph"),
         ("/output", "/patchbay/output"),
         ("/session", "/patchbay/session"),
         ("/keep", "/patchbay/keep"),
     ];
     let pointer = failure.pointer.as_deref().map(|pointer| {
-        let name = names.iter().find_map(|(field, name)| Some((pointer.strip_prefix(field)?, name)));
+        let name = names.iter().chain(constraint).find_map(|(field, name)| Some((pointer.strip_prefix(field)?, name)));
         name.map_or_else(|| pointer.to_owned(), |(rest, name)| format!("{name}{rest}"))
     });
     Failure { pointer, ..failure }

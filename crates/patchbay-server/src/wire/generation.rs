@@ -70,6 +70,12 @@ pub struct GenerateRequest {
     /// Tells the logarithm of each new token's probability, and those of so many of the likeliest ones.
     #[schema(maximum = 20)]
     pub logprobs: Option<usize>,
+    /// The same for the tokens of the prompts, each behind those before it.
+    #[schema(maximum = 20)]
+    pub prompt_logprobs: Option<usize>,
+    /// What the new text has to be: `{"json_schema": {…}}`, `{"json": true}`, `{"regex": "…"}`, `{"choice": ["yes", "no"]}` or
+    /// `{"lark": "…"}`, a grammar.
+    pub constraint: Option<Value>,
     /// Answers with server-sent events while it runs.
     pub stream: Option<bool>,
     /// How the answer is written.
@@ -97,6 +103,9 @@ pub struct OutputBody {
     /// How likely each token was, where that was asked for.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub logprobs: Option<Vec<TokenLogprob>>,
+    /// How likely each token of the prompt was, where that was asked for; null for the first one, which has nothing before it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub prompt_logprobs: Option<Vec<Option<TokenLogprob>>>,
 }
 
 /// How likely a token was, by the model's logits before they are changed for sampling.
@@ -151,7 +160,7 @@ impl OutputBody {
         let tokens = tokenizer.map(|tokenizer| ids.iter().map(|id| tokenizer.token_text(*id)).collect());
         let logprobs =
             with_logprobs.then(|| scored.iter().map(|scored| TokenLogprob::new(scored, tokenizer)).collect());
-        Self { text, ids, tokens, finish_reason: finish.name(), logprobs }
+        Self { text, ids, tokens, finish_reason: finish.name(), logprobs, prompt_logprobs: None }
     }
 }
 

@@ -21,6 +21,7 @@ use crate::http::events::BEAT;
 use crate::openai::Kind;
 use crate::openai::answered::Writer;
 use crate::openai::asked::Asked;
+use crate::openai::embedding::{Embedding, EmbeddingList};
 use crate::openai::error::{ErrorBody, placed};
 use crate::wire::PROBLEM;
 use crate::{Caller, Failure, ProblemDetails, Service};
@@ -40,7 +41,8 @@ pub(in crate::http) struct ChatRequest {
     /// long it is kept, as in `/v1/generate`.
     pub patchbay: Option<Value>,
     /// OpenAI's other fields: `max_completion_tokens`, `temperature`, `top_p`, `n`, `stop`, `seed`, `logit_bias`, `presence_penalty`,
-    /// `frequency_penalty`, `logprobs`, `top_logprobs`, `stream`, `stream_options`, `tools`; and `top_k`, `min_p`, `repetition_penalty`.
+    /// `frequency_penalty`, `logprobs`, `top_logprobs`, `stream`, `stream_options`, `response_format`, `tools`, `tool_choice`; and `top_k`,
+    /// `min_p`, `repetition_penalty`.
     #[serde(flatten)]
     pub fields: BTreeMap<String, Value>,
 }
@@ -60,9 +62,55 @@ pub(in crate::http) struct CompletionRequest {
     /// long it is kept, as in `/v1/generate`.
     pub patchbay: Option<Value>,
     /// OpenAI's other fields: `max_tokens`, `temperature`, `top_p`, `n`, `stop`, `seed`, `logit_bias`, `presence_penalty`,
-    /// `frequency_penalty`, `logprobs`, `echo`, `stream`, `stream_options`; and `top_k`, `min_p`, `repetition_penalty`.
+    /// `frequency_penalty`, `logprobs`, `echo`, `stream`, `stream_options`; and `top_k`, `min_p`, `repetition_penalty`, `constraint`.
     #[serde(flatten)]
     pub fields: BTreeMap<String, Value>,
+}
+
+/// Texts to turn into vectors, as OpenAI's clients ask for them.
+#[derive(ToSchema)]
+#[schema(example = json!({"model": "smollm2", "input": ["Paris", "London"], "patchbay": {"site": "layers.12.output", "pooling": "mean"}}))]
+#[allow(dead_code, reason = "a picture in the contract")]
+pub(in crate::http) struct EmbeddingRequest {
+    /// The model; `smollm2+calm+terse` runs it with edits.
+    pub model: Option<String>,
+    /// Values of the edits' parameters, by edit: `{"calm": {"factor": 2}}`.
+    pub edit_args: Option<BTreeMap<String, BTreeMap<String, f64>>>,
+    /// A text, token ids, or a list of either.
+    pub input: Value,
+    /// `float` or `base64`.
+    pub encoding_format: Option<String>,
+    /// Only so many of the first numbers of each vector.
+    pub dimensions: Option<usize>,
+    /// `{"site": "ln_final.output", "pooling": "mean", "normalize": true}`: what is read, how it is pooled over the tokens (`mean`, `max`,
+    /// `first` or `last`), and whether it is scaled to length 1; each may be left out.
+    pub patchbay: Option<Value>,
+    /// OpenAI's `user`, which changes nothing.
+    #[serde(flatten)]
+    pub fields: BTreeMap<String, Value>,
+}
+
+/// Turn texts into vectors, as OpenAI's API has it.
+///
+/// A vector is what a site holds of a text, pooled over its tokens.
+#[utoipa::path(
+    post, path = "/v1/embeddings", tag = "openai", request_body = EmbeddingRequest,
+    responses(
+        (status = 200, description = "OpenAI's list of embeddings", body = EmbeddingList),
+        (status = "4XX", description = "What is wrong", body = ErrorBody),
+        (status = "5XX", description = "The server is busy, or failed", body = ErrorBody)
+    )
+)]
+pub(in crate::http) async fn embed(
+    State(service): State<Arc<Service>>,
+    caller: Caller,
+    JsonBody(body): JsonBody,
+) -> Result<Json<EmbeddingList>, Failure> {
+    let asked = Embedding::parse(&body)?;
+    let chosen = service.choose(asked.body.get("model").and_then(Value::as_str), &caller)?;
+    asked.check(chosen.model.ready()?.tree())?;
+    let answer = service.trace(asked.body.clone(), None, &caller).await.map_err(Embedding::placed)?;
+    Ok(Json(asked.answer(&answer.response)?))
 }
 
 /// Chat with a model, as OpenAI's API has it.
@@ -115,7 +163,11 @@ async fn completed(
     body: &Value,
     caller: &Caller,
 ) -> Result<Response<Body>, Failure> {
-    let asked = Asked::parse(kind, body)?;
+    let mut asked = Asked::parse(kind, body)?;
+    if asked.tools.is_some() {
+        let model = service.choose(asked.body.get("model").and_then(Value::as_str), caller)?.model.ready()?;
+        asked.speak(model.tokenizer.as_ref())?;
+    }
     let generating = service.generate(asked.body.clone(), kind == Kind::Chat, None, caller).await;
     let generating = generating.map_err(|failure| placed(kind, failure))?;
     let writer = generating.writer(&asked);
