@@ -4,6 +4,7 @@
 //! back, and its outputs lie in the lanes of vectors, so that no sum goes across lanes. What takes fewer bits than a float32 is
 //! widened a panel at a time, to the numbers it stands for.
 
+mod half_precision;
 mod interleave;
 mod pages;
 mod q4;
@@ -16,6 +17,7 @@ use half::slice::HalfFloatSliceExt;
 use half::{bf16, f16};
 use rayon::prelude::*;
 
+use self::half_precision::single;
 pub(crate) use self::interleave::interleave;
 use self::pages::Pages;
 use self::q4::Super;
@@ -148,11 +150,20 @@ impl Panels {
         self.rows.div_ceil(PANEL)
     }
 
+    /// A panel's columns where they are float32 as they are.
+    #[inline(always)]
+    pub(crate) fn as_they_are(&self, number: usize) -> Option<&[Lanes]> {
+        match &self.numbers {
+            Numbers::F32(all) => Some(&all[number * self.columns..(number + 1) * self.columns]),
+            _ => None,
+        }
+    }
+
     /// A panel's columns, widened into `scratch` where they are not float32.
     #[inline(always)]
     pub(crate) fn panel<'a>(&'a self, number: usize, scratch: &'a mut Vec<Lanes>) -> &'a [Lanes] {
-        if let Numbers::F32(all) = &self.numbers {
-            return &all[number * self.columns..(number + 1) * self.columns];
+        if let Some(panel) = self.as_they_are(number) {
+            return panel;
         }
         scratch.resize(self.columns, [0.0; PANEL]);
         self.widen(number, 0..self.columns, scratch);
@@ -169,7 +180,9 @@ impl Panels {
             Numbers::F16(all) => {
                 for (to, from) in to.iter_mut().zip(&all[range]) {
                     ahead(from, AHEAD);
-                    from.convert_to_f32_slice(to);
+                    for (to, from) in to.iter_mut().zip(from) {
+                        *to = single(*from);
+                    }
                 }
             }
             Numbers::Bf16(all) => {

@@ -5,6 +5,7 @@ use candle_core::quantized::{GgmlDType, QTensor};
 use candle_core::{Device, Result, Tensor};
 use half::f16;
 
+use super::half_precision::single;
 use super::{Lanes, PANEL};
 use crate::prefetch::ahead;
 
@@ -59,8 +60,8 @@ impl Super {
         let mut scales = [0.0; PANEL];
         let mut offsets = [0.0; PANEL];
         for lane in 0..PANEL {
-            scales[lane] = self.scale[lane].to_f32() * f32::from(self.scales[run][lane]);
-            offsets[lane] = self.offset[lane].to_f32() * f32::from(self.offsets[run][lane]);
+            scales[lane] = single(self.scale[lane]) * f32::from(self.scales[run][lane]);
+            offsets[lane] = single(self.offset[lane]) * f32::from(self.offsets[run][lane]);
         }
         let (runs, _) = self.numbers.as_chunks::<RUN>();
         ahead(&runs[run], 4);

@@ -3,6 +3,7 @@
 use bytemuck::{Pod, Zeroable};
 use half::f16;
 
+use super::half_precision::single;
 use super::{Lanes, PANEL};
 
 /// 32 columns of a panel.
@@ -37,7 +38,10 @@ impl Block {
     /// As many of its columns as there is room for, as what they stand for.
     #[inline(always)]
     pub(super) fn widen(&self, to: &mut [Lanes]) {
-        let scales = self.scales.map(f32::from);
+        let mut scales = [0.0; PANEL];
+        for (scale, stored) in scales.iter_mut().zip(&self.scales) {
+            *scale = single(*stored);
+        }
         for (to, numbers) in to.iter_mut().zip(&self.numbers) {
             for lane in 0..PANEL {
                 to[lane] = f32::from(numbers[lane]) * scales[lane];

@@ -46,6 +46,11 @@ impl Grouped {
         self.groups.chunks((CACHED / (rows * self.columns).max(1)).max(1))
     }
 
+    /// All groups.
+    pub(super) fn groups(&self) -> &[Range<usize>] {
+        &self.groups
+    }
+
     /// A group's numbers.
     pub(super) fn of(&self, group: &Range<usize>) -> &[f32] {
         &self.numbers[group.start * self.columns..group.end * self.columns]

@@ -13,7 +13,7 @@ use pulp::{Arch, Simd, WithSimd};
 use super::grouped::Grouped;
 use super::memory::{Floats, split_columns};
 use super::parallel::{part, share};
-use super::tile::multiply;
+use super::tile::{multiply, multiply_widening};
 use crate::matrix::Matrix;
 use crate::panels::{Lanes, PANEL, Panels};
 use crate::parameters::Linear;
@@ -142,21 +142,45 @@ impl WithSimd for Job<'_> {
     #[inline(always)]
     fn with_simd<S: Simd>(mut self, simd: S) {
         let mut scratch = Vec::new();
+        if let Source::Rows(panels) = self.source
+            && panels.precision() != Precision::F32
+            && let [group] = self.x.groups()
+        {
+            return self.few_rows(simd, panels, group.clone());
+        }
         for groups in self.x.runs() {
             for first in self.columns.clone().step_by(PANEL) {
                 let panel = self.source.panel(first / PANEL, &mut scratch);
                 let at = first - self.columns.start;
                 for group in groups {
                     multiply(simd, panel, self.x.of(group), group.len(), |row, offset, products| {
-                        let output = &mut self.output[group.start + row];
-                        let to = output.len().min(at + offset)..output.len().min(at + offset + products.len());
-                        let bias = self.bias.map(|bias| &bias[to.clone()]);
-                        add(&mut output[to], products, bias);
+                        put(self.output[group.start + row], at + offset, products, self.bias);
                     });
                 }
             }
         }
     }
+}
+
+impl Job<'_> {
+    /// Of one group of rows, for which widening a panel as a whole would only be in the way.
+    #[inline(always)]
+    fn few_rows<S: Simd>(&mut self, simd: S, panels: &Panels, group: Range<usize>) {
+        for first in self.columns.clone().step_by(PANEL) {
+            let (panel, at) = ((panels, first / PANEL), first - self.columns.start);
+            multiply_widening(simd, panel, self.x.of(&group), group.len(), |row, offset, products| {
+                put(self.output[group.start + row], at + offset, products, self.bias);
+            });
+        }
+    }
+}
+
+/// Puts products with their bias from a place of a row's outputs on, as many as there is room for.
+#[inline(always)]
+fn put(output: &mut [f32], at: usize, products: &[f32], bias: Option<&[f32]>) {
+    let to = output.len().min(at)..output.len().min(at + products.len());
+    let bias = bias.map(|bias| &bias[to.clone()]);
+    add(&mut output[to], products, bias);
 }
 
 /// As many products as there is room for, and their bias.
@@ -167,6 +191,35 @@ fn add(to: &mut [f32], products: &[f32], bias: Option<&[f32]>) {
         Some(bias) => {
             for ((to, product), bias) in to.iter_mut().zip(products).zip(bias) {
                 *to = product + bias;
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A row's outputs have the same bits alone, in a few rows and in many, whatever the weights are kept as.
+    #[test]
+    fn company_changes_no_bit() {
+        let numbers = |count: usize, seed: usize| -> Vec<f32> {
+            (0..count).map(|i| ((i * 7919 + seed * 104_729) % 2003) as f32 / 1001.5 - 1.0).collect()
+        };
+        for (rows, columns) in [(1, 1), (33, 31), (70, 129), (64, 576), (40, 1000)] {
+            let weight = Tensor::from_vec(numbers(rows * columns, 1), (rows, columns), &Device::Cpu).unwrap();
+            let x = Tensor::from_vec(numbers(30 * columns, 2), (30, columns), &Device::Cpu).unwrap();
+            for precision in Precision::ALL {
+                let weight = Matrix::Panels(Arc::new(Panels::of(&weight, precision).unwrap()));
+                let projection = Linear { weight, bias: None };
+                let out = |x: &Tensor| -> Vec<Vec<f32>> {
+                    linear(Arch::new(), x, &[&projection]).unwrap()[0].to_vec2().unwrap()
+                };
+                let all = out(&x);
+                for (first, count) in [(0, 1), (3, 2), (5, 7), (4, 12), (9, 20)] {
+                    let few = out(&x.narrow(0, first, count).unwrap());
+                    assert_eq!(few, all[first..first + count], "{precision}: {count} rows of [{rows}, {columns}]");
+                }
             }
         }
     }

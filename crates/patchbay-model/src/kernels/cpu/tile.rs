@@ -5,7 +5,7 @@
 
 use pulp::{Simd, WithSimd};
 
-use crate::panels::{AHEAD, Lanes, PANEL};
+use crate::panels::{AHEAD, Lanes, PANEL, Panels};
 use crate::prefetch::ahead;
 
 /// Rows of the largest tile there is a kernel for.
@@ -65,6 +65,90 @@ fn any_rows<S: Simd, const V: usize>(
         10 => tile::<S, V, 10>(simd, panel, x, store),
         11 => tile::<S, V, 11>(simd, panel, x, store),
         _ => tile::<S, V, MOST>(simd, panel, x, store),
+    }
+}
+
+/// The same of a panel of these whose columns have to be widened first: some at a time, which stay where they are until they are used. What
+/// many rows read is better widened once.
+#[inline(always)]
+pub(super) fn multiply_widening<S: Simd>(
+    simd: S,
+    panel: (&Panels, usize),
+    x: &[f32],
+    rows: usize,
+    mut store: impl FnMut(usize, usize, &[f32]),
+) {
+    let store = &mut store;
+    match (S::F32_LANES, rows) {
+        (_, 0) => (),
+        (8.., 1) => widening::<S, 2, 1>(simd, panel, x, store),
+        (8.., 2) => widening::<S, 2, 2>(simd, panel, x, store),
+        (8.., 3) => widening::<S, 2, 3>(simd, panel, x, store),
+        (8.., 4) => widening::<S, 2, 4>(simd, panel, x, store),
+        (8.., 5) => widening::<S, 2, 5>(simd, panel, x, store),
+        (8.., 6) => widening::<S, 2, 6>(simd, panel, x, store),
+        (8.., 7) => widening::<S, 2, 7>(simd, panel, x, store),
+        (8.., 8) => widening::<S, 2, 8>(simd, panel, x, store),
+        (8.., 9) => widening::<S, 2, 9>(simd, panel, x, store),
+        (8.., 10) => widening::<S, 2, 10>(simd, panel, x, store),
+        (8.., 11) => widening::<S, 2, 11>(simd, panel, x, store),
+        (8.., _) => widening::<S, 2, MOST>(simd, panel, x, store),
+        (_, 1) => widening::<S, 4, 1>(simd, panel, x, store),
+        (_, _) => widening::<S, 4, 2>(simd, panel, x, store),
+    }
+}
+
+/// Columns that are widened at a time: 8 kB of them.
+const WIDENED: usize = 64;
+
+#[inline(always)]
+fn widening<S: Simd, const V: usize, const R: usize>(
+    simd: S,
+    (panels, number): (&Panels, usize),
+    x: &[f32],
+    store: &mut impl FnMut(usize, usize, &[f32]),
+) {
+    let (x, _) = x.as_chunks::<R>();
+    let mut there = [[0.0; PANEL]; WIDENED];
+    let mut sums = [[0.0; PANEL]; R];
+    let (_, columns) = panels.dims();
+    for start in (0..columns).step_by(WIDENED) {
+        let range = start..columns.min(start + WIDENED);
+        let there = &mut there[..range.len()];
+        panels.widen(number, range.clone(), there);
+        for first in (0..PANEL / S::F32_LANES).step_by(V) {
+            add_up::<S, V, R>(simd, there, &x[range.clone()], first, &mut sums);
+        }
+    }
+    sums.iter().enumerate().for_each(|(r, sums)| store(r, 0, sums));
+}
+
+/// Adds products to the sums of R rows, V vectors from one on.
+#[inline(always)]
+fn add_up<S: Simd, const V: usize, const R: usize>(
+    simd: S,
+    panel: &[Lanes],
+    x: &[[f32; R]],
+    first: usize,
+    sums: &mut [Lanes; R],
+) {
+    let mut held = [[simd.splat_f32s(0.0); V]; R];
+    for (held, sums) in held.iter_mut().zip(sums.iter()) {
+        let (vectors, _) = S::as_simd_f32s(sums);
+        held.copy_from_slice(&vectors[first..first + V]);
+    }
+    for (lanes, x) in panel.iter().zip(x) {
+        let (weights, _) = S::as_simd_f32s(lanes);
+        for r in 0..R {
+            let x = simd.splat_f32s(x[r]);
+            for v in 0..V {
+                held[r][v] = simd.mul_add_e_f32s(weights[first + v], x, held[r][v]);
+            }
+        }
+    }
+    for (held, sums) in held.iter().zip(sums.iter_mut()) {
+        let (vectors, _) = S::as_mut_simd_f32s(sums);
+        vectors[first..first + V].copy_from_slice(held);
     }
 }
 
