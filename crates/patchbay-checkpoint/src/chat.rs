@@ -5,6 +5,7 @@
 //! (transformers' `utils/chat_template_utils.py`). Templates come with the model, so they are treated as untrusted: they
 //! reach nothing but their arguments; a budget of instructions, of time and of the size of values ends those that do not end.
 
+mod continued;
 mod filters;
 mod guard;
 mod methods;
@@ -37,6 +38,8 @@ const REASONING: [&str; 3] = ["reasoning_content", "thinking", "reasoning"];
 pub struct ChatOptions {
     /// Whether to end with the beginning of the assistant's turn.
     pub add_generation_prompt: bool,
+    /// Whether to end where the last message does, so that the model goes on with it.
+    pub continue_final_message: bool,
     /// Tools the model may call, as JSON schemas, for templates that know them.
     pub tools: Option<Value>,
     /// Documents the model may quote, as objects with a `title` and a `text`, for templates that know them.
@@ -135,7 +138,10 @@ impl ChatTemplates {
                 names => wrong(format!("to take is not clear: there are only `{names}`, and none is `default`")),
             },
         )?;
-        let messages = prepared(messages).map_err(|detail| wrong(format!("failed: {detail}")))?;
+        let failed = |detail: String| wrong(format!("failed: {detail}"));
+        let mut messages = prepared(messages).map_err(failed)?;
+        let goes_on = options.continue_final_message;
+        let said = goes_on.then(|| continued::mark(&mut messages)).transpose().map_err(failed)?;
         let mut context = json!({
             "messages": messages,
             "tools": options.tools,
@@ -155,8 +161,9 @@ impl ChatTemplates {
             let rendered = template.render(&environment(), Serde(&context).into());
             rendered.map_err(|error| minijinja::Error::new(error.kind(), explain(&error)))
         };
-        let rendered = on_deep_stack(render).map_err(|detail| wrong(format!("failed: {detail}")))?;
-        rendered.map_err(|error: minijinja::Error| wrong(format!("failed: {}", explain(&error))))
+        let rendered = on_deep_stack(render).map_err(failed)?;
+        let rendered = rendered.map_err(|error: minijinja::Error| failed(explain(&error)))?;
+        said.map_or(Ok(rendered.clone()), |said| continued::cut(rendered, &said)).map_err(failed)
     }
 }
 

@@ -28,6 +28,7 @@ fn options(from: &Value) -> ChatOptions {
     let mut extra: Map<String, Value> = from.as_object().unwrap().clone();
     ChatOptions {
         add_generation_prompt: extra.remove("add_generation_prompt").is_some_and(|value| value == true),
+        continue_final_message: extra.remove("continue_final_message").is_some_and(|value| value == true),
         tools: extra.remove("tools"),
         documents: extra.remove("documents"),
         extra,

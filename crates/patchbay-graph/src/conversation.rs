@@ -6,7 +6,7 @@ use crate::fields::{Fields, brief, wrong};
 use crate::problem::{Code, Problem, Result};
 
 /// The variables of a template that have fields of their own.
-const RESERVED: [&str; 4] = ["messages", "tools", "documents", "add_generation_prompt"];
+const RESERVED: [&str; 5] = ["messages", "tools", "documents", "add_generation_prompt", "continue_final_message"];
 
 /// Messages, and what the chat template is rendered with.
 #[derive(Clone, Debug, PartialEq)]
@@ -19,6 +19,8 @@ pub struct Conversation {
     pub documents: Option<Value>,
     /// Whether the text ends with the beginning of the assistant's turn; true where nothing is said.
     pub add_generation_prompt: bool,
+    /// Whether it ends where the last message does.
+    pub continue_final_message: bool,
     /// Further variables of the template.
     pub variables: Map<String, Value>,
 }
@@ -39,9 +41,22 @@ impl Conversation {
         let tools =
             objects(fields, "tools", "a tool is a JSON schema, such as {\"type\": \"function\", \"function\": {…}}")?;
         let documents = objects(fields, "documents", "a document is an object with a `title` and a `text`")?;
-        let add_generation_prompt = fields.flag("add_generation_prompt")?.unwrap_or(true);
+        let continue_final_message = fields.flag("continue_final_message")?.unwrap_or(false);
+        let add_generation_prompt = fields.flag("add_generation_prompt")?.unwrap_or(!continue_final_message);
+        if add_generation_prompt && continue_final_message {
+            let detail = "a conversation goes on with its last message, or with another one";
+            let problem = Problem::new(Code::BadArgument, detail).under("continue_final_message");
+            return Err(problem.hint("leave out one of `continue_final_message` and `add_generation_prompt`"));
+        }
         let variables = variables(fields)?;
-        Ok(Self { messages: messages.clone(), tools, documents, add_generation_prompt, variables })
+        Ok(Self {
+            messages: messages.clone(),
+            tools,
+            documents,
+            add_generation_prompt,
+            continue_final_message,
+            variables,
+        })
     }
 }
 

@@ -141,6 +141,7 @@ impl Tokenized {
 fn options(conversation: &Conversation) -> ChatOptions {
     ChatOptions {
         add_generation_prompt: conversation.add_generation_prompt,
+        continue_final_message: conversation.continue_final_message,
         tools: conversation.tools.clone(),
         documents: conversation.documents.clone(),
         extra: conversation.variables.clone(),

@@ -141,7 +141,7 @@ impl Asked {
 /// The tools.
 fn chat<'a>(fields: &mut Fields<'a>, made: &mut Map<String, Value>) -> Result<Option<Tools>> {
     let mut input = json!({"messages": messages(fields.need("messages")?)});
-    for name in ["documents", "chat_template_kwargs"] {
+    for name in ["documents", "chat_template_kwargs", "add_generation_prompt", "continue_final_message"] {
         if let Some(value) = fields.get(name) {
             input[name] = value.clone();
         }
