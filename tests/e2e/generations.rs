@@ -3,6 +3,7 @@
 mod again;
 mod company;
 mod greedy;
+mod inputs;
 mod problems;
 mod saves;
 mod sessions;

@@ -13,6 +13,7 @@ mod folder;
 mod generations;
 mod golden;
 mod hub;
+mod jobs;
 mod models;
 mod openai;
 mod problems;

@@ -3,6 +3,7 @@
 mod attribution;
 mod hands;
 mod nnterp;
+mod parts;
 mod probe;
 mod problems;
 

@@ -93,7 +93,7 @@ impl Job {
 
     /// One of its passes, with the tokens that came before.
     pub(crate) fn asked<'a>(&'a self, pass: &'a Pass, past: &'a [Vec<usize>]) -> Asked<'a> {
-        Asked { plan: &self.plan, pass, ids: &self.ids, past, keeps: !self.histories.is_empty() }
+        Asked { plan: &self.plan, pass, ids: &self.ids, past, keeps: self.histories.len() }
     }
 
     /// Whether some of its rows take no part any more.

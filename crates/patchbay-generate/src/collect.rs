@@ -65,7 +65,9 @@ impl Collector {
         if returned(plan).next().is_none() {
             return Ok(());
         }
-        let places = token_places(plan, tree, &|_, row| takes_part.get(row).copied().unwrap_or(false));
+        // other inputs than the first are there in the first step alone, with all rows
+        let takes_part = |input, row| input > 0 || takes_part.get(row).copied().unwrap_or(false);
+        let places = token_places(plan, tree, &takes_part);
         for (returned, (name, answer)) in plan.results.iter().zip(&outcome.results) {
             if name != NEXT_LOGITS {
                 add(&mut self.results, plan, returned.value, places[returned.value].as_ref(), (name, answer))?;

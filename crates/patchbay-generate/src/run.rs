@@ -35,6 +35,8 @@ pub struct Begin {
     pub tensors: Tensors,
     /// The rows.
     pub rows: Vec<Beginning>,
+    /// Tokens of other inputs, which are computed in the first step alone: input, row, token.
+    pub others: Vec<Vec<Vec<u32>>>,
     /// What is asked for.
     pub settings: Settings,
     /// New tokens of each row at most.
@@ -113,7 +115,8 @@ impl Run {
         };
         let rows = begin.rows.iter().enumerate().map(row).collect();
         let prompts = begin.rows.iter().map(|row| row.prompt.clone()).collect();
-        let job = begin.job(&plan, prompts, begin.order.clone());
+        let ids = std::iter::once(prompts).chain(begin.others.iter().cloned()).collect();
+        let job = begin.job(&plan, ids, begin.order.clone());
         let (collector, receipts, usage) = (Collector::default(), Receipts::default(), Usage::default());
         let stays = begin.rows.iter().any(|row| {
             !row.past.is_empty() && begin.decoder.begins_again(row.past.len(), row.past.len() + row.prompt.len())
@@ -233,7 +236,7 @@ impl Run {
                 }
             }
         }
-        Ok(self.begin.job(&self.plan, ids, Order { goes_on: true, ..self.begin.order.clone() }))
+        Ok(self.begin.job(&self.plan, vec![ids], Order { goes_on: true, ..self.begin.order.clone() }))
     }
 
     fn begins_again(&self, row: usize) -> bool {
@@ -247,8 +250,9 @@ impl Run {
         let outputs: Vec<Output> = self.rows.iter_mut().map(Row::output).collect();
         let begun = || self.begin.rows.iter().step_by(self.begin.settings.samples.max(1));
         let cached = begun().map(|row| row.past.len()).sum();
+        let others = self.begin.others.iter().flatten().map(Vec::len).sum::<usize>();
         let usage = Usage {
-            prompt_tokens: cached + begun().map(|row| row.prompt.len()).sum::<usize>(),
+            prompt_tokens: cached + begun().map(|row| row.prompt.len()).sum::<usize>() + others,
             cached_tokens: Some(cached).filter(|cached| *cached > 0),
             new_tokens: outputs.iter().map(|output| output.ids.len()).sum(),
             ..self.usage
@@ -302,10 +306,10 @@ impl Beginning {
 }
 
 impl Begin {
-    fn job(&self, plan: &Arc<Plan>, ids: Vec<Vec<u32>>, order: Order) -> Job {
+    fn job(&self, plan: &Arc<Plan>, ids: Vec<Vec<Vec<u32>>>, order: Order) -> Job {
         Job {
             plan: Arc::clone(plan),
-            ids: vec![ids],
+            ids,
             tensors: self.tensors.clone(),
             histories: vec![self.rows.iter().map(|row| row.history.clone()).collect()],
             cancel: self.cancel.clone(),

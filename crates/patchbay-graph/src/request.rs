@@ -130,9 +130,8 @@ impl Request {
         })?;
         let edit_args = fields.get("edit_args").map(edit_args).transpose()?;
         let output = fields.get("output").map(output).transpose().map_err(|problem| problem.under("output"))?;
-        if fields.flag("async")? == Some(true) {
-            return Err(Problem::new(Code::Unsupported, "this server does not take `async`").under("async"));
-        }
+        // whether it is a job is the server's business, and changes nothing of what it is
+        fields.flag("async")?;
         fields.get("timeout_ms");
         let timeout_ms = timeout_ms(body)?;
         fields.finish()?;

@@ -214,7 +214,7 @@ fn bodies_are_refused_with_place_and_remedy() {
         (json!({"input": "x", "graph": graph(), "grph": 1}), Code::UnknownField, "/grph", "`graph`"),
         (json!({"input": "x", "graph": graph(), "sweep": {"l": [1]}}), Code::UnusedNode, "/sweep/l", "{l}"),
         (json!({"input": "x", "graph": graph(), "sweep": [1]}), Code::BadArgument, "/sweep", ""),
-        (json!({"input": "x", "graph": graph(), "async": true}), Code::Unsupported, "/async", ""),
+        (json!({"input": "x", "graph": graph(), "async": 1}), Code::BadArgument, "/async", ""),
         (json!({"input": "x", "graph": graph(), "timeout_ms": 0}), Code::BadArgument, "/timeout_ms", ""),
         (json!({"input": "x", "graph": graph(), "timeout_ms": 1.5}), Code::BadArgument, "/timeout_ms", ""),
         (json!({"input": "x", "graph": graph(), "timeout_ms": "1s"}), Code::BadArgument, "/timeout_ms", ""),

@@ -18,7 +18,7 @@ struct Asking {
 
 impl Asking {
     fn first(&self) -> Asked<'_> {
-        Asked { plan: &self.plan, pass: &self.plan.passes[0], ids: &self.ids, past: &[], keeps: false }
+        Asked { plan: &self.plan, pass: &self.plan.passes[0], ids: &self.ids, past: &[], keeps: 0 }
     }
 }
 

@@ -5,7 +5,7 @@ use patchbay_graph::request::ONLY_INPUT;
 use patchbay_graph::text::{TextGraph, print};
 use serde_json::{Map, Value, json};
 
-/// The body of a trace, and what was found out while it was made.
+/// The body of a trace or of a generation, and what was found out while it was made.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Made {
     body: Map<String, Value>,
@@ -18,6 +18,10 @@ pub struct Made {
     inputs: Vec<(String, String, bool)>,
     /// What the answer has beside the trace's.
     pub notes: Map<String, Value>,
+    /// Of a generation, how the rows of text stand in the result: prompts, and layers.
+    pub texts: Option<[usize; 2]>,
+    /// Where its rows have nothing to do with each other and may run in parts: the axis of rows of its results.
+    pub rows_apart: Option<usize>,
 }
 
 /// A trace on its way.
@@ -31,6 +35,10 @@ pub(crate) struct Draft {
     notes: Map<String, Value>,
     /// Where the fields of a recipe within the recipe stand.
     within: String,
+    /// What a generation takes beside a trace.
+    settings: Map<String, Value>,
+    texts: Option<[usize; 2]>,
+    rows_apart: Option<usize>,
 }
 
 impl Draft {
@@ -112,12 +120,25 @@ impl Draft {
         self.notes.insert(name.into(), value);
     }
 
+    /// Makes it a generation of texts of an input whose rows are those of prompts and layers, with these settings.
+    pub(crate) fn generates(&mut self, input: &str, texts: [usize; 2], settings: Map<String, Value>) {
+        self.settings = settings;
+        self.settings.insert("grow".into(), input.into());
+        self.texts = Some(texts);
+    }
+
+    /// Says that the rows of its only input have nothing to do with each other, and which axis of its results they are.
+    pub(crate) fn rows_are_apart(&mut self, axis: usize) {
+        self.rows_apart = Some(axis);
+    }
+
     /// The body of the trace, with these fields of the request.
     ///
     /// # Errors
     /// The graph is too long.
     pub(crate) fn finish(self, more: Map<String, Value>) -> Result<Made> {
         let mut body = more;
+        body.extend(self.settings);
         // an input that is alone needs no name
         match self.inputs.len() == 1 && self.inputs.contains_key(ONLY_INPUT) {
             true => body.extend(self.inputs),
@@ -128,7 +149,16 @@ impl Draft {
         }
         let (text, fields): (Vec<String>, Vec<String>) = self.lines.into_iter().unzip();
         let graph = TextGraph::parse(&text.join("\n")).map_err(|problem| plain(problem).at(""))?.nodes;
-        Ok(Made { body, text, graph, fields, inputs: self.places, notes: self.notes })
+        Ok(Made {
+            body,
+            text,
+            graph,
+            fields,
+            inputs: self.places,
+            notes: self.notes,
+            texts: self.texts,
+            rows_apart: self.rows_apart,
+        })
     }
 }
 
@@ -139,9 +169,22 @@ fn plain(problem: Problem) -> Problem {
 }
 
 impl Made {
-    /// The body of the trace.
+    /// The body of the trace, or of the generation.
     pub fn body(&self) -> Value {
         let mut body = self.body.clone();
+        body.insert("graph".into(), self.graph.clone().into());
+        body.into()
+    }
+
+    /// The same body, for these rows of ids in place of its only input's.
+    pub fn body_of(&self, rows: &[Vec<u32>]) -> Value {
+        let mut body: Map<String, Value> = self
+            .body
+            .iter()
+            .filter(|(name, _)| *name != ONLY_INPUT)
+            .map(|(name, value)| (name.clone(), value.clone()))
+            .collect();
+        body.insert(ONLY_INPUT.into(), json!(rows));
         body.insert("graph".into(), self.graph.clone().into());
         body.into()
     }

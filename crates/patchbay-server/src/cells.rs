@@ -45,6 +45,14 @@ impl Cells {
         Self { model, make, count, next: 0, ready, running, held: 0, begun: false }
     }
 
+    /// Puts the first cells into the queue.
+    ///
+    /// # Errors
+    /// It is full.
+    pub(crate) async fn begin(&mut self) -> Result<(), Failure> {
+        self.submit().await
+    }
+
     /// What came of the next cell.
     ///
     /// # Errors

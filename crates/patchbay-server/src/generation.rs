@@ -1,32 +1,33 @@
 //! A generation on its way: understood, queued, told while it runs, answered.
 
+mod asked;
 mod prompts;
+mod rows;
 mod session;
 
-use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use patchbay_engine::{Answer, EngineError, Held, Memory, Order};
 use patchbay_generate::{
     Begin, Beginning, Constraint, Event, Generated, Ground, Planner, Run, Settings as Wanted, Tensors, history_bytes,
 };
-use patchbay_graph::problem::Code;
-use patchbay_graph::request::ONLY_INPUT;
-use patchbay_graph::{Encoding, Generation, Problem, Request, TokenRows, score_prompt, timeout_ms};
-use serde_json::{Value, json};
+use patchbay_graph::{Encoding, Generation, TokenRows, score_prompt};
+use serde_json::Value;
 use tokio::sync::mpsc::UnboundedReceiver;
 use uuid::Uuid;
 
+use self::asked::Asked;
 use self::prompts::{Prompts, is_hidden};
-use self::session::{GoesOn, Row};
+use self::rows::{beginning, longest, samples};
+use self::session::GoesOn;
 use crate::blocking::blocking;
 use crate::caller::Caller;
 use crate::deadline::Deadline;
-use crate::inputs::Tokenized;
 use crate::model::Loaded;
 use crate::openai::answered::Writer;
+use crate::progress::Progress;
 use crate::sessions::Session;
 use crate::store::StoredTensor;
 use crate::trace::{Frame, StopOnDrop, check_result_names, stored_tensors};
@@ -40,17 +41,6 @@ const LOOK: Duration = Duration::from_millis(20);
 /// Bytes of a tensor's elements that an event tells; larger ones are kept in the caller's store.
 const INLINE: usize = 16 << 10;
 
-/// A generation as it was asked for.
-struct Asked {
-    request: Request,
-    wanted: Wanted,
-    streams: bool,
-    /// The session that it goes on with.
-    session: Option<GoesOn>,
-    /// How long it is kept.
-    keep: Option<Duration>,
-}
-
 /// A generation that was understood: all but the memory that it keeps.
 struct Understood {
     model: Arc<Loaded>,
@@ -58,6 +48,7 @@ struct Understood {
     planner: Planner,
     tensors: Tensors,
     rows: Vec<Beginning>,
+    others: Vec<Vec<Vec<u32>>>,
     wanted: Wanted,
     constraint: Option<Constraint>,
     new_tokens: usize,
@@ -72,6 +63,8 @@ pub(crate) struct Generating {
     deadline: Deadline,
     events: UnboundedReceiver<Event>,
     pub(crate) streams: bool,
+    /// Where it tells how far it is.
+    progress: Progress,
     /// Stops it when the caller goes away.
     _stop: StopOnDrop,
 }
@@ -101,43 +94,6 @@ pub(crate) enum Told {
     Done(Box<TraceResponse>),
 }
 
-impl Asked {
-    fn parse(body: &Value) -> Result<Self, Problem> {
-        let more = |fields: &mut patchbay_graph::fields::Fields<'_>| {
-            let streams = fields.flag("stream")?.unwrap_or(false);
-            let session = fields.get("session").map(GoesOn::parse).transpose()?;
-            let keep = session::keep(fields.get("keep"))?;
-            Ok((Wanted::parse(fields)?, streams, session, keep))
-        };
-        let has = |name: &str| body.get(name).is_some_and(|value| !value.is_null());
-        // with what a session has, there need not be more
-        let body = match has("session") && !has("input") && !has("inputs") && body.is_object() {
-            true => {
-                let mut body = body.clone();
-                body["input"] = json!([[]]);
-                Cow::Owned(body)
-            }
-            false => Cow::Borrowed(body),
-        };
-        let (request, (wanted, streams, session, keep)) = Request::parse_as("a generation", &body, more)?;
-        if request.sweep.is_some() {
-            let problem = Problem::new(Code::Unsupported, "a generation has no sweep").at("/sweep");
-            return Err(problem.hint("send one generation for each combination"));
-        }
-        if request.inputs.len() > 1 {
-            let problem = Problem::new(Code::Unsupported, "a generation has one input").at("/inputs");
-            return Err(
-                problem.hint("save what another input has with a trace, `\"to\": \"@name\"`, and use `@name` here")
-            );
-        }
-        if streams && request.output.encoding == Some(Encoding::Safetensors) {
-            let problem = Problem::new(Code::Unsupported, "a stream has no safetensors").at("/output/encoding");
-            return Err(problem.hint("take `base64`, or no stream"));
-        }
-        Ok(Self { request, wanted, streams, session, keep })
-    }
-}
-
 impl Service {
     /// Begins to generate text. Where it `fills`, rows that do not say how many new tokens they want have as many as there is room for.
     /// Dropping what is returned stops it.
@@ -150,9 +106,10 @@ impl Service {
         fills: bool,
         accept: Option<Encoding>,
         caller: &Caller,
+        progress: &Progress,
     ) -> Result<Generating, Failure> {
-        let deadline = self.settings.timeouts.deadline(Instant::now(), timeout_ms(&body)?)?;
-        deadline.bound(self.begin(body, fills, accept, caller, deadline)).await
+        let deadline = self.deadline(&body, progress)?;
+        deadline.bound(self.begin(body, fills, accept, caller, deadline, progress)).await
     }
 
     async fn begin(
@@ -162,11 +119,12 @@ impl Service {
         accept: Option<Encoding>,
         caller: &Caller,
         deadline: Deadline,
+        progress: &Progress,
     ) -> Result<Generating, Failure> {
         let (service, owner) = (Arc::clone(self), caller.clone());
         let understood = blocking(move || service.understand(&body, fills, accept, &owner)).await?;
         let Understood { model, frame, planner, tensors, rows, wanted, constraint, .. } = understood;
-        let Understood { new_tokens, seed, streams, keep, .. } = understood;
+        let Understood { others, new_tokens, seed, streams, keep, .. } = understood;
         let memory = model.engine.memory().clone();
         let size = model.engine.decoder().dtype().size_in_bytes();
         let keys = history_bytes(model.tree(), longest(&rows) + new_tokens, size).saturating_mul(rows.len() as u64);
@@ -181,6 +139,7 @@ impl Service {
             planner,
             tensors,
             rows,
+            others,
             new_tokens,
             seed,
             eos: model.stop_ids.clone(),
@@ -195,11 +154,14 @@ impl Service {
         };
         let with_logprobs = begin.settings.logprobs.is_some();
         let prompts = begin.settings.prompt_logprobs.map(|_| Prompts::new(&begin.rows, begin.settings.samples));
+        let tokens = begin.rows.len() * new_tokens;
         let events = Run::start(&model.engine, begin)?;
         let id = format!("generate-{}", Uuid::new_v4().simple());
         let (service, caller) = (Arc::clone(self), caller.clone());
         let about = Arc::new(About { service, caller, model, frame, id, seed, with_logprobs, prompts, keep });
-        Ok(Generating { about, deadline, events, streams, _stop: stop })
+        progress.begun(tokens);
+        let progress = progress.clone();
+        Ok(Generating { about, deadline, events, streams, progress, _stop: stop })
     }
 
     /// Waits until so many bytes may be kept from wave to wave. Sessions make room.
@@ -237,8 +199,10 @@ impl Service {
         let model = chosen.model.ready()?;
         wanted.check(model.tree().vocab)?;
         let constraint = wanted.form.as_ref().map(|form| model.constraint(form)).transpose()?;
-        let tokenized = self.reader(&model, goes_on.is_some()).read(&request.inputs)?;
-        let shown = tokenized.shown.clone();
+        let (first, rest) = request.inputs.split_at(1);
+        let tokenized = self.reader(&model, goes_on.is_some()).read(first)?;
+        let others = self.reader(&model, false).read(rest)?;
+        let shown = tokenized.shown.iter().chain(&others.shown).cloned().collect();
         let found = |goes_on: &GoesOn| {
             let found = self.sessions.take_up(caller, &goes_on.id).map_err(|failure| failure.at("/session"))?;
             Ok::<_, Failure>(session::of_model(found, &model, &chosen.name)?)
@@ -249,10 +213,12 @@ impl Service {
             _ => beginning(tokenized),
         };
         let (rows, begun) = samples(rows, wanted.samples, self.settings.limits.max_rows)?;
+        let rows = TokenRows { name: request.inputs[0].name.clone(), rows };
         let limit = self.settings.limits.max_tokens;
         let room = if fills { limit / begun.len().max(1) } else { usize::MAX };
         let new_tokens = wanted.new_tokens(longest(&begun), model.tree().context.min(room))?;
-        if begun.iter().map(|row| row.prompt.len() + new_tokens).sum::<usize>() > limit {
+        let beside = others.ids.iter().flatten().map(Vec::len).sum::<usize>();
+        if begun.iter().map(|row| row.prompt.len() + new_tokens).sum::<usize>() + beside > limit {
             let detail = format!("prompts and new tokens are more than max_tokens, {limit}");
             return Err(Failure::new(413, "too_large", detail).hint("send fewer rows at once").at("/max_new_tokens"));
         }
@@ -266,7 +232,8 @@ impl Service {
                 score_prompt(&mut request, number, &row.prompt, count)?;
             }
         }
-        let generation = Generation::new(request, rows, new_tokens).map_err(|problem| chosen.placed(problem))?;
+        let generation =
+            Generation::new(request, rows, others.rows, new_tokens).map_err(|problem| chosen.placed(problem))?;
         let limits = self.settings.limits.clone();
         let ground = Ground { tree: Arc::clone(model.tree()), store: Arc::new(shelf.clone()), limits };
         let planner = Planner::new(generation, ground, new_tokens).map_err(|problem| chosen.placed(problem))?;
@@ -291,38 +258,22 @@ impl Service {
             kept: Default::default(),
         };
         let seed = wanted.seed.unwrap_or_else(|| Uuid::new_v4().as_u64_pair().0 >> 11);
-        let rows = begun;
-        Ok(Understood { model, frame, planner, tensors, rows, wanted, constraint, new_tokens, seed, streams, keep })
+        let (rows, others) = (begun, others.ids);
+        Ok(Understood {
+            model,
+            frame,
+            planner,
+            tensors,
+            rows,
+            others,
+            wanted,
+            constraint,
+            new_tokens,
+            seed,
+            streams,
+            keep,
+        })
     }
-}
-
-/// Rows that begin with nothing known.
-fn beginning(tokenized: Tokenized) -> Vec<Row> {
-    let rows = tokenized.rows.into_iter().flat_map(|input| input.rows);
-    let begun = tokenized.ids.into_iter().flatten().map(|prompt| Beginning { prompt, ..Beginning::default() });
-    rows.zip(begun).collect()
-}
-
-/// Every sample of the rows, those of one row side by side.
-fn samples(rows: Vec<Row>, count: usize, limit: usize) -> Result<(TokenRows, Vec<Beginning>), Failure> {
-    let total = rows.len().saturating_mul(count);
-    if total > limit {
-        let detail = format!("{} rows with {count} samples each are {total} rows, max_rows is {limit}", rows.len());
-        return Err(Failure::new(413, "too_large", detail).at("/n"));
-    }
-    // each has keys of its own
-    let sample = |(row, begun): &Row| {
-        let history = begun.history.fork(begun.past.len());
-        (row.clone(), Beginning { history, ..begun.clone() })
-    };
-    let samples = rows.iter().flat_map(|row| (0..count).map(move |_| sample(row)));
-    let (rows, begun) = samples.unzip();
-    Ok((TokenRows { name: ONLY_INPUT.to_owned(), rows }, begun))
-}
-
-/// Tokens of the longest row, before the first new one.
-fn longest(rows: &[Beginning]) -> usize {
-    rows.iter().map(|row| row.past.len() + row.prompt.len()).max().unwrap_or(0)
 }
 
 impl Generating {
@@ -344,7 +295,8 @@ impl Generating {
                 match self.event().await? {
                     Event::Done(generated) => return Ok(generated),
                     Event::Failed(error) => return Err(error.into()),
-                    Event::Token(_) | Event::Saved { .. } => {}
+                    Event::Token(_) => self.progress.more(1),
+                    Event::Saved { .. } => {}
                 }
             }
         });

@@ -1,5 +1,7 @@
 //! Recipes: analyses that are made into traces and run as such.
 
+mod parts;
+
 use std::sync::Arc;
 
 use patchbay_graph::problem::{Code, Problem};
@@ -11,6 +13,9 @@ use serde_json::{Value, json};
 use crate::blocking::blocking;
 use crate::caller::Caller;
 use crate::model::Loaded;
+use crate::progress::Progress;
+use crate::wire::generation::OutputBody;
+use crate::wire::result::{NamedResults, ResultBody};
 use crate::wire::trace::TraceAnswer;
 use crate::{Failure, Service};
 
@@ -33,6 +38,7 @@ impl Service {
         body: Value,
         accept: Option<Encoding>,
         caller: &Caller,
+        progress: &Progress,
     ) -> Result<Cooked, Failure> {
         if !NAMES.contains(&name.as_str()) {
             let failure = Failure::new(404, "unknown_recipe", format!("there is no recipe `{name}`"));
@@ -51,7 +57,21 @@ impl Service {
             }
             None => failure,
         };
-        let mut answer = self.trace(made.body(), accept, caller).await.map_err(placed)?;
+        if let Some(axis) = made.rows_apart
+            && let Some(answer) = self.in_parts(&made, axis, accept, caller, progress).await.map_err(&placed)?
+        {
+            return Ok(Cooked::Answered(Box::new(answer)));
+        }
+        let mut answer = match made.texts {
+            None => self.trace_told(made.body(), accept, caller, progress).await.map_err(placed)?,
+            Some(texts) => {
+                let generating = self.generate(made.body(), false, accept, caller, progress).await;
+                let generating = generating.map_err(&placed)?;
+                let mut answer = generating.answer().await.map_err(placed)?;
+                answer.response.results = nested(answer.response.outputs.take().unwrap_or_default(), texts);
+                answer
+            }
+        };
         answer.response.notes = made.notes;
         Ok(Cooked::Answered(Box::new(answer)))
     }
@@ -74,6 +94,21 @@ impl Service {
         };
         Ok(patchbay_recipes::make(name, body, &ask)?)
     }
+}
+
+/// Rows of text by prompt and layer: what they say, their tokens, and the ids of these.
+fn nested(outputs: Vec<OutputBody>, [prompts, layers]: [usize; 2]) -> NamedResults {
+    let list = |part: &dyn Fn(&OutputBody) -> Value| {
+        let prompt = |prompt: usize| outputs.iter().skip(prompt * layers).take(layers).map(part).collect::<Value>();
+        ResultBody::Texts((0..prompts).map(prompt).collect())
+    };
+    let text = list(&|output| json!(output.text));
+    let tokens = list(&|output| json!(output.tokens));
+    NamedResults(vec![
+        ("text".into(), text),
+        ("tokens".into(), tokens),
+        ("ids".into(), list(&|output| json!(output.ids))),
+    ])
 }
 
 /// The tokens of a text, without special ones.

@@ -17,12 +17,14 @@ use crate::Failure;
 use crate::blocking::blocking;
 use crate::caller::Caller;
 use crate::cells::Cells;
-use crate::deadline::Deadline;
+use crate::deadline::{Deadline, Timeouts};
 use crate::edits::EditStore;
 use crate::inputs::{InputReader, Tokenized};
+use crate::jobs::JobStore;
 use crate::loader::LoadPlan;
 use crate::memory::Budget;
 use crate::model::{Loaded, Model, State};
+use crate::progress::Progress;
 use crate::registry::{Placed, Registry};
 use crate::sessions::SessionStore;
 use crate::settings::Settings;
@@ -44,6 +46,7 @@ pub struct Service {
     pub(crate) store: TensorStore,
     pub(crate) edits: EditStore,
     pub(crate) sessions: SessionStore,
+    pub(crate) jobs: JobStore,
     pub(crate) budget: Budget,
     /// Names of the models that the server was started with.
     first: Mutex<BTreeSet<String>>,
@@ -54,8 +57,8 @@ impl Service {
     pub fn new(settings: Settings) -> Arc<Self> {
         let store = TensorStore::new(settings.store.clone());
         let budget = Budget::new(settings.memory);
-        let (registry, edits, sessions) = Default::default();
-        Arc::new(Self { settings, registry, store, edits, sessions, budget, first: Mutex::default() })
+        let (registry, edits, sessions, jobs) = Default::default();
+        Arc::new(Self { settings, registry, store, edits, sessions, jobs, budget, first: Mutex::default() })
     }
 
     /// What the operator decided.
@@ -122,8 +125,19 @@ impl Service {
         accept: Option<Encoding>,
         caller: &Caller,
     ) -> Result<TraceAnswer, Failure> {
-        let deadline = self.settings.timeouts.deadline(Instant::now(), timeout_ms(&body)?)?;
-        let (frame, finished) = deadline.bound(self.run(body, accept, caller, deadline)).await?;
+        self.trace_told(body, accept, caller, &Progress::default()).await
+    }
+
+    /// The same, and tells how far it is.
+    pub(crate) async fn trace_told(
+        self: &Arc<Self>,
+        body: Value,
+        accept: Option<Encoding>,
+        caller: &Caller,
+        progress: &Progress,
+    ) -> Result<TraceAnswer, Failure> {
+        let deadline = self.deadline(&body, progress)?;
+        let (frame, finished) = deadline.bound(self.run(body, accept, caller, deadline, progress)).await?;
         if finished.kept.is_empty() {
             return self.finish(frame, finished, caller);
         }
@@ -131,13 +145,21 @@ impl Service {
         blocking(move || service.finish(frame, finished, &owner)).await
     }
 
+    /// When a request has to be done that comes now. Nobody waits for a job: without a time of its own it has no end.
+    pub(crate) fn deadline(&self, body: &Value, progress: &Progress) -> Result<Deadline, Failure> {
+        let timeouts = self.settings.timeouts;
+        let default = timeouts.default.filter(|_| !progress.is_heard());
+        Timeouts { default, ..timeouts }.deadline(Instant::now(), timeout_ms(body)?)
+    }
+
     /// Checks a request, and runs it.
-    async fn run(
+    pub(crate) async fn run(
         self: &Arc<Self>,
         body: Value,
         accept: Option<Encoding>,
         caller: &Caller,
         deadline: Deadline,
+        progress: &Progress,
     ) -> Result<(Frame, Finished), Failure> {
         let (service, owner) = (Arc::clone(self), caller.clone());
         let order = Order { deadline: deadline.at, ..Order::new(caller.turns()) };
@@ -149,11 +171,13 @@ impl Service {
         .await?;
         let finished = match work {
             Work::Once(model, job) => {
-                let outcome = Running::submit(&model, job)?.outcome().await?;
+                let running = Running::submit(&model, job)?;
+                progress.begun(1);
+                let outcome = running.outcome().await?;
                 Finished::new(outcome, &frame.style)?
             }
             Work::Sweep(checked, order) => {
-                let collector = self.sweep(checked, frame.style.clone(), order).await?;
+                let collector = self.sweep(checked, frame.style.clone(), order, progress).await?;
                 blocking(move || collector.finish()).await?
             }
         };
@@ -161,7 +185,13 @@ impl Service {
     }
 
     /// Runs the cells, which are one request.
-    async fn sweep(self: &Arc<Self>, checked: Arc<Checked>, style: Style, order: Order) -> Result<Collector, Failure> {
+    async fn sweep(
+        self: &Arc<Self>,
+        checked: Arc<Checked>,
+        style: Style,
+        order: Order,
+        progress: &Progress,
+    ) -> Result<Collector, Failure> {
         let (Planned::Sweep(plan), Some(sweep)) = (&checked.planned, &checked.request.sweep) else {
             return Err(Failure::internal("a sweep without axes"));
         };
@@ -169,9 +199,12 @@ impl Service {
         let (service, owner) = (Arc::clone(self), Arc::clone(&checked));
         let make = Arc::new(move |cell| service.cell(&owner, cell, order.clone()));
         let mut cells = Cells::new(Arc::clone(&checked.model), plan.cells, make);
+        cells.begin().await?;
+        progress.begun(plan.cells);
         for cell in 0..plan.cells {
             let (places, outcome) = (sweep.places(cell), cells.take().await?);
             collector = blocking(move || collector.add(&places, outcome).map(|()| collector)).await?;
+            progress.more(1);
         }
         Ok(collector)
     }
@@ -312,7 +345,7 @@ impl Service {
     }
 
     /// Keeps what is to be kept, and has the rest ready to be written.
-    fn finish(&self, frame: Frame, finished: Finished, caller: &Caller) -> Result<TraceAnswer, Failure> {
+    pub(crate) fn finish(&self, frame: Frame, finished: Finished, caller: &Caller) -> Result<TraceAnswer, Failure> {
         let Frame { model, edits, warnings, style, inputs, kept } = frame;
         let Finished { results, kept: tensors, receipts, usage, held } = finished;
         for (name, tensor) in tensors {

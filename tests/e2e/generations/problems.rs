@@ -49,7 +49,7 @@ async fn is_pointed_to() {
     let problem = server.refused("/v1/trace", &steps, 422).await;
     assert_eq!(problem["pointer"], "/graph/0/steps");
     let inputs = json!({"inputs": {"a": [[1]], "b": [[2]]}, "max_new_tokens": 2});
-    assert_eq!(server.refused("/v1/generate", &inputs, 422).await["pointer"], "/inputs");
+    assert_eq!(server.refused("/v1/generate", &inputs, 400).await["pointer"], "/grow");
 }
 
 #[tokio::test]

@@ -25,6 +25,11 @@ fn bodies() -> Vec<(&'static str, Value)> {
         ("patchscope", json!({"input": input, "target": {"prompt": "ab c", "index": -1}})),
         ("patchscope", json!({"input": input, "layers": [1], "k": 2})),
         ("patchscope", json!({"latents": vec![vec![vec![0.5; 24]; 2]; 3]})),
+        (
+            "patchscope-generate",
+            json!({"input": input, "layers": [0, 2], "target": {"prompt": "ab c"}, "max_new_tokens": 3}),
+        ),
+        ("patchscope-generate", json!({"latents": vec![vec![vec![0.5; 24]; 2]; 3], "temperature": 1, "seed": 3})),
         ("object-attention-lens", json!({"sources": input, "targets": input, "index": 1, "num_patches": 2})),
         ("steer", json!({"input": input, "layers": [1], "vector": contrast, "factor": 3})),
         ("steer", json!({"input": input, "layers": [0, 2], "vector": vec![0.1; 24], "tokens": [-1], "k": 1})),
@@ -106,9 +111,42 @@ async fn a_recipe_is_the_trace_that_it_says_it_is() {
         let found = cook(&server, name, &body).await;
         let trace = explained(&server, name, &body).await;
         assert!(trace["graph"][0].is_string(), "the graph is in the text form: {trace}");
+        if trace.get("grow").is_some() {
+            is_the_generation(&found, &server.generate(&trace).await);
+            continue;
+        }
         let by_hand = server.trace(&trace).await;
         assert_eq!(found["results"], by_hand["results"], "{name} {body}");
         assert!(!found["results"].as_object().unwrap().is_empty());
+    }
+}
+
+/// The rows of text are those of the generation that it says it is, by prompt and layer.
+fn is_the_generation(found: &Value, by_hand: &Value) {
+    for (name, field) in [("text", "text"), ("tokens", "tokens"), ("ids", "ids")] {
+        let nested = found["results"][name].as_array().unwrap();
+        let flat: Vec<&Value> = nested.iter().flat_map(|prompt| prompt.as_array().unwrap()).collect();
+        let outputs = by_hand["outputs"].as_array().unwrap();
+        assert_eq!(nested.len(), 2);
+        assert_eq!(flat, outputs.iter().map(|output| &output[field]).collect::<Vec<_>>());
+    }
+}
+
+#[tokio::test]
+async fn a_patchscopes_text_is_that_of_each_layer_alone() {
+    let server = Server::with(MODEL).await;
+    let input = json!([[1, 2, 3, 4], [5, 6, 7]]);
+    let body = json!({"input": input, "target": {"prompt": "ab c"}, "max_new_tokens": 4, "ignore_eos": true});
+    let found = cook(&server, "patchscope-generate", &body).await;
+    for layer in 0..3 {
+        let kept = json!({"input": input, "graph": format!("save layers.{layer}.output[:, -1] to @kept")});
+        server.trace(&kept).await;
+        let set = json!({"op": "set", "target": format!("layers.{layer}.output[:, -1]"), "value": "@kept", "steps": "prompt"});
+        let alone = json!({"input": ["ab c", "ab c"], "graph": [set], "max_new_tokens": 4, "ignore_eos": true});
+        let alone = server.generate(&alone).await;
+        for prompt in 0..2 {
+            assert_eq!(found["results"]["ids"][prompt][layer], alone["outputs"][prompt]["ids"]);
+        }
     }
 }
 

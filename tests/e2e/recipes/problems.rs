@@ -26,7 +26,7 @@ async fn problems_point_into_the_recipe() {
         ("logit-lens", json!({"input": input, "k": 0}), 422, "bad_argument", "/k"),
         ("logit-lens", json!({"input": input, "model": "nobody"}), 404, "unknown_model", "/model"),
         ("logit-lens", json!({"input": input, "output": {"encoding": "xml"}}), 422, "bad_argument", "/output/encoding"),
-        ("logit-lens", json!({"input": input, "async": true}), 422, "unsupported", "/async"),
+        ("logit-lens", json!({"input": input, "async": 1}), 422, "bad_argument", "/async"),
         ("activations", json!({"input": input, "site": "outptu"}), 422, "unknown_site", "/site"),
         ("activations", json!({"input": input, "index": 5}), 422, "index_out_of_range", "/site"),
         (

@@ -23,12 +23,13 @@ use crate::site::{Packing, Site};
 use crate::steps::Steps;
 use crate::tree::Tree;
 
-/// A generation of so many tokens, of one input.
+/// A generation of so many tokens of one input. Others are there in step 0 alone.
 #[derive(Clone, Debug)]
 pub struct Generation {
     /// The request, with a node more that gives the logits of each row's newest token.
     request: Request,
     prompt: TokenRows,
+    others: Vec<TokenRows>,
     new_tokens: usize,
 }
 
@@ -47,26 +48,33 @@ pub(super) fn in_trace(request: &Request) -> Result<Vec<usize>> {
 }
 
 impl Generation {
-    /// Of a request's graph, beginning with these rows, which may go on from earlier passes.
+    /// Of a request's graph, beginning with these rows, which may go on from earlier passes, and with those of other inputs.
     ///
     /// # Errors
     /// Something in the graph that a generation does not have.
-    pub fn new(mut request: Request, prompt: TokenRows, new_tokens: usize) -> Result<Self> {
+    pub fn new(mut request: Request, prompt: TokenRows, others: Vec<TokenRows>, new_tokens: usize) -> Result<Self> {
         let graph = all(request.graph.iter());
         if let Some(node) = graph.iter().find(|node| matches!(node.action, Action::Grad { .. })) {
             let problem = Problem::new(Code::Unsupported, "no gradients are taken while text is generated");
             return Err(request.placed(problem.hint("take them in a trace of the whole text").at(&node.at)));
         }
         let at = format!("/graph/{}", request.graph.len() - request.edits.len());
-        let kind = OperandKind::Site(SiteOperand::parse("logits[:, -1]")?);
+        let site = SiteOperand::parse("logits[:, -1]")?;
+        let kind = OperandKind::Site(SiteOperand { input: Some(prompt.name.clone()), ..site });
         let value = Operand { at: at.clone(), kind };
         let action = Action::Save { value, name: Some(NEXT_LOGITS.into()), to: None };
         request.graph.push(Node { at, id: None, steps: None, action });
-        Ok(Self { request, prompt, new_tokens })
+        Ok(Self { request, prompt, others, new_tokens })
+    }
+
+    /// The inputs of a step: that of which text is generated comes first, and after step 0 it is the only one.
+    fn inputs(&self, step: usize) -> Vec<TokenRows> {
+        let others = self.others.iter().filter(|_| step == 0).cloned();
+        std::iter::once(self.input(step)).chain(others).collect()
     }
 
     /// The tokens of a step, as far as checking has to know them.
-    pub fn input(&self, step: usize) -> TokenRows {
+    fn input(&self, step: usize) -> TokenRows {
         let more = self.new_tokens.saturating_sub(1 + step);
         let row = |row: &TokenRow| match step {
             0 => TokenRow { more, ..row.clone() },
@@ -86,7 +94,7 @@ impl Generation {
     /// # Errors
     /// Everything that a graph can get wrong.
     pub fn check(&self, step: usize, context: &Context<'_>) -> Result<Plan> {
-        let inputs = [self.input(step)];
+        let inputs = self.inputs(step);
         let context = Context { inputs: &inputs, ..*context };
         let acting = self.acting(step, &context);
         let checked = super::check_marked(&self.request, &acting, &context, &|_| 0);
@@ -124,9 +132,10 @@ impl Generation {
         changes.dedup();
         let (mut acted, mut before) = (HashSet::new(), HashSet::new());
         for step in &changes {
-            let inputs = [self.input(*step)];
-            let acting: HashSet<usize> =
-                self.acting(*step, &Context { inputs: &inputs, ..*context }).into_iter().collect();
+            let inputs = self.inputs(*step);
+            let context = Context { inputs: &inputs, ..*context };
+            let acting: HashSet<usize> = self.acting(*step, &context).into_iter().collect();
+            self.check_others(*step, &acting, &context)?;
             let skips = |number: &&usize| matches!(self.request.graph[**number].action, Action::Skip { .. });
             if let Some(number) = before.difference(&acting).find(|number| skips(number)) {
                 let detail =
@@ -149,12 +158,58 @@ impl Generation {
         }
     }
 
+    /// What a node does to the text's own input at this step must not need what other inputs hold: that is there in step 0 alone.
+    fn check_others(&self, step: usize, acting: &HashSet<usize>, context: &Context<'_>) -> Result<()> {
+        let graph = &self.request.graph;
+        if step == 0 || self.others.is_empty() {
+            return Ok(());
+        }
+        let here: Vec<bool> = graph.iter().map(|node| !self.names_other(node)).collect();
+        let needs = needs(graph);
+        let found = (self.request.edits.len()..graph.len()).find(|number| {
+            let node = &graph[*number];
+            let wanted = !acting.contains(number) && in_step(node, step) && self.is_of_text(node, context);
+            wanted && !propagated(here.clone(), &needs)[*number]
+        });
+        let Some(number) = found else { return Ok(()) };
+        let names: Vec<&str> = self.others.iter().map(|input| input.name.as_str()).collect();
+        let detail = format!(
+            "at step {step} this needs what `{}` holds, which is there in step 0 alone, the prompt's",
+            names.join("`, `")
+        );
+        let problem = Problem::new(Code::UnknownInput, detail).at(&graph[number].at);
+        let hint = "give it `\"steps\": \"prompt\"`; for all steps save the value with a trace, `\"to\": \"@name\"`, and take `@name` here";
+        Err(self.request.placed(problem.hint(hint)))
+    }
+
+    /// Whether a node names an input that is there in step 0 alone.
+    fn names_other(&self, node: &Node) -> bool {
+        let mut found = false;
+        let other = |name: &str| self.others.iter().any(|input| input.name == name);
+        for node in all(std::iter::once(node)) {
+            accesses(node, &mut |_, site| found |= site.input.as_deref().is_some_and(other));
+        }
+        found
+    }
+
+    /// Whether a node names a site of the input of which text is generated, of which this pass has tokens that are meant.
+    fn is_of_text(&self, node: &Node, context: &Context<'_>) -> bool {
+        let mut found = false;
+        for node in all(std::iter::once(node)) {
+            accesses(node, &mut |index, site| {
+                found |= site.input.as_deref() == Some(&*self.prompt.name) && is_here(index, site, context);
+            });
+        }
+        found
+    }
+
     /// Whether each step has a plan of its own: something looks at attention matrices, which grow.
     pub fn grows(&self, tree: &Tree) -> bool {
         let mut found = false;
         self.sites(&mut |_, site| {
             let packing = |site: &Site| matches!(tree.packing(*site), Some(Packing::Pairs { .. }));
-            found |= sites(site, tree).iter().any(packing);
+            let other = |name: &str| self.others.iter().any(|input| input.name == name);
+            found |= !site.input.as_deref().is_some_and(other) && sites(site, tree).iter().any(packing);
         });
         found
     }
@@ -162,7 +217,8 @@ impl Generation {
     /// Numbers of the nodes that act at a step.
     fn acting(&self, step: usize, context: &Context<'_>) -> Vec<usize> {
         let graph = &self.request.graph;
-        acting(graph, graph.iter().map(|node| in_step(node, step) && has_tokens(node, context)).collect())
+        let here = |node| has_tokens(node, context) && (step == 0 || self.others.is_empty() || !self.names_other(node));
+        acting(graph, graph.iter().map(|node| in_step(node, step) && here(node)).collect())
     }
 
     /// The steps at which nodes may begin or stop to act.
@@ -212,14 +268,8 @@ fn acting(graph: &[Node], mut acts: Vec<bool>) -> Vec<usize> {
     if !acts.contains(&false) {
         return (0..graph.len()).collect();
     }
-    let ids = super::order::ids(graph).unwrap_or_default();
-    let needed = |node| references(node).into_iter().filter_map(|(id, _)| ids.get(id).copied()).collect();
-    let needs: Vec<Vec<usize>> = graph.iter().map(needed).collect();
-    while let Some(number) =
-        (0..graph.len()).find(|number| acts[*number] && needs[*number].iter().any(|needed| !acts[*needed]))
-    {
-        acts[number] = false;
-    }
+    let needs = needs(graph);
+    acts = propagated(acts, &needs);
     let mut users = vec![(0, 0); graph.len()];
     for (number, needs) in needs.iter().enumerate() {
         for needed in needs {
@@ -239,6 +289,23 @@ fn acting(graph: &[Node], mut acts: Vec<bool>) -> Vec<usize> {
         }
     }
     (0..graph.len()).filter(|number| acts[*number]).collect()
+}
+
+/// Numbers of the nodes whose values each node takes.
+fn needs(graph: &[Node]) -> Vec<Vec<usize>> {
+    let ids = super::order::ids(graph).unwrap_or_default();
+    let needed = |node| references(node).into_iter().filter_map(|(id, _)| ids.get(id).copied()).collect();
+    graph.iter().map(needed).collect()
+}
+
+/// The same less the nodes that need one that is missing.
+fn propagated(mut there: Vec<bool>, needs: &[Vec<usize>]) -> Vec<bool> {
+    while let Some(number) =
+        (0..there.len()).find(|number| there[*number] && needs[*number].iter().any(|needed| !there[*needed]))
+    {
+        there[number] = false;
+    }
+    there
 }
 
 /// The sites that a node names itself, with their indices.
@@ -273,13 +340,14 @@ fn sites(site: &SiteOperand, tree: &Tree) -> Vec<Site> {
 fn has_tokens(node: &Node, context: &Context<'_>) -> bool {
     let mut here = true;
     for node in all(std::iter::once(node)) {
-        accesses(node, &mut |index, site| {
-            let Ok(input) = find_input(context, site.input.as_deref()) else { return };
-            let packing = sites(site, context.tree).first().and_then(|site| context.tree.packing(*site));
-            let Some(packing) = packing else { return };
-            let found = window(index, &context.inputs[input], packing);
-            here &= !matches!(found, Ok(None));
-        });
+        accesses(node, &mut |index, site| here &= is_here(index, site, context));
     }
     here
+}
+
+/// Whether the pass has some of the tokens that are meant of a site.
+fn is_here(index: Option<&Index>, site: &SiteOperand, context: &Context<'_>) -> bool {
+    let Ok(input) = find_input(context, site.input.as_deref()) else { return true };
+    let packing = sites(site, context.tree).first().and_then(|site| context.tree.packing(*site));
+    packing.is_none_or(|packing| !matches!(window(index, &context.inputs[input], packing), Ok(None)))
 }

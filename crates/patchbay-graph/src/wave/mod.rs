@@ -31,8 +31,8 @@ pub struct Asked<'a> {
     pub ids: &'a [Vec<Vec<u32>>],
     /// How many tokens came before them in earlier passes: input, row. None where nothing stands here.
     pub past: &'a [Vec<usize>],
-    /// Whether later passes look back on the keys that this one makes.
-    pub keeps: bool,
+    /// Of how many inputs, the first ones, later passes look back on the keys that this one makes.
+    pub keeps: usize,
 }
 
 /// What a walk through the layers computes.
@@ -73,7 +73,7 @@ impl Wave {
         let ids: Vec<Vec<Vec<u32>>> =
             plan.inputs.iter().map(|input| input.lengths.iter().map(|len| vec![0; *len]).collect()).collect();
         let past: Vec<Vec<usize>> = plan.inputs.iter().map(|input| input.past.clone()).collect();
-        let keeps = past.iter().flatten().any(|past| *past > 0);
+        let keeps = past.iter().rposition(|past| past.iter().any(|past| *past > 0)).map_or(0, |last| last + 1);
         let mut rows = row::rows(&Asked { plan, pass, ids: &ids, past: &past, keeps }, tree);
         rows.iter_mut().for_each(|row| row.part_at_once());
         Self::of_rows(rows.into_iter().map(|row| (0, row)).collect(), false)

@@ -89,7 +89,7 @@ pub fn rows<'a>(asked: &Asked<'a>, tree: &Tree) -> Vec<Row<'a>> {
             let until = pass.inputs.iter().find(|taking_part| taking_part.input == row.input).map(|input| input.until);
             row.keep_private(until.map(|until| Mark::of(until, tree.layers.len())));
         }
-        if asked.keeps {
+        if row.input < asked.keeps {
             row.keep_keys(tree.layers.len());
         }
         if row.past > 0 {

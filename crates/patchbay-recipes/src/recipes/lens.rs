@@ -31,7 +31,7 @@ pub(super) fn logit_lens_of(fields: &mut Fields<'_>, ask: &Ask<'_>) -> Result<Lo
     Ok((format!("transpose(project_on_vocab({streams}), 0, 1)"), Some(layers.len())))
 }
 
-/// `activations` (L N D): a site of the layers at one token of each row.
+/// `activations` (L N D): a site of the layers at one token of each row, of any number of rows.
 pub(super) fn activations(fields: &mut Fields<'_>, ask: &Ask<'_>, draft: &mut Draft) -> Result<()> {
     let (input, _) = input(fields)?;
     draft.input("input", input, "/input");
@@ -42,6 +42,10 @@ pub(super) fn activations(fields: &mut Fields<'_>, ask: &Ask<'_>, draft: &mut Dr
         true => format!("[:, :, {index}]"),
         false => format!("[:, {index}]"),
     };
+    // what is as wide as a row is long differs from part to part
+    if !matches!(site, "self_attn.scores" | "self_attn.probs") {
+        draft.rows_are_apart(1);
+    }
     draft.line("/site", &format!("save {} as activations", of_layers(&layers, &format!("{site}{at}"))))
 }
 

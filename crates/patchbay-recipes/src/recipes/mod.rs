@@ -26,11 +26,12 @@ type Maker = fn(&mut Fields<'_>, &Ask<'_>, &mut Draft) -> Result<()>;
 type Logits = (String, Option<usize>);
 
 /// Every recipe.
-const RECIPES: [(&str, Maker); 15] = [
+const RECIPES: [(&str, Maker); 16] = [
     ("next-token-probs", lens::next_token_probs),
     ("logit-lens", lens::logit_lens),
     ("activations", lens::activations),
     ("patchscope", patchscope::patchscope),
+    ("patchscope-generate", patchscope::patchscope_generate),
     ("object-attention-lens", object_attention::object_attention_lens),
     ("steer", steer::steer),
     ("steering-sweep", steer::steering_sweep),

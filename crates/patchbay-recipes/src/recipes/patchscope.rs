@@ -23,8 +23,42 @@ pub(super) fn patchscope(fields: &mut Fields<'_>, ask: &Ask<'_>, draft: &mut Dra
     save_probs(draft, fields.count("k")?, &logits)
 }
 
-/// The logits `[N, L, V]`. The target prompt stands there once for each prompt and layer; what these rows have in common is computed once.
+/// What of a generation's settings may be given here.
+const SETTINGS: [&str; 14] = [
+    "max_new_tokens",
+    "min_new_tokens",
+    "temperature",
+    "top_k",
+    "top_p",
+    "min_p",
+    "repetition_penalty",
+    "presence_penalty",
+    "frequency_penalty",
+    "logit_bias",
+    "seed",
+    "stop",
+    "ignore_eos",
+    "constraint",
+];
+
+/// `text`, `tokens` and `ids` (N L): what the target prompt goes on with, its token in the prompt's pass being the source's last-token hidden
+/// state of layer l put in at layer l. One generation, of a row for each prompt and layer.
+pub(super) fn patchscope_generate(fields: &mut Fields<'_>, ask: &Ask<'_>, draft: &mut Draft) -> Result<()> {
+    let [prompts, layers] = patched(fields, ask, draft, true)?;
+    let settings = SETTINGS.into_iter().filter_map(|name| Some((name.to_owned(), fields.get(name)?.clone())));
+    draft.generates("target", [prompts, layers], settings.collect());
+    Ok(())
+}
+
+/// The logits `[N, L, V]`.
 pub(super) fn patchscope_of(fields: &mut Fields<'_>, ask: &Ask<'_>, draft: &mut Draft) -> Result<Logits> {
+    let [prompts, layers] = patched(fields, ask, draft, false)?;
+    Ok((format!("reshape(target/logits[:, -1], [{prompts}, {layers}, -1])"), Some(layers)))
+}
+
+/// Puts hidden states into the target prompt, which stands there once for each prompt and layer; what these rows have in common is computed
+/// once. Gives the numbers of prompts and layers.
+fn patched(fields: &mut Fields<'_>, ask: &Ask<'_>, draft: &mut Draft, generates: bool) -> Result<[usize; 2]> {
     let layers = layers(fields, ask.tree)?;
     let (prompts, latents) = match fields.get("latents") {
         Some(latents) => {
@@ -45,6 +79,7 @@ pub(super) fn patchscope_of(fields: &mut Fields<'_>, ask: &Ask<'_>, draft: &mut 
     let target = |prompt: usize| &targets[prompt.min(targets.len() - 1)];
     let texts = (0..prompts).flat_map(|prompt| layers.iter().map(move |_| json!(target(prompt).prompt)));
     draft.made_input("target", repeated(texts), "/target");
+    let steps = if generates { " steps=\"prompt\"" } else { "" };
     for (place, layer) in layers.iter().enumerate() {
         let rows: Vec<usize> = (0..prompts).map(|prompt| prompt * layers.len() + place).collect();
         let tokens = match &targets[..] {
@@ -55,9 +90,10 @@ pub(super) fn patchscope_of(fields: &mut Fields<'_>, ask: &Ask<'_>, draft: &mut 
             true => format!("$latents[{place}]"),
             false => format!("source/layers.{layer}.output[:, -1]"),
         };
-        draft.line("/target", &format!("target/layers.{layer}.output[{rows:?}, {tokens}] = {value}"))?;
+        let target = format!("target/layers.{layer}.output[{rows:?}, {tokens}]");
+        draft.line("/target", &format!("{target} = {value}{steps}"))?;
     }
-    Ok((format!("reshape(target/logits[:, -1], [{prompts}, {}, -1])", layers.len()), Some(layers.len())))
+    Ok([prompts, layers.len()])
 }
 
 /// How many sources' states there are in a tensor `[L, N, D]`.

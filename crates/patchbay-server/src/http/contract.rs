@@ -14,7 +14,7 @@ use utoipa_axum::routes;
 use utoipa_swagger_ui::{Config, SwaggerUi};
 
 use super::reply::unknown_path;
-use super::routes::{edits, generations, health, models, openai, recipes, sessions, tensors, tokens, traces};
+use super::routes::{edits, generations, health, jobs, models, openai, recipes, sessions, tensors, tokens, traces};
 use crate::Service;
 
 #[derive(OpenApi)]
@@ -29,6 +29,7 @@ use crate::Service;
         (name = "traces", description = "Graphs of reads and writes at the sites of a forward pass."),
         (name = "generations", description = "Text that a model writes, read and steered while it does."),
         (name = "recipes", description = "The analyses of interpretability, each as a graph of the language."),
+        (name = "jobs", description = "Requests that run without anybody waiting for them: `\"async\": true`."),
         (name = "openai", description = "Chat, completions and embeddings for OpenAI's clients."),
         (name = "models", description = "The models of the server."),
         (name = "tokens", description = "Text to tokens and back."),
@@ -47,6 +48,10 @@ pub(super) fn routes() -> OpenApiRouter<Arc<Service>> {
         .routes(routes!(generations::generate))
         .routes(routes!(recipes::list))
         .routes(routes!(recipes::run))
+        .routes(routes!(jobs::list))
+        .routes(routes!(jobs::get, jobs::delete))
+        .routes(routes!(jobs::events))
+        .routes(routes!(jobs::result))
         .merge(openai())
         .routes(routes!(models::list))
         .routes(routes!(models::describe, models::load, models::unload))

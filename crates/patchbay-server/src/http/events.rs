@@ -42,7 +42,8 @@ fn events(generating: Generating) -> impl Stream<Item = Result<Event, Infallible
     })
 }
 
-fn event(name: &str, data: &impl Serialize) -> Event {
+/// An event, and its data as JSON.
+pub(super) fn event(name: &str, data: &impl Serialize) -> Event {
     let event = Event::default().event(name);
     event.json_data(data).unwrap_or_else(|error| {
         let problem = Failure::internal(error).to_problem();

@@ -32,7 +32,7 @@ const AHEAD: usize = 2;
 const STALL: Duration = Duration::from_secs(60);
 
 /// Sends an answer.
-pub(super) async fn send(answer: TraceAnswer) -> Result<Response<Body>, Failure> {
+pub(super) async fn send(answer: Arc<TraceAnswer>) -> Result<Response<Body>, Failure> {
     let media_type = HeaderValue::from_static(answer.media_type());
     if answer.is_short() {
         return Ok(([(CONTENT_TYPE, media_type)], answer.bytes()?).into_response());
@@ -147,11 +147,11 @@ mod tests {
     use crate::wire::trace::TraceResponse;
 
     /// An answer with a tensor of so many numbers, of which some may be missing.
-    fn answer(numbers: usize, there: usize) -> TraceAnswer {
+    fn answer(numbers: usize, there: usize) -> Arc<TraceAnswer> {
         encoded(numbers, there, Encoding::Safetensors)
     }
 
-    fn encoded(numbers: usize, there: usize, encoding: Encoding) -> TraceAnswer {
+    fn encoded(numbers: usize, there: usize, encoding: Encoding) -> Arc<TraceAnswer> {
         let mut spool = Spool::new();
         spool.append(&vec![1; 4 * there]).unwrap();
         let tensor = WireTensor::spooled(spool, DType::F32, vec![numbers], None);
@@ -169,7 +169,7 @@ mod tests {
             warnings: Vec::new(),
             notes: Default::default(),
         };
-        TraceAnswer { response, encoding, held: None }
+        Arc::new(TraceAnswer { response, encoding, held: None })
     }
 
     #[tokio::test(flavor = "multi_thread")]

@@ -27,6 +27,10 @@ pub struct GenerateRequest {
     pub edit_args: Option<BTreeMap<String, BTreeMap<String, f64>>>,
     /// The prompts; of a generation that goes on with a session, what comes behind it, which may be nothing.
     pub input: Option<Rows>,
+    /// Several inputs by name, instead of `input`, for graphs that take from one what they put into another in the prompt's pass.
+    pub inputs: Option<BTreeMap<String, Rows>>,
+    /// The input of which text is generated, where there are several; the others are there in step 0 alone.
+    pub grow: Option<String>,
     /// The session to go on with: its id, or `{"id": …, "row": 0, "at": 12}` for one of its rows, or from behind its first 12 tokens.
     pub session: Option<Value>,
     /// Keeps the sequences and their keys for later generations to go on with: true, or for how many seconds, 3600 at most.
@@ -80,6 +84,8 @@ pub struct GenerateRequest {
     pub stream: Option<bool>,
     /// How the answer is written.
     pub output: Option<OutputOptions>,
+    /// Answers with a job as soon as it was let in: `GET /v1/jobs/{id}/result` has what comes of it.
+    pub r#async: Option<bool>,
     /// Milliseconds that all of it may take; then it is stopped, and answered with 504.
     #[schema(minimum = 1, example = 60000)]
     pub timeout_ms: Option<u64>,

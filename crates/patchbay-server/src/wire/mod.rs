@@ -5,9 +5,11 @@
 
 pub mod edit;
 pub mod generation;
+pub mod job;
 pub mod json;
 pub mod model;
 pub mod nested;
+pub mod number;
 pub mod planned;
 pub mod proof;
 pub mod result;
@@ -16,6 +18,7 @@ pub mod session;
 pub mod spool;
 pub mod stored;
 pub mod tensor;
+pub mod tensor_body;
 pub mod tokens;
 pub mod trace;
 pub mod tree;

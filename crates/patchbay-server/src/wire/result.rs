@@ -6,9 +6,12 @@ use patchbay_checkpoint::Tokenizer;
 use patchbay_engine::{Answer, TokenScore};
 use patchbay_graph::{DType, Encoding};
 use serde::ser::{Serialize, SerializeMap, Serializer};
+use serde_json::Value;
 
 use super::nested::Nested;
-use super::tensor::{Form, Number, TensorBody, WireTensor, lengths};
+use super::number::Number;
+use super::tensor::{WireTensor, lengths};
+use super::tensor_body::{Form, TensorBody};
 use crate::Failure;
 
 /// Results in the order of the graph; written as one object.
@@ -43,6 +46,8 @@ pub enum ResultBody {
     },
     /// A tensor that is in the caller's store.
     Handle(HandleBody),
+    /// Lists of what rows of text are, nested as prompts and layers are.
+    Texts(Value),
 }
 
 /// A tensor that is too large to be told in an event, and is in the caller's store.
@@ -63,6 +68,7 @@ impl ResultBody {
         match self {
             Self::Tensor(body) => body.tensor.byte_len(),
             Self::Handle(_) => 64,
+            Self::Texts(value) => value.to_string().len(),
             Self::Tokens { tokens } => 32 * tokens.places.iter().map(Vec::len).sum::<usize>(),
         }
     }

@@ -32,6 +32,17 @@ impl Spool {
         self.file.write_all(bytes)
     }
 
+    /// Puts bytes at a place, which may be beyond the end.
+    ///
+    /// # Errors
+    /// When the file cannot be made or is full.
+    pub fn write_at(&mut self, start: u64, bytes: &[u8]) -> io::Result<()> {
+        self.file.seek(SeekFrom::Start(start))?;
+        self.file.write_all(bytes)?;
+        self.len = self.len.max(start as usize + bytes.len());
+        Ok(())
+    }
+
     /// How many bytes there are.
     pub fn byte_len(&self) -> usize {
         self.len
@@ -76,6 +87,22 @@ impl Gathered {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn parts_may_come_in_any_order() {
+        for size in [30, IN_MEMORY + 30] {
+            let bytes: Vec<u8> = (0..size).map(|i| (i % 251) as u8).collect();
+            let mut spool = Spool::new();
+            for start in [20, 0, 10] {
+                let end = if start == 20 { size } else { start + 10 };
+                spool.write_at(start as u64, &bytes[start..end]).unwrap();
+            }
+            assert_eq!(spool.byte_len(), size);
+            let mut found = vec![0; size];
+            spool.gathered().read_at(0, &mut found).unwrap();
+            assert!(found == bytes);
+        }
+    }
 
     #[test]
     fn bytes_come_back_in_any_order_from_memory_and_from_disk() {

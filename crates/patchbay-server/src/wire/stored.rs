@@ -11,7 +11,8 @@ use serde_json::{Map, Value};
 use utoipa::ToSchema;
 
 use super::result::as_map;
-use super::tensor::{Form, TensorBody, WireTensor, storage};
+use super::tensor::{WireTensor, storage};
+use super::tensor_body::{Form, TensorBody};
 use super::{Encoded, SAFETENSORS, safetensors};
 use crate::Failure;
 use crate::store::{Shelf, StoredTensor, Tensors};

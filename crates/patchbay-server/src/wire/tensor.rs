@@ -1,39 +1,15 @@
-//! A tensor in an answer.
-//!
-//! ```json
-//! {"dtype": "f32", "shape": [2, 3], "data": [[1.0, 2.5, "NaN"], [0.1, "-Infinity", 4.0]]}
-//! ```
-//!
-//! Where the rows differ in length the tensor is left-padded with zeros, and `lengths` says how long each row truly is,
-//! for each axis of tokens: `"lengths": {"1": [4, 2, 5]}`. The protocol leaves the form open; an object by axis is taken
-//! because a slice can leave the two token axes of an attention matrix with different lengths.
+//! The elements of a tensor in an answer, read where they lie.
 
 use std::collections::BTreeMap;
-use std::fmt;
 use std::io::{self, Write};
 use std::sync::{Mutex, PoisonError};
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use candle_core::{CpuStorage, Storage, Tensor};
 use patchbay_graph::{DType, Shape};
-use serde::ser::{Error as _, Serialize, SerializeStruct, Serializer};
-use utoipa::ToSchema;
 
-use super::nested::Nested;
+use super::number::Number;
 use super::spool::{Gathered, Spool};
 use crate::Failure;
-
-/// How the elements of a tensor are written in JSON.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Form {
-    /// `data`: nested lists.
-    Lists,
-    /// `b64`: base64 of the little-endian bytes.
-    Base64,
-    /// Not at all: the elements are elsewhere, in a safetensors file.
-    Elsewhere,
-}
 
 /// True lengths of rows, by axis.
 pub type Lengths = BTreeMap<usize, Vec<usize>>;
@@ -90,6 +66,11 @@ impl WireTensor {
         Self::of(Elements::Spooled(Mutex::new(spool.gathered())), dtype, dims, lengths)
     }
 
+    /// One without elements.
+    pub(super) fn empty() -> Self {
+        Self::spooled(Spool::new(), DType::F32, vec![0], None)
+    }
+
     fn of(elements: Elements, dtype: DType, dims: Vec<usize>, lengths: Option<Lengths>) -> Self {
         Self { dtype, dims, elements, lengths, piece: Mutex::default() }
     }
@@ -102,6 +83,24 @@ impl WireTensor {
     /// Sizes of the axes, padding included.
     pub fn dims(&self) -> &[usize] {
         &self.dims
+    }
+
+    /// True lengths of rows, where they differ.
+    pub fn lengths(&self) -> Option<&Lengths> {
+        self.lengths.as_ref()
+    }
+
+    /// The same with its elements out of memory, as far as they are many.
+    ///
+    /// # Errors
+    /// When they cannot be read or written.
+    pub fn at_rest(self) -> io::Result<Self> {
+        if matches!(self.elements, Elements::Spooled(_)) {
+            return Ok(self);
+        }
+        let mut spool = Spool::new();
+        self.pieces(|piece| spool.append(piece))?;
+        Ok(Self::spooled(spool, self.dtype, self.dims, self.lengths))
     }
 
     /// How many bytes the elements are.
@@ -118,12 +117,27 @@ impl WireTensor {
     }
 
     /// Hands over the bytes in pieces, all but the last of which have a multiple of 24 bytes.
-    fn pieces(&self, mut take: impl FnMut(&[u8]) -> io::Result<()>) -> io::Result<()> {
+    pub(super) fn pieces(&self, mut take: impl FnMut(&[u8]) -> io::Result<()>) -> io::Result<()> {
         let mut piece = vec![0; PIECE.min(self.byte_len())];
         for start in (0..self.byte_len()).step_by(PIECE) {
             let piece = &mut piece[..PIECE.min(self.byte_len() - start)];
             self.read_at(start, piece)?;
             take(piece)?;
+        }
+        Ok(())
+    }
+
+    /// Puts its elements into the place that its rows, from this one on, have among `rows` on an axis.
+    ///
+    /// # Errors
+    /// When they cannot be read or written.
+    pub fn gather_into(&self, spool: &mut Spool, axis: usize, first: usize, rows: usize) -> io::Result<()> {
+        let inner = self.dims[axis + 1..].iter().product::<usize>() * self.dtype.size();
+        let outer: usize = self.dims[..axis].iter().product();
+        let mut bytes = vec![0; self.dims[axis] * inner];
+        for place in 0..outer {
+            self.read_at(place * bytes.len(), &mut bytes)?;
+            spool.write_at(((place * rows + first) * inner) as u64, &bytes)?;
         }
         Ok(())
     }
@@ -155,7 +169,7 @@ impl WireTensor {
         Ok(element)
     }
 
-    fn number(&self, i: usize) -> Number {
+    pub(super) fn number(&self, i: usize) -> Number {
         let bytes = match self.element(i) {
             Ok(bytes) => bytes,
             Err(error) => return Number::Lost(error),
@@ -228,22 +242,6 @@ pub fn bytes_of(tensor: &Tensor, dtype: DType) -> candle_core::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// The bytes of a tensor in base64, written piece by piece.
-struct Base64<'a>(&'a WireTensor);
-
-impl fmt::Display for Base64<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let write = |piece: &[u8]| f.write_str(&STANDARD.encode(piece)).map_err(io::Error::other);
-        self.0.pieces(write).map_err(|_| fmt::Error)
-    }
-}
-
-impl Serialize for Base64<'_> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
-    }
-}
-
 /// The type in which the executor holds a type of the protocol.
 pub fn storage(dtype: DType) -> candle_core::DType {
     match dtype {
@@ -257,95 +255,6 @@ pub fn storage(dtype: DType) -> candle_core::DType {
     }
 }
 
-/// One element. Each float is written with the digits of its own type: 0.1 and not 0.10000000149011612.
-pub(super) enum Number {
-    Bool(bool),
-    Int(i64),
-    F32(f32),
-    F64(f64),
-    /// It could not be read.
-    Lost(io::Error),
-}
-
-impl From<f32> for Number {
-    fn from(x: f32) -> Self {
-        Self::F32(x)
-    }
-}
-
-impl From<f64> for Number {
-    fn from(x: f64) -> Self {
-        Self::F64(x)
-    }
-}
-
-impl Serialize for Number {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        match self {
-            Self::Lost(error) => Err(S::Error::custom(error)),
-            &Self::Bool(x) => serializer.serialize_bool(x),
-            &Self::Int(x) => serializer.serialize_i64(x),
-            &Self::F32(x) if x.is_finite() => serializer.serialize_f32(x),
-            &Self::F64(x) if x.is_finite() => serializer.serialize_f64(x),
-            &Self::F32(x) => serializer.serialize_str(not_finite(x.into())),
-            &Self::F64(x) => serializer.serialize_str(not_finite(x)),
-        }
-    }
-}
-
-fn not_finite(x: f64) -> &'static str {
-    match (x.is_nan(), x > 0.0) {
-        (true, _) => "NaN",
-        (false, true) => "Infinity",
-        (false, false) => "-Infinity",
-    }
-}
-
-/// A tensor in JSON: `dtype`, `shape` and either `data` (nested lists) or `b64` (little-endian bytes).
-#[derive(Debug)]
-pub struct TensorBody {
-    /// The tensor.
-    pub tensor: WireTensor,
-    /// How its elements are written.
-    pub form: Form,
-}
-
-/// A tensor: `dtype`, `shape` and either `data` or `b64`. The contract's picture of what [`TensorBody`] writes.
-#[derive(ToSchema)]
-#[schema(as = Tensor, example = json!({"dtype": "f32", "shape": [1, 3], "data": [[0.1, -2.5, "NaN"]]}))]
-pub struct TensorSchema {
-    /// Type of the elements: `bool`, `u8`, `u32`, `i64`, `f16`, `bf16`, `f32` or `f64`.
-    pub dtype: String,
-    /// Sizes of the axes.
-    pub shape: Vec<usize>,
-    /// The elements, nested as `shape` says. One that is not finite is `"NaN"`, `"Infinity"` or `"-Infinity"`.
-    pub data: Option<serde_json::Value>,
-    /// The little-endian bytes of the elements, in base64.
-    pub b64: Option<String>,
-    /// Where rows differ in length: for each axis of tokens, by its number, the true length in every row. Shorter rows
-    /// are padded with zeros on the left.
-    #[schema(value_type = Option<BTreeMap<String, Vec<usize>>>)]
-    pub lengths: Option<Lengths>,
-}
-
-impl Serialize for TensorBody {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let tensor = &self.tensor;
-        let mut body = serializer.serialize_struct("Tensor", 4)?;
-        body.serialize_field("dtype", tensor.dtype.name())?;
-        body.serialize_field("shape", &tensor.dims)?;
-        match self.form {
-            Form::Lists => body.serialize_field("data", &Nested::new(&tensor.dims, &|i| tensor.number(i)))?,
-            Form::Base64 => body.serialize_field("b64", &Base64(tensor))?,
-            Form::Elsewhere => {}
-        }
-        if let Some(lengths) = &tensor.lengths {
-            body.serialize_field("lengths", lengths)?;
-        }
-        body.end()
-    }
-}
-
 impl From<candle_core::Error> for Failure {
     fn from(error: candle_core::Error) -> Self {
         Self::internal(error)
@@ -354,9 +263,13 @@ impl From<candle_core::Error> for Failure {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use base64::Engine as _;
+    use base64::engine::general_purpose::STANDARD;
     use candle_core::Device;
     use serde_json::json;
+
+    use super::super::tensor_body::{Form, TensorBody};
+    use super::*;
 
     fn bytes(tensor: &WireTensor) -> Vec<u8> {
         let mut bytes = Vec::new();
@@ -429,6 +342,21 @@ mod tests {
         );
     }
 
+    #[test]
+    fn parts_of_an_axis_are_put_side_by_side() {
+        let whole = Tensor::arange(0f32, 60f32, &Device::Cpu).unwrap().reshape((3, 5, 4)).unwrap();
+        for axis in 0..3 {
+            let rows = whole.dims()[axis];
+            let mut spool = Spool::new();
+            for (first, count) in [(2, rows - 2), (0, 1), (1, 1)] {
+                let part = whole.narrow(axis, first, count).unwrap();
+                wire(&part, DType::F32, None).gather_into(&mut spool, axis, first, rows).unwrap();
+            }
+            let gathered = WireTensor::spooled(spool, DType::F32, vec![3, 5, 4], None);
+            assert_eq!(bytes(&gathered), bytes(&wire(&whole, DType::F32, None)));
+        }
+    }
+
     /// More elements than a piece and than stay in memory, in every form.
     #[test]
     fn gathered_elements_are_written_as_held_ones() {
@@ -444,6 +372,7 @@ mod tests {
             let spooled = WireTensor::spooled(spool, dtype, vec![floats.len()], None);
             let expected = bytes(&held);
             assert!(expected == bytes(&spooled));
+            assert!(expected == bytes(&wire(&tensor, DType::F32, Some(dtype)).at_rest().unwrap()));
             let mut bodies = [held, spooled].map(|tensor| TensorBody { tensor, form: Form::Lists });
             let [held, spooled] = bodies.each_ref().map(|body| serde_json::to_vec(body).unwrap());
             assert!(held == spooled);

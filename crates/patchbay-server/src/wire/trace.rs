@@ -12,7 +12,8 @@ use utoipa::ToSchema;
 use super::generation::OutputBody;
 use super::result::{HandleBody, NamedResults, ResultBody, as_map, number};
 use super::session::SessionBody;
-use super::tensor::TensorSchema;
+use super::tensor::WireTensor;
+use super::tensor_body::TensorSchema;
 use super::tokens::InputTokens;
 use super::{JSON, SAFETENSORS, safetensors};
 
@@ -43,6 +44,8 @@ pub struct TraceRequest {
     pub sweep: Option<BTreeMap<String, Value>>,
     /// How the answer is written.
     pub output: Option<OutputOptions>,
+    /// Answers with a job as soon as it was let in: `GET /v1/jobs/{id}/result` has what comes of it.
+    pub r#async: Option<bool>,
     /// Milliseconds that it may take until its answer begins; then it is stopped, and answered with 504.
     #[schema(minimum = 1, example = 60000)]
     pub timeout_ms: Option<u64>,
@@ -60,7 +63,8 @@ pub enum Rows {
     /// Texts or lists of token ids, one a row.
     List(Vec<Value>),
     /// `{"text": …, "add_special_tokens": bool}` or `{"messages": […], "tools": […], "documents": […],
-    /// "add_generation_prompt": bool, "chat_template_kwargs": {…}}`.
+    /// "add_generation_prompt": bool, "continue_final_message": bool,
+    /// "chat_template_kwargs": {…}}`.
     Object(BTreeMap<String, Value>),
 }
 
@@ -152,6 +156,8 @@ pub enum ResultSchema {
     Tokens(TokensSchema),
     /// A tensor in the caller's store, where an event tells of a large one.
     Handle(HandleBody),
+    /// Lists of texts, of the recipe `patchscope-generate`.
+    Texts(Vec<Value>),
 }
 
 /// What `top_tokens` gives: at each place the likeliest tokens, best first. The outer lists are nested as the places are.
@@ -279,11 +285,30 @@ impl TraceAnswer {
         let response = serde_json::to_string(&self.response)?;
         let tensors = self.response.results.0.iter().filter_map(|(name, result)| match result {
             ResultBody::Tensor(body) => Some((name.as_str(), &body.tensor)),
-            ResultBody::Tokens { .. } | ResultBody::Handle(_) => None,
+            ResultBody::Tokens { .. } | ResultBody::Handle(_) | ResultBody::Texts(_) => None,
         });
         let file = safetensors::File::new(tensors, HashMap::from([("response".to_owned(), response)]))?;
         length(file.byte_len());
         file.write(out)
+    }
+
+    /// The same with its tensors out of memory, so that it can be kept.
+    ///
+    /// # Errors
+    /// When their elements cannot be read or written.
+    pub fn at_rest(mut self) -> io::Result<Self> {
+        for (_, result) in &mut self.response.results.0 {
+            if let ResultBody::Tensor(body) = result {
+                let there = std::mem::replace(&mut body.tensor, WireTensor::empty());
+                body.tensor = there.at_rest()?;
+            }
+        }
+        Ok(Self { held: None, ..self })
+    }
+
+    /// Bytes of its tensors' elements.
+    pub fn byte_len(&self) -> u64 {
+        self.response.results.0.iter().map(|(_, result)| result.weight() as u64).sum()
     }
 
     /// Whether it is written sooner than another thread would wake.

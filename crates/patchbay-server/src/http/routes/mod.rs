@@ -3,6 +3,7 @@
 pub(super) mod edits;
 pub(super) mod generations;
 pub(super) mod health;
+pub(super) mod jobs;
 pub(super) mod models;
 pub(super) mod openai;
 pub(super) mod recipes;

@@ -23,6 +23,7 @@ use crate::openai::answered::Writer;
 use crate::openai::asked::Asked;
 use crate::openai::embedding::{Embedding, EmbeddingList};
 use crate::openai::error::{ErrorBody, placed};
+use crate::progress::Progress;
 use crate::wire::PROBLEM;
 use crate::{Caller, Failure, ProblemDetails, Service};
 
@@ -168,7 +169,7 @@ async fn completed(
         let model = service.choose(asked.body.get("model").and_then(Value::as_str), caller)?.model.ready()?;
         asked.speak(model.tokenizer.as_ref())?;
     }
-    let generating = service.generate(asked.body.clone(), kind == Kind::Chat, None, caller).await;
+    let generating = service.generate(asked.body.clone(), kind == Kind::Chat, None, caller, &Progress::default()).await;
     let generating = generating.map_err(|failure| placed(kind, failure))?;
     let writer = generating.writer(&asked);
     if asked.streams {

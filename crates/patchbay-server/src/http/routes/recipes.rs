@@ -17,8 +17,11 @@ use crate::http::accept::Accept;
 use crate::http::body::JsonBody;
 use crate::http::path::Name;
 use crate::http::reply::Refused;
+use crate::http::routes::jobs::{accepted, is_job};
 use crate::http::stream::send;
+use crate::progress::Progress;
 use crate::recipes::Cooked;
+use crate::wire::job::JobBody;
 use crate::wire::trace::{OutputOptions, TraceResponse};
 use crate::{Caller, Failure, ProblemDetails, Service};
 
@@ -46,6 +49,8 @@ pub(in crate::http) struct RecipeRequest {
     explain: Option<bool>,
     /// How the answer is written.
     output: Option<OutputOptions>,
+    /// Answers with a job as soon as it was let in.
+    r#async: Option<bool>,
     /// Milliseconds that it may take until its answer begins.
     timeout_ms: Option<u64>,
     /// The recipe's own fields.
@@ -64,7 +69,7 @@ pub(in crate::http) async fn list() -> Json<RecipeList> {
 
 /// Run a recipe: an analysis that is a graph of the language.
 ///
-/// The answer is that of a trace. With `"explain": true` it is the body of that trace, and nothing runs.
+/// The answer is that of a trace. With `"explain": true` it is the body of that trace, and nothing runs. With `"async": true` it is a job.
 #[utoipa::path(
     post, path = "/v1/recipes/{name}", tag = "recipes", request_body = RecipeRequest,
     params(("name" = String, Path, description = "The recipe")),
@@ -73,6 +78,7 @@ pub(in crate::http) async fn list() -> Json<RecipeList> {
             (TraceResponse = "application/json"),
             (Vec<u8> = "application/vnd.safetensors")
         )),
+        (status = 202, description = "With `async`: the job", body = JobBody),
         (status = 504, description = "It was not done within its `timeout_ms`, or the server's own", body = ProblemDetails,
             content_type = "application/problem+json"),
         Refused
@@ -83,10 +89,20 @@ pub(in crate::http) async fn run(
     Name(name): Name,
     Accept(accept): Accept,
     caller: Caller,
-    JsonBody(body): JsonBody,
+    JsonBody(mut body): JsonBody,
 ) -> Result<Response<Body>, Failure> {
-    match service.recipe(name, body, accept, &caller).await? {
+    if is_job(&mut body)? && body.get("explain") != Some(&true.into()) {
+        let (running, owner, kind) = (Arc::clone(&service), caller.clone(), name.clone());
+        let run = |progress| async move {
+            match running.recipe(name, body, accept, &owner, &progress).await? {
+                Cooked::Answered(answer) => Ok(*answer),
+                Cooked::Explained(_) => Err(Failure::internal("a job explains nothing")),
+            }
+        };
+        return Ok(accepted(&*service.start(&kind, &caller, run).await?));
+    }
+    match service.recipe(name, body, accept, &caller, &Progress::default()).await? {
         Cooked::Explained(trace) => Ok(Json(trace).into_response()),
-        Cooked::Answered(answer) => send(*answer).await,
+        Cooked::Answered(answer) => send(Arc::from(answer)).await,
     }
 }

@@ -15,7 +15,7 @@ use crate::http::reply::{NotThere, Refused};
 use crate::name::check_tensor;
 use crate::wire::Encoded;
 use crate::wire::stored::{StoredView, TensorList, encode, from_json, from_safetensors};
-use crate::wire::tensor::TensorSchema;
+use crate::wire::tensor_body::TensorSchema;
 use crate::{Caller, Failure, Service};
 
 /// List the caller's tensors.

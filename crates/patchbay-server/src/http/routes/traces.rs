@@ -10,7 +10,9 @@ use axum::http::Response;
 use crate::http::accept::Accept;
 use crate::http::body::JsonBody;
 use crate::http::reply::Refused;
+use crate::http::routes::jobs::{accepted, is_job};
 use crate::http::stream::send;
+use crate::wire::job::JobBody;
 use crate::wire::trace::{TraceRequest, TraceResponse};
 use crate::wire::validation::ValidateResponse;
 use crate::{Caller, Failure, ProblemDetails, Service};
@@ -19,7 +21,7 @@ use crate::{Caller, Failure, ProblemDetails, Service};
 ///
 /// The answer is JSON or, with `Accept: application/vnd.safetensors` or `"output": {"encoding": "safetensors"}`, one
 /// safetensors file of the tensors, whose metadata key `response` holds the rest as JSON. Everything that a request can
-/// get wrong is said before anything runs.
+/// get wrong is said before anything runs. With `"async": true` the answer is a job, as soon as it was let in.
 #[utoipa::path(
     post, path = "/v1/trace", tag = "traces", request_body = TraceRequest,
     responses(
@@ -27,6 +29,7 @@ use crate::{Caller, Failure, ProblemDetails, Service};
             (TraceResponse = "application/json"),
             (Vec<u8> = "application/vnd.safetensors")
         )),
+        (status = 202, description = "With `async`: the job", body = JobBody),
         (status = 504, description = "It was not done within its `timeout_ms`, or the server's own", body = ProblemDetails,
             content_type = "application/problem+json"),
         Refused
@@ -36,9 +39,14 @@ pub(in crate::http) async fn trace(
     State(service): State<Arc<Service>>,
     Accept(accept): Accept,
     caller: Caller,
-    JsonBody(body): JsonBody,
+    JsonBody(mut body): JsonBody,
 ) -> Result<Response<Body>, Failure> {
-    send(service.trace(body, accept, &caller).await?).await
+    if is_job(&mut body)? {
+        let (running, owner) = (Arc::clone(&service), caller.clone());
+        let run = |progress| async move { running.trace_told(body, accept, &owner, &progress).await };
+        return Ok(accepted(&*service.start("trace", &caller, run).await?));
+    }
+    send(Arc::new(service.trace(body, accept, &caller).await?)).await
 }
 
 /// Ask what a graph would return, how it would run and what it would cost.
