@@ -36,6 +36,22 @@ def test_functions(model, peer):
     from nnterp import interventions, nnsight_utils, prompt_utils
 
     close(patchbay.logit_lens(model, PROMPTS), interventions.logit_lens(peer, PROMPTS), 1e-4)
+    theirs = interventions.logit_lens(peer, PROMPTS, return_inv_logits=True)
+    for found, expected in zip(patchbay.logit_lens(model, PROMPTS, return_inv_logits=True), theirs, strict=True):
+        close(found, expected, 1e-4)
+    for options in [
+        {},
+        {"complete_prompt": False},
+        {"add_user_instr": False},
+        {"add_user_instr": False, "use_system_prompt": False},
+    ]:
+        try:
+            theirs = interventions.it_repeat_prompt(peer.tokenizer, **options)
+        except ValueError:  # an empty message that the template leaves out
+            with pytest.raises(patchbay.PatchbayError):
+                patchbay.it_repeat_prompt(model.tokenizer, **options)
+        else:
+            assert patchbay.it_repeat_prompt(model.tokenizer, **options).prompt == theirs.prompt
     theirs = interventions.patchscope_lens(peer, PROMPTS, interventions.repeat_prompt(), layers=[3, 20])
     close(patchbay.patchscope_lens(model, PROMPTS, patchbay.repeat_prompt(), layers=[3, 20]), theirs, 1e-4)
     with torch.no_grad():

@@ -14,23 +14,31 @@ bay = Patchbay()
 print(bay.trace("smollm2", "The capital of France is", "save logits[:, -1] as x")["x"])
 """
 
-from .client import AsyncPatchbay, Patchbay, Results
+from .async_client import AsyncPatchbay
+from .client import Patchbay
+from .dataset import load_dataset, run_dataset
 from .errors import PatchbayError
 from .interventions import (
     TargetPrompt,
     TargetPromptBatch,
+    it_repeat_prompt,
     logit_lens,
     patch_object_attn_lens,
     patchscope_generate,
     patchscope_lens,
     repeat_prompt,
+    skip_layers,
+    steer,
 )
+from .jobs import Job
 from .model import StandardizedTransformer
 from .nnsight_utils import collect_token_activations_batched, get_token_activations
 from .prompt_utils import Prompt, get_first_tokens, run_prompts
+from .results import Results
 
 __all__ = [
     "AsyncPatchbay",
+    "Job",
     "Patchbay",
     "PatchbayError",
     "Prompt",
@@ -41,10 +49,15 @@ __all__ = [
     "collect_token_activations_batched",
     "get_first_tokens",
     "get_token_activations",
+    "it_repeat_prompt",
+    "load_dataset",
     "logit_lens",
     "patch_object_attn_lens",
     "patchscope_generate",
     "patchscope_lens",
     "repeat_prompt",
+    "run_dataset",
     "run_prompts",
+    "skip_layers",
+    "steer",
 ]

@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from .arrays import native, to_numpy
 
 if TYPE_CHECKING:
@@ -14,6 +16,7 @@ if TYPE_CHECKING:
 __all__ = [
     "TargetPrompt",
     "TargetPromptBatch",
+    "it_repeat_prompt",
     "logit_lens",
     "patch_object_attn_lens",
     "patchscope_generate",
@@ -28,9 +31,22 @@ def _list(prompts: str | list[str]) -> list[str]:
     return [prompts] if isinstance(prompts, str) else list(prompts)
 
 
-def logit_lens(nn_model: StandardizedTransformer, prompts: str | list[str], remote: bool = False) -> Any:
-    """Probabilities `[prompts, layers, vocabulary]` of the next token, read off each layer's output at the last token."""
-    return nn_model.bay.recipe("logit-lens", nn_model.name, input=_list(prompts))["probs"]
+def logit_lens(
+    nn_model: StandardizedTransformer, prompts: str | list[str], remote: bool = False, return_inv_logits: bool = False
+) -> Any:
+    """Probabilities `[prompts, layers, vocabulary]` of the next token, read off each layer's output at the last token.
+
+    With `return_inv_logits` also those of the streams turned round behind the last norm.
+    """
+    if not return_inv_logits:
+        return nn_model.bay.recipe("logit-lens", nn_model.name, input=_list(prompts))["probs"]
+    graph = [
+        'normed = call(layers.*.output[:, -1], module="ln_final")',
+        'save transpose(softmax(call(normed, module="lm_head"), -1), 0, 1) as probs',
+        'save transpose(softmax(call(-normed, module="lm_head"), -1), 0, 1) as inverse',
+    ]
+    found = nn_model.bay.trace(nn_model.name, _list(prompts), graph)
+    return found["probs"], found["inverse"]
 
 
 @dataclass
@@ -48,15 +64,33 @@ class TargetPromptBatch:
     prompts: list[str]
     index_to_patch: Any
 
+    def __post_init__(self) -> None:
+        self.index_to_patch = native(to_numpy(self.index_to_patch))
+
     @classmethod
     def from_target_prompts(cls, prompts_: list[TargetPrompt]) -> TargetPromptBatch:
         """Of several target prompts."""
-        return cls([target.prompt for target in prompts_], [target.index_to_patch for target in prompts_])
+        return cls([target.prompt for target in prompts_], [int(target.index_to_patch) for target in prompts_])
 
     @classmethod
     def from_target_prompt(cls, prompt: TargetPrompt, batch_size: int) -> TargetPromptBatch:
         """Of one, so many times."""
-        return cls([prompt.prompt] * batch_size, [prompt.index_to_patch] * batch_size)
+        return cls([prompt.prompt] * batch_size, [int(prompt.index_to_patch)] * batch_size)
+
+    @staticmethod
+    def auto(
+        target_prompt: TargetPrompt | list[TargetPrompt] | TargetPromptBatch, batch_size: int
+    ) -> TargetPromptBatch:
+        """Of whatever names target prompts."""
+        if isinstance(target_prompt, TargetPrompt):
+            return TargetPromptBatch.from_target_prompt(target_prompt, batch_size)
+        if isinstance(target_prompt, list):
+            return TargetPromptBatch.from_target_prompts(target_prompt)
+        if isinstance(target_prompt, TargetPromptBatch):
+            return target_prompt
+        raise ValueError(
+            f"a TargetPrompt, a list of them or a TargetPromptBatch is wanted, found {type(target_prompt).__name__}"
+        )
 
     @classmethod
     def from_prompts(cls, prompts: str | list[str], index_to_patch: Any) -> TargetPromptBatch:
@@ -82,6 +116,42 @@ def repeat_prompt(
     return TargetPrompt(sep.join(word + rel + word for word in words) + sep + placeholder, index_to_patch)
 
 
+GUESS = "Your task is to guess the next word in the sentence. You must answer with the next word only."
+
+
+def it_repeat_prompt(
+    tokenizer: Any,
+    words: list[str] | None = None,
+    rel: str = " ",
+    sep: str = "\n",
+    placeholder: str = "?",
+    complete_prompt: bool = True,
+    add_user_instr: bool = True,
+    use_system_prompt: bool = True,
+) -> TargetPrompt:
+    """`repeat_prompt` for models that were trained on conversations: `tokenizer` is the model's, whose chat template writes it."""
+    prompt = repeat_prompt(words, rel, sep, placeholder).prompt
+    chat = []
+    if add_user_instr:
+        if use_system_prompt:
+            chat.append(("system", "You are a helpful assistant."))
+        chat += [
+            ("user", f"I will provide you with a series of sentences. {GUESS}"),
+            ("assistant", "Ok."),
+            ("user", prompt),
+        ]
+    elif use_system_prompt:
+        chat += [("system", f"The user will provide you with a sentence. {GUESS}"), ("user", prompt)]
+    else:
+        chat.append(("user", f"Guess the next word in the following sentence (answer only the next word): {prompt}"))
+    chat.append(("assistant", prompt if complete_prompt else ""))
+    messages = [{"role": role, "content": content} for role, content in chat]
+    text = tokenizer.apply_chat_template(
+        messages, tokenize=False, continue_final_message=True, add_special_tokens=False
+    )
+    return TargetPrompt(text, -1)
+
+
 def _targets(target: Any) -> Any:
     target = repeat_prompt() if target is None else target
     one = lambda target: {"prompt": target.prompt, "index": int(target.index_to_patch)}  # noqa: E731
@@ -95,11 +165,13 @@ def patchscope_lens(
     layers: int | list[int] | None = None,
     latents: Any = None,
     remote: bool = False,
+    layer_to_patch: int | list[int] | None = None,
 ) -> Any:
     """Probabilities `[prompts, layers, vocabulary]` of what the target prompt says next when its token has the source's last hidden state of a layer.
 
-    `latents` `[layers, prompts, hidden]` may stand for the sources' states.
+    `latents` `[layers, prompts, hidden]` may stand for the sources' states. `layer_to_patch` is `layers`, as nnterp's README calls it.
     """
+    layers = layer_to_patch if layers is None else layers
     if (source_prompts is None) == (latents is None):
         raise ValueError("give either source_prompts or latents")
     fields: dict[str, Any] = {"target": _targets(target_patch_prompts)}
@@ -108,7 +180,9 @@ def patchscope_lens(
     if latents is None:
         fields["input"] = _list(source_prompts)  # type: ignore[arg-type]
     else:
-        fields["latents"] = to_numpy(latents)
+        # as nnterp has it, the first ones are those of the layers
+        count = len(fields.get("layers", range(nn_model.num_layers)))
+        fields["latents"] = to_numpy(latents)[:count]
     return nn_model.bay.recipe("patchscope", nn_model.name, **fields)["probs"]
 
 
@@ -124,14 +198,22 @@ def patchscope_generate(
     """Ids `[prompts, tokens]` by layer of what the target prompt becomes when its token has the source's last hidden state of that layer."""
     prompts = _list(prompts)
     layers = list(range(nn_model.num_layers)) if layers is None else list(layers)
-    streams = nn_model.bay.recipe("activations", nn_model.name, input=prompts, layers=layers)["activations"]
-    found = {}
+    found = nn_model.bay.recipe(
+        "patchscope-generate",
+        nn_model.name,
+        input=prompts,
+        layers=layers,
+        target=_targets(target_patch_prompt),
+        max_new_tokens=max_length,
+    )
+    begun = nn_model.tokenizer.encode(target_patch_prompt.prompt)
+    by_layer = {}
     for place, layer in enumerate(layers):
-        with nn_model.generate([target_patch_prompt.prompt] * len(prompts), max_new_tokens=max_length) as tracer:
-            with tracer.iter[0]:
-                nn_model.layers_output[layer][:, target_patch_prompt.index_to_patch] = streams[place]
-        found[layer] = tracer.result.value
-    return found
+        rows = [begun + of_prompt[place] for of_prompt in found["ids"]]
+        longest = max(map(len, rows))
+        # texts that ended are padded behind, as transformers does it
+        by_layer[layer] = native(np.array([row + [0] * (longest - len(row)) for row in rows]))
+    return by_layer
 
 
 def patch_object_attn_lens(
@@ -162,6 +244,4 @@ def skip_layers(nn_model: StandardizedTransformer, start_layer: int, end_layer: 
 
 def stacked(parts: list[Any], axis: int) -> Any:
     """Tensors one after the other along an axis."""
-    import numpy as np
-
     return native(np.concatenate([to_numpy(part) for part in parts], axis))

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import warnings
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 from .arrays import is_array, native, to_numpy, torch
-from .client import Patchbay, Results
+from .client import Patchbay
 from .errors import PatchbayError
 from .recording import Recording, Site, Value, apply, caller, operand
+from .results import Results
 from .tokenizer import Tokenizer
 from .tracing import Generation, Trace
 
@@ -23,6 +26,9 @@ class Layers:
 
     def __setitem__(self, layer: int, value: Any) -> None:
         self._model._write(f"layers.{self._number(layer)}.{self._site}", value)
+
+    def __call__(self, layer: int) -> Value:
+        return self[layer]
 
     def __len__(self) -> int:
         return self._model.num_layers
@@ -72,16 +78,50 @@ class Module:
 
 
 class Modules:
-    """The blocks: `model.layers[5].self_attn.output`."""
+    """The blocks, or a module of each: `model.layers[5].self_attn.output`, `model.attentions[5].output`."""
 
-    def __init__(self, model: StandardizedTransformer):
-        self._model = model
+    def __init__(self, model: StandardizedTransformer, name: str = ""):
+        self._model, self._name = model, name
 
     def __getitem__(self, layer: int) -> Module:
-        return Module(self._model, f"layers.{Layers(self._model, '')._number(layer)}")
+        return Module(self._model, f"layers.{Layers(self._model, '')._number(layer)}{self._name}")
+
+    def __setitem__(self, layer: int, value: Any) -> None:
+        name = {".self_attn": "attentions", ".mlp": "mlps"}.get(self._name, "layers")
+        raise ValueError(f"a module cannot be written to. Did you mean {name}_input or {name}_output?")
+
+    def __call__(self, layer: int) -> Module:
+        return self[layer]
 
     def __len__(self) -> int:
         return self._model.num_layers
+
+
+class Size(int):
+    """A size that is known already; nnsight's have `.save()`."""
+
+    def save(self) -> Size:
+        """Itself."""
+        return self
+
+
+class Output:
+    """The model's output, as transformers names its parts."""
+
+    _model: StandardizedTransformer
+
+    def __init__(self, model: StandardizedTransformer):
+        self.__dict__["_model"] = model
+
+    @property
+    def logits(self) -> Value:
+        """The logits `[rows, tokens, vocabulary]`."""
+        return self._model.logits
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name != "logits":
+            raise AttributeError(name)
+        self._model.logits = value
 
 
 class StandardizedTransformer:
@@ -98,9 +138,10 @@ class StandardizedTransformer:
         self.hidden_size: int = self._facts["hidden"]
         self.vocab_size: int = self._facts["vocab"]
         self.num_heads: int = self._facts["heads"]
-        self.tokenizer = Tokenizer(self.bay, self.name)
+        self.tokenizer = Tokenizer(self.bay, self.name, self._facts.get("chat_template"))
         self._recording: Recording | None = None
-        self.layers = Modules(self)
+        self.layers, self.attentions, self.mlps = Modules(self), Modules(self, ".self_attn"), Modules(self, ".mlp")
+        self.output = Output(self)
         self.layers_input, self.layers_output = Layers(self, "input"), Layers(self, "output")
         self.attentions_input, self.attentions_output = (
             Layers(self, "self_attn.input"),
@@ -137,6 +178,20 @@ class StandardizedTransformer:
     def generate(self, input: Any = None, max_new_tokens: int = 20, **options: Any) -> Generation:
         """Text of prompts, while a graph acts: `with model.generate("…", max_new_tokens=8) as tracer:`; `tracer.result` has all ids."""
         return Generation(self, input, {"max_new_tokens": max_new_tokens} | options)
+
+    def session(self, **_: Any) -> AbstractContextManager[None]:
+        """A block of traces. Each is sent where it ends: a server needs none of nnsight's sessions."""
+        return nullcontext()
+
+    @property
+    def model(self) -> StandardizedTransformer:
+        """Itself: `model.model.layers[5]` is `model.layers[5]`."""
+        return self
+
+    @property
+    def add_prefix_false_tokenizer(self) -> Tokenizer:
+        """The server's tokenizer puts nothing before a text but what the model's own does."""
+        return self.tokenizer
 
     @property
     def generator(self) -> Module:
@@ -213,7 +268,7 @@ class StandardizedTransformer:
     @property
     def input_size(self) -> Any:
         """Rows and tokens of the input."""
-        return self.input_ids.shape
+        return tuple(Size(size) for size in self.input_ids.shape)
 
     @property
     def attn_probs_available(self) -> bool:
@@ -236,6 +291,11 @@ class StandardizedTransformer:
         batch_index: Any = None,
     ) -> None:
         """Adds `factor * steering_vector` to the output of layers, at all tokens or some, of all rows or some."""
+        if positions is not None:
+            if token_positions is not None:
+                raise ValueError("Cannot specify both positions and token_positions")
+            told = "`positions` is deprecated: `token_positions` says the same"
+            warnings.warn(told, DeprecationWarning, stacklevel=2)
         recording = self._in_trace()
         numbers = [Layers(self, "")._number(layer) for layer in ([layers] if isinstance(layers, int) else layers)]
         node: dict[str, Any] = {

@@ -23,8 +23,10 @@ class Tokenizer:
 
     padding_side = "left"
 
-    def __init__(self, bay: Patchbay, model: str):
+    def __init__(self, bay: Patchbay, model: str, chat_template: bool | None = None):
         self._bay, self._model = bay, model
+        #: True where the model has one; it stays with the server. None where it has none.
+        self.chat_template = chat_template or None
         self._ids: dict[str, list[int]] = {}
 
     def encode(self, text: str, add_special_tokens: bool = True) -> list[int]:
@@ -47,6 +49,20 @@ class Tokenizer:
         if return_tensors == "pt" and torch is not None:
             return Encoded(input_ids=torch.tensor(rows), attention_mask=torch.tensor(mask))
         return Encoded(input_ids=rows[0] if one else rows, attention_mask=mask[0] if one else mask)
+
+    def apply_chat_template(
+        self,
+        conversation: list[dict[str, Any]],
+        tokenize: bool = True,
+        add_generation_prompt: bool = False,
+        continue_final_message: bool = False,
+        **more: Any,
+    ) -> Any:
+        """Messages as the model's chat template writes them: ids, or with `tokenize=False` their text. `tools` and `documents` go to the template."""
+        options = {name: more[name] for name in ("tools", "documents") if more.get(name)}
+        options |= {"add_generation_prompt": add_generation_prompt, "continue_final_message": continue_final_message}
+        ids = self._bay.tokenize(self._model, {"messages": conversation} | options)["ids"][0]
+        return ids if tokenize else self.decode(ids)
 
     def tokenize(self, text: str, add_special_tokens: bool = False) -> list[str]:
         """Token strings of a text."""

@@ -167,7 +167,7 @@ class Generation(Trace):
             answer = bay.request("POST", "/v1/generate", json=bay._generate(self.model.name, input, body))
         except PatchbayError as error:
             raise _at_line(error, pairs) from None
-        from .client import read_results
+        from .results import read_results
 
         results = read_results(answer)
         for saved_name, saved in recording.saves.items():
