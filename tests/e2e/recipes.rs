@@ -4,6 +4,7 @@ mod attribution;
 mod hands;
 mod nnterp;
 mod parts;
+mod pictures;
 mod probe;
 mod problems;
 

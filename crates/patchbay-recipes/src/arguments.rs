@@ -8,6 +8,8 @@ use serde_json::{Value, json};
 
 use crate::Ask;
 use crate::draft::Draft;
+use crate::picture::Picture;
+use crate::recipes::Logits;
 
 /// Layers by their numbers; all where the field is left out.
 pub(crate) fn layers(fields: &mut Fields<'_>, tree: &Tree) -> Result<Vec<usize>> {
@@ -109,7 +111,8 @@ pub(crate) fn token(value: &Value, ask: &Ask<'_>) -> Result<u32> {
 }
 
 /// Answers with the likeliest tokens where the field `k` is, else with all probabilities, of logits by a value of the graph.
-pub(crate) fn save_probs(draft: &mut Draft, k: Option<usize>, logits: &str) -> Result<()> {
+pub(crate) fn save_probs(draft: &mut Draft, k: Option<usize>, (logits, layers): Logits) -> Result<()> {
+    draft.picture(Picture::Tokens(layers));
     match k {
         Some(k) => draft.line("/k", &format!("top_tokens({logits}, k={k}) as top")),
         None => draft.line("", &format!("save softmax({logits}, -1) as probs")),

@@ -5,6 +5,8 @@ use patchbay_graph::request::ONLY_INPUT;
 use patchbay_graph::text::{TextGraph, print};
 use serde_json::{Map, Value, json};
 
+use crate::picture::Picture;
+
 /// The body of a trace or of a generation, and what was found out while it was made.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Made {
@@ -22,6 +24,8 @@ pub struct Made {
     pub texts: Option<[usize; 2]>,
     /// Where its rows have nothing to do with each other and may run in parts: the axis of rows of its results.
     pub rows_apart: Option<usize>,
+    /// How its results are drawn, if they are.
+    pub picture: Option<Picture>,
 }
 
 /// A trace on its way.
@@ -39,6 +43,7 @@ pub(crate) struct Draft {
     settings: Map<String, Value>,
     texts: Option<[usize; 2]>,
     rows_apart: Option<usize>,
+    picture: Option<Picture>,
 }
 
 impl Draft {
@@ -132,11 +137,17 @@ impl Draft {
         self.rows_apart = Some(axis);
     }
 
+    /// Says how the results are drawn.
+    pub(crate) fn picture(&mut self, picture: Picture) {
+        self.picture = Some(picture);
+    }
+
     /// The body of the trace, with these fields of the request.
     ///
     /// # Errors
     /// The graph is too long.
     pub(crate) fn finish(self, more: Map<String, Value>) -> Result<Made> {
+        let picture = self.picture;
         let mut body = more;
         body.extend(self.settings);
         // an input that is alone needs no name
@@ -149,16 +160,8 @@ impl Draft {
         }
         let (text, fields): (Vec<String>, Vec<String>) = self.lines.into_iter().unzip();
         let graph = TextGraph::parse(&text.join("\n")).map_err(|problem| plain(problem).at(""))?.nodes;
-        Ok(Made {
-            body,
-            text,
-            graph,
-            fields,
-            inputs: self.places,
-            notes: self.notes,
-            texts: self.texts,
-            rows_apart: self.rows_apart,
-        })
+        let (inputs, notes, texts, rows_apart) = (self.places, self.notes, self.texts, self.rows_apart);
+        Ok(Made { body, text, graph, fields, inputs, notes, texts, rows_apart, picture })
     }
 }
 

@@ -11,9 +11,11 @@ mod arguments;
 mod ask;
 mod draft;
 mod metric;
+mod picture;
 mod recipes;
 mod targets;
 
 pub use ask::Ask;
 pub use draft::Made;
+pub use picture::Picture;
 pub use recipes::{NAMES, make};

@@ -304,7 +304,7 @@ impl Generating {
         let (held, about) = (Some(Arc::clone(&generated.held)), self.about);
         let encoding = about.frame.style.encoding;
         let response = blocking(move || about.response(*generated, false)).await?;
-        Ok(TraceAnswer { response, encoding, held })
+        Ok(TraceAnswer { response, encoding, held, picture: None })
     }
 
     /// What happens next; nothing after the end.

@@ -1,15 +1,18 @@
 //! Recipes: analyses that are made into traces and run as such.
 
 mod parts;
+pub(crate) mod picture;
 
 use std::sync::Arc;
 
+use patchbay_checkpoint::Tokenizer;
 use patchbay_graph::problem::{Code, Problem};
 use patchbay_graph::{Encoding, Request};
 use patchbay_model::spec::NormKind;
 use patchbay_recipes::{Ask, Made, NAMES};
 use serde_json::{Value, json};
 
+use self::picture::Drawn;
 use crate::blocking::blocking;
 use crate::caller::Caller;
 use crate::model::Loaded;
@@ -46,7 +49,8 @@ impl Service {
         }
         let explains = body.get("explain") == Some(&Value::Bool(true));
         let (service, owner) = (Arc::clone(self), caller.clone());
-        let made = blocking(move || service.make(&name, &body, &owner)).await?;
+        let recipe = name.clone();
+        let (made, tokenizer) = blocking(move || service.make(&name, &body, &owner)).await?;
         if explains {
             return Ok(Cooked::Explained(made.explained()));
         }
@@ -73,10 +77,12 @@ impl Service {
             }
         };
         answer.response.notes = made.notes;
+        answer.picture = made.picture.map(|picture| Drawn { picture, recipe, tokenizer });
         Ok(Cooked::Answered(Box::new(answer)))
     }
 
-    fn make(&self, name: &str, body: &Value, caller: &Caller) -> Result<Made, Failure> {
+    /// Makes the trace; with the tokenizer of its model, if that has one.
+    fn make(&self, name: &str, body: &Value, caller: &Caller) -> Result<(Made, Option<Arc<Tokenizer>>), Failure> {
         let model = body.get("model").and_then(Value::as_str);
         let model = self.choose(model, caller)?.model.ready()?;
         let encode = |text: &str| encode(&model, text);
@@ -92,7 +98,7 @@ impl Service {
             encode: &encode,
             rows: &rows,
         };
-        Ok(patchbay_recipes::make(name, body, &ask)?)
+        Ok((patchbay_recipes::make(name, body, &ask)?, model.tokenizer.clone()))
     }
 }
 

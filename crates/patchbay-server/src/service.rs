@@ -357,6 +357,6 @@ impl Service {
         let (outputs, seed, session, notes) = Default::default();
         let response =
             TraceResponse { id, model, outputs, results, inputs, receipts, usage, seed, session, warnings, notes };
-        Ok(TraceAnswer { response, encoding: style.encoding, held })
+        Ok(TraceAnswer { response, encoding: style.encoding, held, picture: None })
     }
 }

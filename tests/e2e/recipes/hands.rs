@@ -8,7 +8,7 @@ use crate::server::Server;
 const MODEL: &str = "llama-rope3";
 
 /// A body for every recipe, for a model of 3 layers, 24 wide, with 3 heads, and a tokenizer.
-fn bodies() -> Vec<(&'static str, Value)> {
+pub(super) fn bodies() -> Vec<(&'static str, Value)> {
     let input = json!([[1, 2, 3, 4], [5, 6, 7]]);
     let (clean, corrupt) = (json!([[1, 2, 3, 4]]), json!([[1, 9, 3, 4]]));
     let metric = json!({"logit_diff": [7, 9]});
@@ -70,7 +70,7 @@ fn bodies() -> Vec<(&'static str, Value)> {
 }
 
 /// A model, and what its recipes name in the store.
-async fn server() -> Server {
+pub(super) async fn server() -> Server {
     let server = Server::with(MODEL).await;
     let random = |shape: Value, seed: u64| json!({"op": "randn", "size": shape, "seed": seed});
     let keep = |name: &str, seed: u64, threshold: bool| {

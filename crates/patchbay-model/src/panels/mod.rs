@@ -15,6 +15,7 @@ use std::ops::Range;
 use candle_core::{CpuStorage, Device, Result, Storage, Tensor, bail};
 use half::slice::HalfFloatSliceExt;
 use half::{bf16, f16};
+use pulp::{Arch, Simd, WithSimd};
 use rayon::prelude::*;
 
 use self::half_precision::single;
@@ -166,38 +167,49 @@ impl Panels {
             return panel;
         }
         scratch.resize(self.columns, [0.0; PANEL]);
-        self.widen(number, 0..self.columns, scratch);
+        self.widened(number, 0..self.columns, scratch);
         scratch
     }
 
     /// Some columns of a panel, from a multiple of 32 on, as float32.
+    pub(crate) fn widened(&self, number: usize, columns: Range<usize>, to: &mut [Lanes]) {
+        struct Widen<'a>(&'a Panels, usize, Range<usize>, &'a mut [Lanes]);
+        impl WithSimd for Widen<'_> {
+            type Output = ();
+
+            #[inline(always)]
+            fn with_simd<S: Simd>(self, simd: S) {
+                self.0.widen(simd, self.1, self.2, self.3);
+            }
+        }
+        Arch::new().dispatch(Widen(self, number, columns, to));
+    }
+
+    /// The same within code for a processor's vectors.
     #[inline(always)]
-    pub(crate) fn widen(&self, number: usize, columns: Range<usize>, to: &mut [Lanes]) {
+    pub(crate) fn widen<S: Simd>(&self, simd: S, number: usize, columns: Range<usize>, to: &mut [Lanes]) {
         let start = number * self.columns;
         let range = start + columns.start..start + columns.end;
         match &self.numbers {
             Numbers::F32(all) => to.copy_from_slice(&all[range]),
             Numbers::F16(all) => {
-                for (to, from) in to.iter_mut().zip(&all[range]) {
-                    ahead(from, AHEAD);
-                    for (to, from) in to.iter_mut().zip(from) {
-                        *to = single(*from);
-                    }
+                all[range.clone()].iter().for_each(|column| ahead(column, range.len()));
+                // one long loop becomes vectors wherever it is put, and one of 32 within another does not
+                for (to, from) in to.as_flattened_mut().iter_mut().zip(all[range].as_flattened()) {
+                    *to = single(*from);
                 }
             }
             Numbers::Bf16(all) => {
-                for (to, from) in to.iter_mut().zip(&all[range]) {
-                    ahead(from, AHEAD);
-                    for (to, from) in to.iter_mut().zip(from) {
-                        *to = f32::from_bits(u32::from(from.to_bits()) << 16);
-                    }
+                all[range.clone()].iter().for_each(|column| ahead(column, range.len()));
+                for (to, from) in to.as_flattened_mut().iter_mut().zip(all[range].as_flattened()) {
+                    *to = f32::from_bits(u32::from(from.to_bits()) << 16);
                 }
             }
             Numbers::Q8(all) => {
                 let first = number * self.columns.div_ceil(Block::COLUMNS) + columns.start / Block::COLUMNS;
                 for (block, to) in all[first..].iter().zip(to.chunks_mut(Block::COLUMNS)) {
                     ahead(block, 2);
-                    block.widen(to);
+                    block.widen(simd, to);
                 }
             }
             Numbers::Q4(all) => {

@@ -2,6 +2,7 @@
 
 use bytemuck::{Pod, Zeroable};
 use half::f16;
+use pulp::Simd;
 
 use super::half_precision::single;
 use super::{Lanes, PANEL};
@@ -37,14 +38,19 @@ impl Block {
 
     /// As many of its columns as there is room for, as what they stand for.
     #[inline(always)]
-    pub(super) fn widen(&self, to: &mut [Lanes]) {
+    pub(super) fn widen<S: Simd>(&self, simd: S, to: &mut [Lanes]) {
         let mut scales = [0.0; PANEL];
         for (scale, stored) in scales.iter_mut().zip(&self.scales) {
             *scale = single(*stored);
         }
-        for (to, numbers) in to.iter_mut().zip(&self.numbers) {
-            for lane in 0..PANEL {
-                to[lane] = f32::from(numbers[lane]) * scales[lane];
+        // one long loop becomes vectors wherever it is put, and one of 32 within another does not
+        for (to, number) in to.as_flattened_mut().iter_mut().zip(self.numbers.as_flattened()) {
+            *to = f32::from(*number);
+        }
+        let (scales, _) = S::as_simd_f32s(&scales);
+        for to in to {
+            for (to, scale) in S::as_mut_simd_f32s(to).0.iter_mut().zip(scales) {
+                *to = simd.mul_f32s(*to, *scale);
             }
         }
     }

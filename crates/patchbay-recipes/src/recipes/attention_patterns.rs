@@ -7,6 +7,7 @@ use serde_json::json;
 use crate::Ask;
 use crate::arguments::{input, layers, of_layers};
 use crate::draft::Draft;
+use crate::picture::Picture;
 
 /// Tokens of a row whose heads are scored: a score's weights have the square of it.
 const LONGEST: usize = 512;
@@ -20,13 +21,15 @@ const SCORES: [&str; 3] = ["previous_token", "duplicate_token", "induction"];
 pub(super) fn attention_patterns(fields: &mut Fields<'_>, ask: &Ask<'_>, draft: &mut Draft) -> Result<()> {
     let (input, _) = input(fields)?;
     draft.input("input", input, "/input");
-    let site = of_layers(&layers(fields, ask.tree)?, "self_attn.probs");
+    let layers = layers(fields, ask.tree)?;
+    let site = of_layers(&layers, "self_attn.probs");
     let wanted = match fields.get("scores") {
         None => SCORES.to_vec(),
         Some(value) => wanted(value)?,
     };
     if fields.flag("patterns")?.unwrap_or(true) {
         draft.line("/layers", &format!("save {site} as patterns"))?;
+        draft.picture(Picture::Attention(layers));
     } else if wanted.is_empty() {
         return Err(Problem::new(Code::NothingSaved, "neither patterns nor scores are wanted").under("scores"));
     }

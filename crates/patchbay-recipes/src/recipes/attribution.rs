@@ -3,11 +3,12 @@
 use patchbay_graph::fields::{Fields, wrong};
 use patchbay_graph::module::NormPlace;
 use patchbay_graph::problem::{Code, Problem, Result};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::Ask;
 use crate::arguments::{input, token};
 use crate::draft::Draft;
+use crate::picture::Picture;
 
 /// `attribution` (N, components): each component's share of a token's logit, or of the difference of two, at the last token; they add up to
 /// `logit` (N), before a soft cap or scale. The norm is kept as it was in this run (Elhage et al. 2021, *A mathematical framework for transformer
@@ -46,7 +47,9 @@ pub(super) fn direct_logit_attribution(fields: &mut Fields<'_>, ask: &Ask<'_>, d
         true => (0..tree.heads).map(|head| format!("{layer}.head.{head}")).collect(),
     });
     let names = std::iter::once("embed".to_owned()).chain(attn).chain(layers.map(|(layer, _)| format!("{layer}.mlp")));
-    draft.note("components", names.chain(["rest".to_owned()]).collect());
+    let names: Vec<String> = names.chain(["rest".to_owned()]).collect();
+    draft.note("components", json!(names));
+    draft.picture(Picture::Attribution(names));
     Ok(())
 }
 

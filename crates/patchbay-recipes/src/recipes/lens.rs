@@ -12,7 +12,7 @@ use crate::draft::Draft;
 pub(super) fn next_token_probs(fields: &mut Fields<'_>, _: &Ask<'_>, draft: &mut Draft) -> Result<()> {
     let (input, _) = input(fields)?;
     draft.input("input", input, "/input");
-    save_probs(draft, fields.count("k")?, "logits[:, -1]")
+    save_probs(draft, fields.count("k")?, ("logits[:, -1]".into(), None))
 }
 
 /// `probs` (N L V): softmax of `lm_head(ln_final(x))` of each layer's output at the last token, without soft cap or scale, as nnterp has it
@@ -20,15 +20,15 @@ pub(super) fn next_token_probs(fields: &mut Fields<'_>, _: &Ask<'_>, draft: &mut
 pub(super) fn logit_lens(fields: &mut Fields<'_>, ask: &Ask<'_>, draft: &mut Draft) -> Result<()> {
     let (input, _) = input(fields)?;
     draft.input("input", input, "/input");
-    let (lens, _) = logit_lens_of(fields, ask)?;
-    save_probs(draft, fields.count("k")?, &lens)
+    let lens = logit_lens_of(fields, ask)?;
+    save_probs(draft, fields.count("k")?, lens)
 }
 
 /// The logits `[N, L, V]` of the lens, as a value of a graph of one input.
 pub(super) fn logit_lens_of(fields: &mut Fields<'_>, ask: &Ask<'_>) -> Result<Logits> {
     let layers = layers(fields, ask.tree)?;
     let streams = of_layers(&layers, "output[:, -1]");
-    Ok((format!("transpose(project_on_vocab({streams}), 0, 1)"), Some(layers.len())))
+    Ok((format!("transpose(project_on_vocab({streams}), 0, 1)"), Some(layers)))
 }
 
 /// `activations` (L N D): a site of the layers at one token of each row, of any number of rows.

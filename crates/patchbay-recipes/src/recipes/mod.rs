@@ -22,8 +22,8 @@ use crate::draft::{Draft, Made};
 /// Makes a recipe of its fields.
 type Maker = fn(&mut Fields<'_>, &Ask<'_>, &mut Draft) -> Result<()>;
 
-/// Logits of the next token as a value of the graph, and how many layers there are where they are `[N, L, V]` and not `[N, V]`.
-type Logits = (String, Option<usize>);
+/// Logits of the next token as a value of the graph, and the layers where they are `[N, L, V]` and not `[N, V]`.
+pub(crate) type Logits = (String, Option<Vec<usize>>);
 
 /// Every recipe.
 const RECIPES: [(&str, Maker); 16] = [

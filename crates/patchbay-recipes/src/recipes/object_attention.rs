@@ -12,8 +12,8 @@ use crate::draft::Draft;
 /// `probs` (N L V): in layers [l, l + num_patches) the attention input at the target's token `index` is the source's last-token one
 /// (nnterp's `patch_object_attn_lens`).
 pub(super) fn object_attention_lens(fields: &mut Fields<'_>, ask: &Ask<'_>, draft: &mut Draft) -> Result<()> {
-    let (logits, _) = object_attention_of(fields, ask, draft)?;
-    save_probs(draft, fields.count("k")?, &logits)
+    let logits = object_attention_of(fields, ask, draft)?;
+    save_probs(draft, fields.count("k")?, logits)
 }
 
 /// The logits `[N, L, V]`.
@@ -51,5 +51,5 @@ pub(super) fn object_attention_of(fields: &mut Fields<'_>, ask: &Ask<'_>, draft:
         let site = format!("layers.{layer}.self_attn.input");
         draft.line("/index", &format!("target/{site}[{to:?}, {index}] = source/{site}[{from:?}, -1]"))?;
     }
-    Ok((format!("reshape(target/logits[:, -1], [{prompts}, {}, -1])", layers.len()), Some(layers.len())))
+    Ok((format!("reshape(target/logits[:, -1], [{prompts}, {}, -1])", layers.len()), Some(layers)))
 }

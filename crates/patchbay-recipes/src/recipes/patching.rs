@@ -9,6 +9,7 @@ use crate::Ask;
 use crate::arguments::{layers, of_layers, site};
 use crate::draft::Draft;
 use crate::metric::Metric;
+use crate::picture::Picture;
 
 /// What is patched: a site of some layers, by position or by head.
 struct Patched<'a> {
@@ -67,6 +68,15 @@ impl<'a> Patched<'a> {
         }
     }
 
+    /// How the grid is drawn.
+    fn picture(&self) -> Picture {
+        let (by, columns) = match &self.by {
+            By::Positions(places) => ("position", places.iter().map(Value::to_string).collect()),
+            By::Heads(heads) => ("head", heads.iter().map(usize::to_string).collect()),
+        };
+        Picture::Patching { layers: self.layers.clone(), by, columns }
+    }
+
     /// The index of a cell, with this on the second axis.
     fn index(&self, place: &str) -> String {
         match (&self.by, fields_of_heads(self.site)) {
@@ -92,6 +102,7 @@ pub(super) fn patching_sweep(fields: &mut Fields<'_>, ask: &Ask<'_>, draft: &mut
     draft.input("base", fields.need("corrupt")?, "/corrupt");
     let patched = Patched::parse(fields, ask, clean)?;
     let metric = Metric::parse(fields.need("metric")?, ask, &["clean"])?;
+    draft.picture(patched.picture());
     draft.axis("layer", json!(patched.layers));
     let (name, index) = match &patched.by {
         By::Positions(places) => {
@@ -125,6 +136,7 @@ pub(super) fn attribution_patching(fields: &mut Fields<'_>, ask: &Ask<'_>, draft
     let clean = runs(fields, draft)?;
     let patched = Patched::parse(fields, ask, clean)?;
     let metric = Metric::parse(fields.need("metric")?, ask, &["clean"])?;
+    draft.picture(patched.picture());
     metric.add(draft, Some("corrupt"), "corrupt_metric")?;
     metric.add(draft, Some("clean"), "clean_metric")?;
     let (index, name) = match &patched.by {

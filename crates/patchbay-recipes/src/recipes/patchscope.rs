@@ -19,8 +19,8 @@ struct Target {
 /// *Patchscopes: a unifying framework for inspecting hidden representations of language models*). `latents` (L N D) may stand for the
 /// sources' states.
 pub(super) fn patchscope(fields: &mut Fields<'_>, ask: &Ask<'_>, draft: &mut Draft) -> Result<()> {
-    let (logits, _) = patchscope_of(fields, ask, draft)?;
-    save_probs(draft, fields.count("k")?, &logits)
+    let logits = patchscope_of(fields, ask, draft)?;
+    save_probs(draft, fields.count("k")?, logits)
 }
 
 /// What of a generation's settings may be given here.
@@ -44,21 +44,21 @@ const SETTINGS: [&str; 14] = [
 /// `text`, `tokens` and `ids` (N L): what the target prompt goes on with, its token in the prompt's pass being the source's last-token hidden
 /// state of layer l put in at layer l. One generation, of a row for each prompt and layer.
 pub(super) fn patchscope_generate(fields: &mut Fields<'_>, ask: &Ask<'_>, draft: &mut Draft) -> Result<()> {
-    let [prompts, layers] = patched(fields, ask, draft, true)?;
+    let (prompts, layers) = patched(fields, ask, draft, true)?;
     let settings = SETTINGS.into_iter().filter_map(|name| Some((name.to_owned(), fields.get(name)?.clone())));
-    draft.generates("target", [prompts, layers], settings.collect());
+    draft.generates("target", [prompts, layers.len()], settings.collect());
     Ok(())
 }
 
 /// The logits `[N, L, V]`.
 pub(super) fn patchscope_of(fields: &mut Fields<'_>, ask: &Ask<'_>, draft: &mut Draft) -> Result<Logits> {
-    let [prompts, layers] = patched(fields, ask, draft, false)?;
-    Ok((format!("reshape(target/logits[:, -1], [{prompts}, {layers}, -1])"), Some(layers)))
+    let (prompts, layers) = patched(fields, ask, draft, false)?;
+    Ok((format!("reshape(target/logits[:, -1], [{prompts}, {}, -1])", layers.len()), Some(layers)))
 }
 
 /// Puts hidden states into the target prompt, which stands there once for each prompt and layer; what these rows have in common is computed
-/// once. Gives the numbers of prompts and layers.
-fn patched(fields: &mut Fields<'_>, ask: &Ask<'_>, draft: &mut Draft, generates: bool) -> Result<[usize; 2]> {
+/// once. Gives the number of prompts, and the layers.
+fn patched(fields: &mut Fields<'_>, ask: &Ask<'_>, draft: &mut Draft, generates: bool) -> Result<(usize, Vec<usize>)> {
     let layers = layers(fields, ask.tree)?;
     let (prompts, latents) = match fields.get("latents") {
         Some(latents) => {
@@ -93,7 +93,7 @@ fn patched(fields: &mut Fields<'_>, ask: &Ask<'_>, draft: &mut Draft, generates:
         let target = format!("target/layers.{layer}.output[{rows:?}, {tokens}]");
         draft.line("/target", &format!("{target} = {value}{steps}"))?;
     }
-    Ok([prompts, layers.len()])
+    Ok((prompts, layers))
 }
 
 /// How many sources' states there are in a tensor `[L, N, D]`.

@@ -8,6 +8,7 @@ use super::lens::fields_of_heads;
 use crate::Ask;
 use crate::arguments::{index, layers, of_layers, site};
 use crate::draft::Draft;
+use crate::picture::Picture;
 
 /// Steps of conjugate gradients at most: more than enough with a ridge of one.
 const STEPS: usize = 48;
@@ -51,6 +52,7 @@ pub(super) fn probe(fields: &mut Fields<'_>, ask: &Ask<'_>, draft: &mut Draft) -
     draft.node("/prompts", tensor("train_class", json!(of(&train)), "i64", &[train.len()]))?;
     draft.node("/prompts", tensor("held_class", json!(of(&held)), "i64", &[held.len()]))?;
     solve(draft, &train, &held, ridge)?;
+    draft.picture(Picture::Accuracy(layers));
     draft.note("classes", json!(classes));
     draft.note("held_out", json!(held));
     Ok(())

@@ -114,5 +114,5 @@ fn clamp(draft: &mut Draft, fields: &mut Fields<'_>, site: &str, k: Option<usize
             &format!("{site}[:, {tokens}] += moved"),
         ],
     )?;
-    save_probs(draft, k, "logits[:, -1]")
+    save_probs(draft, k, ("logits[:, -1]".into(), None))
 }

@@ -9,11 +9,12 @@ use crate::Ask;
 use crate::arguments::{input, layers, numbers, save_probs, vector};
 use crate::draft::Draft;
 use crate::metric::Metric;
+use crate::picture::Picture;
 
 /// `probs` (N V) of the steered run, and the `vector` used: one that is given, or the difference of the means of contrasting prompts.
 pub(super) fn steer(fields: &mut Fields<'_>, ask: &Ask<'_>, draft: &mut Draft) -> Result<()> {
-    let (logits, _) = steer_of(fields, ask, draft)?;
-    save_probs(draft, fields.count("k")?, &logits)?;
+    let logits = steer_of(fields, ask, draft)?;
+    save_probs(draft, fields.count("k")?, logits)?;
     draft.line("/vector", "save vector as vector")
 }
 
@@ -48,6 +49,7 @@ pub(super) fn steering_sweep(fields: &mut Fields<'_>, ask: &Ask<'_>, draft: &mut
     let metric = Metric::parse(fields.need("metric")?, ask, &["base"])?;
     draft.axis("layer", json!(layers));
     draft.axis("factor", json!(factors));
+    draft.picture(Picture::Steering(layers, factors));
     let mut node =
         json!({"op": "steer", "layers": ["{layer}"], "vector": "$vector", "factor": "{factor}", "input": "input"});
     if let Some(tokens) = fields.get("tokens") {

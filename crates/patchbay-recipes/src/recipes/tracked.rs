@@ -7,6 +7,7 @@ use serde_json::{Map, Value, json};
 use super::{Logits, lens, object_attention, patchscope, steer};
 use crate::Ask;
 use crate::draft::Draft;
+use crate::picture::Picture;
 use crate::targets::first_tokens;
 
 /// Recipes that answer with probabilities of the next token.
@@ -44,8 +45,9 @@ pub(super) fn targets(fields: &mut Fields<'_>, ask: &Ask<'_>, draft: &mut Draft)
         |tokens: &Tokens, name: &String| tokens.iter().find(|(other, _)| other == name).map(|(_, ids)| ids.clone());
     for (number, name) in names.iter().enumerate() {
         let ids: Vec<Vec<u32>> = tokens.iter().filter_map(|tokens| of(tokens, name)).collect();
-        add(draft, (name, number), &ids, layers)?;
+        add(draft, (name, number), &ids, layers.as_ref().map(Vec::len))?;
     }
+    draft.picture(Picture::Targets(names.into_iter().cloned().collect(), layers));
     let listed = |tokens: &Tokens| tokens.iter().map(|(name, ids)| (name.clone(), json!(ids))).collect::<Map<_, _>>();
     draft.note("target_tokens", tokens.iter().map(listed).map(Value::Object).collect());
     Ok(())

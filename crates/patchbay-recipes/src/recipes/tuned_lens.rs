@@ -30,5 +30,6 @@ pub(super) fn tuned_lens(fields: &mut Fields<'_>, ask: &Ask<'_>, draft: &mut Dra
         draft.line("/lens", &format!("translated_{layer} = {stream} + {moved}{bias}"))?;
     }
     let streams: Vec<String> = layers.iter().map(|layer| format!("translated_{layer}")).collect();
-    save_probs(draft, fields.count("k")?, &format!("project_on_vocab(stack([{}], 1))", streams.join(", ")))
+    let logits = format!("project_on_vocab(stack([{}], 1))", streams.join(", "));
+    save_probs(draft, fields.count("k")?, (logits, Some(layers)))
 }

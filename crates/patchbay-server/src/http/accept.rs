@@ -6,7 +6,8 @@ use axum::http::header::ACCEPT;
 use axum::http::request::Parts;
 use patchbay_graph::Encoding;
 
-use crate::wire::SAFETENSORS;
+use crate::Failure;
+use crate::wire::{SAFETENSORS, SVG};
 
 /// Safetensors where the caller prefers it to JSON (RFC 9110, section 12.5.1), else nothing. Where neither is accepted
 /// the answer is JSON all the same, which says more than a 406.
@@ -18,6 +19,37 @@ impl<S: Sync> FromRequestParts<S> for Accept {
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Self::Rejection> {
         Ok(Self(preferred(&parts.headers)))
+    }
+}
+
+/// What is sent of an answer: itself, or its picture.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Format {
+    /// The answer.
+    Answer,
+    /// Its picture, as SVG: `?format=svg`, or `Accept: image/svg+xml`.
+    Svg,
+}
+
+impl<S: Sync> FromRequestParts<S> for Format {
+    type Rejection = Failure;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Self::Rejection> {
+        let query = parts.uri.query().unwrap_or_default().split('&').find_map(|pair| pair.strip_prefix("format="));
+        match query {
+            Some("svg") => Ok(Self::Svg),
+            Some("json") => Ok(Self::Answer),
+            Some(other) => {
+                let failure = Failure::new(422, "bad_argument", format!("there is no format `{other}`"));
+                Err(failure.hint("`?format=svg` gives a picture; `output` says how tensors are written"))
+            }
+            None => {
+                let accepts = parts.headers.get_all(ACCEPT).iter().filter_map(|header| header.to_str().ok());
+                let svg = accepts.flat_map(|header| header.split(',')).map(weighted);
+                let svg = svg.into_iter().any(|(media, quality)| quality > 0.0 && media.eq_ignore_ascii_case(SVG));
+                Ok(if svg { Self::Svg } else { Self::Answer })
+            }
+        }
     }
 }
 

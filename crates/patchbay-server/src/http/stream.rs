@@ -19,7 +19,11 @@ use tokio::runtime::Handle;
 use tokio::sync::mpsc::{Receiver, Sender, channel};
 use tokio::task::JoinHandle;
 
+use super::accept::Format;
 use crate::Failure;
+use crate::blocking::blocking;
+use crate::recipes::picture::svg;
+use crate::wire::SVG;
 use crate::wire::trace::TraceAnswer;
 
 /// Bytes that the first piece is likely to have, as most answers are short.
@@ -30,6 +34,17 @@ const PIECE: usize = 256 << 10;
 const AHEAD: usize = 2;
 /// How long a client may take nothing.
 const STALL: Duration = Duration::from_secs(60);
+
+/// Sends an answer, or its picture.
+pub(super) async fn send_as(answer: Arc<TraceAnswer>, format: Format) -> Result<Response<Body>, Failure> {
+    match format {
+        Format::Answer => send(answer).await,
+        Format::Svg => {
+            let drawn = blocking(move || svg(&answer)).await?;
+            Ok(([(CONTENT_TYPE, HeaderValue::from_static(SVG))], drawn).into_response())
+        }
+    }
+}
 
 /// Sends an answer.
 pub(super) async fn send(answer: Arc<TraceAnswer>) -> Result<Response<Body>, Failure> {
@@ -169,7 +184,7 @@ mod tests {
             warnings: Vec::new(),
             notes: Default::default(),
         };
-        Arc::new(TraceAnswer { response, encoding, held: None })
+        Arc::new(TraceAnswer { response, encoding, held: None, picture: None })
     }
 
     #[tokio::test(flavor = "multi_thread")]

@@ -34,6 +34,8 @@ use crate::Failure;
 pub const JSON: &str = "application/json";
 /// Media type of a safetensors file.
 pub const SAFETENSORS: &str = "application/vnd.safetensors";
+/// Media type of pictures.
+pub const SVG: &str = "image/svg+xml";
 /// Media type of problem details (RFC 9457).
 pub const PROBLEM: &str = "application/problem+json";
 

@@ -82,6 +82,14 @@ pub struct TopTokens {
     tokenizer: Option<Arc<Tokenizer>>,
 }
 
+impl TopTokens {
+    /// At each place the tokens, best first: id, text where there is a tokenizer, and probability.
+    pub(crate) fn places(&self) -> impl Iterator<Item = impl Iterator<Item = (u32, Option<String>, f32)>> {
+        let text = |id: u32| self.tokenizer.as_ref().map(|tokenizer| tokenizer.token_text(id));
+        self.places.iter().map(move |place| place.iter().map(move |score| (score.id, text(score.id), score.prob)))
+    }
+}
+
 /// A token and how likely it is.
 #[derive(serde::Serialize)]
 struct TokenBody {

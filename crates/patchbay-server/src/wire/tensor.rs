@@ -169,6 +169,21 @@ impl WireTensor {
         Ok(element)
     }
 
+    /// Its elements as floats; of an answer to be drawn, which is not large.
+    ///
+    /// # Errors
+    /// When they cannot be read.
+    pub(crate) fn floats(&self) -> io::Result<Vec<f64>> {
+        let float = |i| match self.number(i) {
+            Number::Bool(x) => Ok(f64::from(u8::from(x))),
+            Number::Int(x) => Ok(x as f64),
+            Number::F32(x) => Ok(x.into()),
+            Number::F64(x) => Ok(x),
+            Number::Lost(error) => Err(error),
+        };
+        (0..self.dims.iter().product()).map(float).collect()
+    }
+
     pub(super) fn number(&self, i: usize) -> Number {
         let bytes = match self.element(i) {
             Ok(bytes) => bytes,

@@ -16,6 +16,7 @@ use super::tensor::WireTensor;
 use super::tensor_body::TensorSchema;
 use super::tokens::InputTokens;
 use super::{JSON, SAFETENSORS, safetensors};
+use crate::recipes::picture::Drawn;
 
 /// The body of a trace. It is parsed by `patchbay_graph::Request`, whose errors point into it; this is its picture in
 /// the contract.
@@ -261,6 +262,8 @@ pub struct TraceAnswer {
     pub encoding: Encoding,
     /// The memory of its results, let go with it.
     pub held: Option<Arc<Held>>,
+    /// How it is drawn, if it can be.
+    pub picture: Option<Drawn>,
 }
 
 impl TraceAnswer {
@@ -360,7 +363,7 @@ mod tests {
             warnings: Vec::new(),
             notes: Map::new(),
         };
-        TraceAnswer { response, encoding, held: None }
+        TraceAnswer { response, encoding, held: None, picture: None }
     }
 
     #[test]

@@ -118,7 +118,7 @@ fn turned(panels: &Panels, number: usize, to: &mut Vec<Lanes>) {
     to.resize(rows, [0.0; PANEL]);
     let mut block = [[0.0; PANEL]; PANEL];
     for (panel, to) in to.chunks_mut(PANEL).enumerate() {
-        panels.widen(panel, columns.clone(), &mut block[..columns.len()]);
+        panels.widened(panel, columns.clone(), &mut block[..columns.len()]);
         for (row, to) in to.iter_mut().enumerate() {
             *to = std::array::from_fn(|column| block[column][row]);
         }

@@ -115,7 +115,7 @@ fn widening<S: Simd, const V: usize, const R: usize>(
     for start in (0..columns).step_by(WIDENED) {
         let range = start..columns.min(start + WIDENED);
         let there = &mut there[..range.len()];
-        panels.widen(number, range.clone(), there);
+        panels.widen(simd, number, range.clone(), there);
         for first in (0..PANEL / S::F32_LANES).step_by(V) {
             add_up::<S, V, R>(simd, there, &x[range.clone()], first, &mut sums);
         }

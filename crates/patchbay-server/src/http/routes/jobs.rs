@@ -14,10 +14,11 @@ use futures_util::stream;
 use patchbay_graph::fields::wrong;
 use serde_json::Value;
 
+use crate::http::accept::Format;
 use crate::http::events::{BEAT, event};
 use crate::http::path::Name;
 use crate::http::reply::NotThere;
-use crate::http::stream::send;
+use crate::http::stream::send_as;
 use crate::jobs::Job;
 use crate::wire::job::{JobBody, JobList};
 use crate::wire::trace::TraceResponse;
@@ -100,11 +101,15 @@ pub(in crate::http) async fn events(
 
 /// Get what came of a job: the answer that its request would have had, as often as it is asked for within an hour.
 #[utoipa::path(
-    get, path = "/v1/jobs/{id}/result", tag = "jobs", params(("id" = String, Path, description = "The job")),
+    get, path = "/v1/jobs/{id}/result", tag = "jobs", params(
+        ("id" = String, Path, description = "The job"),
+        ("format" = Option<String>, Query, description = "`svg`: a picture of a recipe's results, as with `Accept: image/svg+xml`")
+    ),
     responses(
         (status = 200, description = "The answer", content(
             (TraceResponse = "application/json"),
-            (Vec<u8> = "application/vnd.safetensors")
+            (Vec<u8> = "application/vnd.safetensors"),
+            (String = "image/svg+xml")
         )),
         (status = 409, description = "It has not ended", body = ProblemDetails, content_type = "application/problem+json"),
         (status = "default", description = "What it failed with", body = ProblemDetails,
@@ -115,7 +120,8 @@ pub(in crate::http) async fn events(
 pub(in crate::http) async fn result(
     State(service): State<Arc<Service>>,
     Name(id): Name,
+    format: Format,
     caller: Caller,
 ) -> Result<Response<Body>, Failure> {
-    send(service.jobs().find(&caller, &id)?.answer()?).await
+    send_as(service.jobs().find(&caller, &id)?.answer()?, format).await
 }

@@ -13,12 +13,12 @@ use serde::Serialize;
 use serde_json::Value;
 use utoipa::ToSchema;
 
-use crate::http::accept::Accept;
+use crate::http::accept::{Accept, Format};
 use crate::http::body::JsonBody;
 use crate::http::path::Name;
 use crate::http::reply::Refused;
 use crate::http::routes::jobs::{accepted, is_job};
-use crate::http::stream::send;
+use crate::http::stream::send_as;
 use crate::progress::Progress;
 use crate::recipes::Cooked;
 use crate::wire::job::JobBody;
@@ -72,11 +72,15 @@ pub(in crate::http) async fn list() -> Json<RecipeList> {
 /// The answer is that of a trace. With `"explain": true` it is the body of that trace, and nothing runs. With `"async": true` it is a job.
 #[utoipa::path(
     post, path = "/v1/recipes/{name}", tag = "recipes", request_body = RecipeRequest,
-    params(("name" = String, Path, description = "The recipe")),
+    params(
+        ("name" = String, Path, description = "The recipe"),
+        ("format" = Option<String>, Query, description = "`svg`: a picture of the results, as with `Accept: image/svg+xml`")
+    ),
     responses(
         (status = 200, description = "The results, or the trace that it is", content(
             (TraceResponse = "application/json"),
-            (Vec<u8> = "application/vnd.safetensors")
+            (Vec<u8> = "application/vnd.safetensors"),
+            (String = "image/svg+xml")
         )),
         (status = 202, description = "With `async`: the job", body = JobBody),
         (status = 504, description = "It was not done within its `timeout_ms`, or the server's own", body = ProblemDetails,
@@ -88,6 +92,7 @@ pub(in crate::http) async fn run(
     State(service): State<Arc<Service>>,
     Name(name): Name,
     Accept(accept): Accept,
+    format: Format,
     caller: Caller,
     JsonBody(mut body): JsonBody,
 ) -> Result<Response<Body>, Failure> {
@@ -103,6 +108,6 @@ pub(in crate::http) async fn run(
     }
     match service.recipe(name, body, accept, &caller, &Progress::default()).await? {
         Cooked::Explained(trace) => Ok(Json(trace).into_response()),
-        Cooked::Answered(answer) => send(Arc::from(answer)).await,
+        Cooked::Answered(answer) => send_as(Arc::from(answer), format).await,
     }
 }
