@@ -92,6 +92,7 @@ async fn tools_documents_and_variables_reach_the_chat_template() {
                 seen[i] += 1;
             }
         }
+        input["continue_final_message"] = variables.remove("continue_final_message").unwrap_or_default();
         seen[3] += variables.len();
         input["chat_template_kwargs"] = Value::Object(variables);
         match (spelled(&server, name, input).await, case["text"].as_str()) {

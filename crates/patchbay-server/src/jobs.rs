@@ -258,6 +258,8 @@ impl Service {
         let mut waiting = Waiting(Some((task.abort_handle(), &self.jobs, &job)));
         let let_in = async {
             tokio::select! {
+                // one that was let in is a job, however soon it ended
+                biased;
                 let_in = parts.wait_for(Option::is_some) => let_in.is_ok(),
                 ended = outcomes.wait_for(|outcome| !matches!(outcome, Outcome::Running)) => { drop(ended); false }
             }
