@@ -66,6 +66,14 @@ def test_a_tree_is_a_table(bay):
     assert "layers.i.output" in bay.tree("smollm2")._repr_html_()
 
 
+def test_a_trace_is_the_table_of_its_nodes(model):
+    with model.trace(PARIS) as tracer:
+        model.layers_output[3][:, -1] *= 2
+        model.logits.save()
+    shown = tracer._repr_html_()
+    assert "<th>set</th>" in shown and "layers.3.output" in shown and "has run" in shown
+
+
 def test_everything_can_be_awaited(url):
     async def all_of_it():
         async with AsyncPatchbay(url) as bay:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +11,7 @@ import numpy as np
 from .arrays import native
 from .errors import PatchbayError
 from .recording import Recording, Value, caller
+from .results import escaped
 
 if TYPE_CHECKING:
     from .model import StandardizedTransformer
@@ -84,6 +86,19 @@ class Trace:
             return torch.Size(sizes)
         except ImportError:
             return tuple(sizes)
+
+    def _repr_html_(self) -> str:
+        def line(node: dict[str, Any]) -> str:
+            fields = {name: value for name, value in node.items() if name not in ("op", "id")}
+            told = json.dumps(fields, ensure_ascii=False, default=str)
+            told = told if len(told) <= 200 else told[:200] + "…"
+            return (
+                f"<tr><td>{escaped(node.get('id', ''))}</td><th>{escaped(node['op'])}</th><td>{escaped(told)}</td></tr>"
+            )
+
+        state = "has run" if self.recording.done else "is being written"
+        lines = "".join(line(node) for node in self.recording.nodes)
+        return f"<table><caption>a graph for {escaped(self.model.name)}, which {state}</caption>{lines}</table>"
 
     def _lines(self, nodes: list[dict[str, Any]]) -> list[Any]:
         numbers = {id(node): line for node, line in zip(self.recording.nodes, self.recording.lines, strict=True)}
