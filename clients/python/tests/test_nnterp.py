@@ -1,6 +1,6 @@
 """Beside nnterp, where it is installed: the same names give the same values.
 
-`PATCHBAY_REFERENCE` names the folder of the model that the server has as `smollm2`.
+`PATCHBAY_REFERENCE` names the folder of the model that the server has as `smollm2`, whichever model that is: SmolLM2, Gemma 3.
 """
 
 import os
@@ -35,16 +35,19 @@ def close(found, expected, tolerance=2e-3):
 def test_functions(model, peer):
     from nnterp import interventions, nnsight_utils, prompt_utils
 
+    some = [3, model.num_layers - 4]
     close(patchbay.logit_lens(model, PROMPTS), interventions.logit_lens(peer, PROMPTS), 1e-4)
     theirs = interventions.logit_lens(peer, PROMPTS, return_inv_logits=True)
     for found, expected in zip(patchbay.logit_lens(model, PROMPTS, return_inv_logits=True), theirs, strict=True):
         close(found, expected, 1e-4)
-    for options in [
+    templates = [
         {},
         {"complete_prompt": False},
         {"add_user_instr": False},
         {"add_user_instr": False, "use_system_prompt": False},
-    ]:
+    ]
+    # a base model has no chat template
+    for options in templates if peer.tokenizer.chat_template else []:
         try:
             theirs = interventions.it_repeat_prompt(peer.tokenizer, **options)
         except ValueError:  # an empty message that the template leaves out
@@ -52,12 +55,12 @@ def test_functions(model, peer):
                 patchbay.it_repeat_prompt(model.tokenizer, **options)
         else:
             assert patchbay.it_repeat_prompt(model.tokenizer, **options).prompt == theirs.prompt
-    theirs = interventions.patchscope_lens(peer, PROMPTS, interventions.repeat_prompt(), layers=[3, 20])
-    close(patchbay.patchscope_lens(model, PROMPTS, patchbay.repeat_prompt(), layers=[3, 20]), theirs, 1e-4)
+    theirs = interventions.patchscope_lens(peer, PROMPTS, interventions.repeat_prompt(), layers=some)
+    close(patchbay.patchscope_lens(model, PROMPTS, patchbay.repeat_prompt(), layers=some), theirs, 1e-4)
     with torch.no_grad():
-        latents = nnsight_utils.get_token_activations(peer, PROMPTS, layers=[3, 20])
-        close(patchbay.get_token_activations(model, PROMPTS, layers=[3, 20]), latents)
-    close(patchbay.patchscope_lens(model, latents=latents, layers=[3, 20]), theirs, 1e-4)
+        latents = nnsight_utils.get_token_activations(peer, PROMPTS, layers=some)
+        close(patchbay.get_token_activations(model, PROMPTS, layers=some), latents)
+    close(patchbay.patchscope_lens(model, latents=latents, layers=some), theirs, 1e-4)
     with torch.no_grad():
         theirs = interventions.patch_object_attn_lens(peer, PROMPTS[:1], ["Madrid is in"], 0, num_patches=2)
     close(patchbay.patch_object_attn_lens(model, PROMPTS[:1], ["Madrid is in"], 0, num_patches=2), theirs, 1e-4)
@@ -74,7 +77,7 @@ def test_functions(model, peer):
 def test_the_same_block(model, peer, write):
     def run(model):
         with model.trace(PROMPTS[0]):
-            vector = torch.linspace(-1, 1, 576)
+            vector = torch.linspace(-1, 1, model.hidden_size)
             if write == "steer":
                 model.steer(layers=[5, 10], steering_vector=vector, factor=0.5)
             if write == "patch":
@@ -82,9 +85,9 @@ def test_the_same_block(model, peer, write):
             if write == "probs":
                 model.attention_probabilities[4][:, :, 1:, 0] *= 0.5
             if write == "skip":
-                model.skip_layers(10, 20)
-            middle = model.layers_output[21].save()
-            last = model.layers_output[29].save()
+                model.skip_layers(10, model.num_layers - 5)
+            middle = model.layers_output[model.num_layers - 3].save()
+            last = model.layers_output[model.num_layers - 1].save()
             logits = model.logits.save()
             probs = model.next_token_probs.save()
         return [middle, last, logits, probs]
