@@ -24,7 +24,7 @@ impl Bars {
         let reach = (high - low).max(f64::MIN_POSITIVE);
         let (left, top) = (widest(self.bars.iter().map(|(name, _)| name)) + 2.0 * LETTER, 1.4 * LINE);
         let mut panel = Panel::new(left + WIDTH + 10.0 * LETTER, top + self.bars.len() as f64 * LINE + 1.2 * LINE);
-        panel.text((0.0, LINE * 0.8), &self.title, Anchor::Start, "#111");
+        panel.title(&self.title);
         let x = |value: f64| left + WIDTH * (value - low) / reach;
         for (number, (name, value)) in self.bars.iter().enumerate() {
             let y = top + number as f64 * LINE;

@@ -38,7 +38,7 @@ impl Curves {
         let (left, top) = (10.0 * LETTER, 1.4 * LINE);
         let names = widest(self.curves.iter().map(|(name, _)| name));
         let mut panel = Panel::new(left + WIDTH + 3.0 * LETTER + names, top + HEIGHT + 2.4 * LINE);
-        panel.text((0.0, LINE * 0.8), &self.title, Anchor::Start, "#111");
+        panel.title(&self.title);
         let y = |value: f64| top + HEIGHT * (1.0 - (value - low) / (high - low));
         for mark in 0..=MARKS {
             let value = low + (high - low) * mark as f64 / MARKS as f64;

@@ -50,7 +50,7 @@ impl Grid {
         let (count, high) = (self.columns.1.len() as f64, self.cells.len() as f64 * CELL);
         let top = 1.4 * LINE;
         let mut panel = Panel::new(left + count * cell, top + high + below + 1.2 * LINE);
-        panel.text((0.0, LINE * 0.8), &self.title, Anchor::Start, "#111");
+        panel.title(&self.title);
         let share = self.share();
         for (row, cells) in self.cells.iter().enumerate() {
             let y = top + row as f64 * CELL;

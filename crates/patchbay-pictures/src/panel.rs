@@ -40,6 +40,13 @@ impl Panel {
         ));
     }
 
+    /// What stands above all else, as long as it is.
+    pub(crate) fn title(&mut self, title: &str) {
+        self.width = self.width.max(title.chars().count() as f64 * LETTER);
+        let y = LINE * 0.8;
+        self.add(format_args!("<text x=\"0\" y=\"{y:.1}\" fill=\"#111\">{}</text>", escaped(title)));
+    }
+
     /// A text, shortened where it is long.
     pub(crate) fn text(&mut self, (x, y): (f64, f64), text: &str, anchor: Anchor, fill: &str) {
         self.label((x, y), text, anchor, fill, "");
@@ -102,7 +109,11 @@ pub(crate) fn widest<'a>(labels: impl IntoIterator<Item = &'a String>) -> f64 {
     labels.into_iter().map(|label| shortened(label).chars().count()).max().unwrap_or(0) as f64 * LETTER
 }
 
+/// A text as far as there is room for it; spaces alone would not be seen.
 fn shortened(text: &str) -> String {
+    if !text.is_empty() && text.chars().all(|c| c == ' ') {
+        return "␣".repeat(text.len().min(SHOWN));
+    }
     match text.char_indices().nth(SHOWN) {
         None => text.to_owned(),
         Some((end, _)) => format!("{}…", &text[..end]),
@@ -147,8 +158,11 @@ mod tests {
     fn texts_cannot_leave_their_place() {
         let mut panel = Panel::new(10.0, 10.0);
         panel.text((0.0, 0.0), "<script>\"&\u{1}\n", Anchor::Start, "#000");
+        panel.text((0.0, 0.0), "  ", Anchor::Start, "#000");
+        panel.title("a title that is longer than a label may be");
         let svg = page("<b>", &[panel]);
         assert!(svg.contains("&lt;script&gt;&quot;&amp;\u{fffd}⏎") && svg.contains("&lt;b&gt;"), "{svg}");
+        assert!(svg.contains(">␣␣<") && svg.contains("than a label may be<"), "{svg}");
         assert!(!svg.contains("<script") && !svg.contains("<b>"));
     }
 
