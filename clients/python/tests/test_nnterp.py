@@ -73,6 +73,47 @@ def test_functions(model, peer):
         close(found[target], expected[target], 1e-4)
 
 
+def test_texts_and_batches(model, peer, monkeypatch):
+    from nnterp import display, interventions, nnsight_utils
+
+    # nnterp takes layers from the first on alone: it looks for the states by the layers' numbers
+    some, target = [0, 1, 2], ("The answer, in one word, is ?", -1)
+    with torch.no_grad():
+        theirs = interventions.patchscope_generate(
+            peer, PROMPTS, interventions.TargetPrompt(*target), max_length=6, layers=some
+        )
+    ours = patchbay.patchscope_generate(model, PROMPTS, patchbay.TargetPrompt(*target), max_length=6, layers=some)
+    for layer in some:
+        for found, expected in zip(to_numpy(ours[layer]), to_numpy(theirs[layer]), strict=True):
+            # what ended is padded with 0 here, and with the model's own token there
+            padded = len(found) - len(np.trim_zeros(found, "b"))
+            assert len(found) == len(expected) and (found == expected)[: len(found) - padded].all(), layer
+    many = [f"{number} and {number} make" for number in range(5)]
+    with torch.no_grad():
+        theirs = nnsight_utils.collect_token_activations_batched(peer, many, 2, layers=some)
+        mlps = nnsight_utils.get_token_activations(peer, many, some, get_activations=nnsight_utils.get_mlp_output)
+    close(patchbay.collect_token_activations_batched(model, many, 2, layers=some), theirs)
+    get = patchbay.nnsight_utils.get_mlp_output
+    close(patchbay.get_token_activations(model, many, some, get_activations=get), mlps)
+    close(
+        patchbay.nnsight_utils.compute_next_token_probs(model, many),
+        nnsight_utils.compute_next_token_probs(peer, many),
+        1e-4,
+    )
+    pytest.importorskip("plotly")
+    from patchbay.display import plot_topk_tokens, prompts_to_df
+
+    probs = interventions.logit_lens(peer, PROMPTS)
+    monkeypatch.setattr("plotly.graph_objects.Figure.show", lambda *_, **__: None)
+    shown = [plot_topk_tokens(probs, model.tokenizer), display.plot_topk_tokens(probs, peer.tokenizer)]
+    for ours, theirs in zip(shown[0].data, shown[1].data, strict=True):
+        assert np.allclose(np.asarray(ours.z), np.asarray(theirs.z), atol=1e-6)
+    pytest.importorskip("pandas")
+    frame = prompts_to_df([patchbay.Prompt.from_strings(PROMPTS[0], "Paris", model)], model.tokenizer)
+    expected = display.prompts_to_df([patchbay.Prompt.from_strings(PROMPTS[0], "Paris", model)], model.tokenizer)
+    assert frame.equals(expected)
+
+
 @pytest.mark.parametrize("write", ["none", "steer", "patch", "probs", "skip"])
 def test_the_same_block(model, peer, write):
     def run(model):
