@@ -70,8 +70,11 @@ class Patchbay(Requests):
 
     def stream(self, model: str | None, input: Any, **fields: Any) -> Iterator[tuple[str, dict[str, Any]]]:
         """Generates text, and tells of it while it comes: `token`, `saved`, and at the end `done`."""
-        body = self._generate(model, input, fields | {"stream": True})
-        with self._http.stream("POST", "/v1/generate", json=body) as answer:
+        return self._events("POST", "/v1/generate", json=self._generate(model, input, fields | {"stream": True}))
+
+    def _events(self, method: str, path: str, **options: Any) -> Iterator[tuple[str, dict[str, Any]]]:
+        """Server-sent events while they come: names and data."""
+        with self._http.stream(method, path, **options) as answer:
             if not answer.is_success:
                 answer.read()
                 raise problem(answer)

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from .errors import PatchbayError
-from .results import Results, escaped, problem, read_event, read_results
+from .results import Results, escaped, read_results
 
 if TYPE_CHECKING:
     from .client import Patchbay
@@ -24,15 +24,7 @@ class Job:
 
     def events(self) -> Iterator[dict[str, Any]]:
         """How far it gets, to its end."""
-        with self.bay._http.stream("GET", f"/v1/jobs/{self.id}/events") as answer:
-            if not answer.is_success:
-                answer.read()
-                raise problem(answer)
-            event = ""
-            for line in answer.iter_lines():
-                event, data = read_event(line, event)
-                if data is not None:
-                    yield data
+        return (told for _, told in self.bay._events("GET", f"/v1/jobs/{self.id}/events"))
 
     def wait(self, progress: Any = None) -> Results:
         """What comes of it, once it is done. `progress` shows how far it is: `tqdm`, or True for tqdm's own choice of a bar.
