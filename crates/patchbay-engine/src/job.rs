@@ -262,3 +262,17 @@ pub struct Usage {
     /// Milliseconds from start to end.
     pub compute_ms: f64,
 }
+
+impl Usage {
+    /// What this took and another run of the same request after it: the work of both, and else what the other one says.
+    pub fn and(self, next: Self) -> Self {
+        Self {
+            passes: self.passes + next.passes,
+            layers_run: self.layers_run + next.layers_run,
+            token_layers: self.token_layers + next.token_layers,
+            shared: self.shared + next.shared,
+            co_batched: self.co_batched.max(next.co_batched),
+            ..next
+        }
+    }
+}

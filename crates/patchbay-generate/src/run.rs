@@ -131,7 +131,7 @@ impl Run {
         let takes_part: Vec<bool> = self.rows.iter().map(|row| row.finish.is_none()).collect();
         self.collector.add(&self.plan, self.begin.decoder.tree(), &takes_part, outcome)?;
         self.receipts.add(outcome.receipts.clone());
-        self.count(&outcome.usage);
+        self.count(outcome.usage);
         let answer = outcome.results.iter().find(|(name, _)| name == NEXT_LOGITS);
         let Some((_, Answer::Tensor { tensor, .. })) = answer else {
             return Err(EngineError::Failed("a step gave no logits".into()));
@@ -196,17 +196,10 @@ impl Run {
         let _gone = self.events.send(event);
     }
 
-    fn count(&mut self, new: &Usage) {
-        let sum = &mut self.usage;
-        if self.step == 0 {
-            (sum.queue_ms, sum.layer_count) = (new.queue_ms, new.layer_count);
-        }
-        sum.passes += new.passes;
-        sum.layers_run += new.layers_run;
-        sum.token_layers += new.token_layers;
-        sum.shared += new.shared;
-        sum.co_batched = sum.co_batched.max(new.co_batched);
-        sum.compute_ms += new.compute_ms;
+    fn count(&mut self, new: Usage) {
+        let sum = self.usage;
+        let queue_ms = if self.step == 0 { new.queue_ms } else { sum.queue_ms };
+        self.usage = Usage { queue_ms, compute_ms: sum.compute_ms + new.compute_ms, ..sum.and(new) };
     }
 
     /// The job over the newest tokens.

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::future::Future;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant, SystemTime};
 
 use tokio::sync::watch;
@@ -108,7 +108,7 @@ impl Job {
         let (mut parts, mut outcome) = (self.parts.clone(), self.outcome.subscribe());
         loop {
             let body = self.body();
-            if body != *seen && (body.status, body.done, body.of) != (seen.status, seen.done, seen.of) {
+            if (body.status, body.done, body.of) != (seen.status, seen.done, seen.of) {
                 return Some(body);
             }
             if body.status != "running" {
@@ -147,14 +147,13 @@ impl JobStore {
     /// The caller's jobs, oldest first.
     pub fn list(&self, caller: &Caller) -> Vec<JobBody> {
         let jobs = self.jobs();
-        jobs.iter().filter(|((owner, _), _)| owner == caller.owner()).map(|(_, job)| job.body()).collect()
+        of(&jobs, caller).map(|job| job.body()).collect()
     }
 
     /// One of the caller's jobs.
     pub(crate) fn find(&self, caller: &Caller, id: &str) -> Result<Arc<Job>, Failure> {
         let jobs = self.jobs();
-        let mut own = jobs.iter().filter(|((owner, _), _)| owner == caller.owner());
-        own.find(|(_, job)| job.id == id).map(|(_, job)| Arc::clone(job)).ok_or_else(|| unknown(id))
+        of(&jobs, caller).find(|job| job.id == id).cloned().ok_or_else(|| unknown(id))
     }
 
     /// Stops a job, and forgets what came of it.
@@ -251,27 +250,27 @@ impl Service {
                 _ => false,
             });
             service.jobs.fit(&owner, &running, service.settings.store.max_total_bytes);
-            tokio::time::sleep(KEEP).await;
-            // what is over is forgotten when the jobs are looked at
-            drop(service.jobs.jobs());
+            // by itself, as what runs here holds the job
+            tokio::spawn(end_job(Arc::downgrade(&service)));
         });
         let mut waiting = Waiting(Some((task.abort_handle(), &self.jobs, &job)));
-        let let_in = async {
-            tokio::select! {
-                // one that was let in is a job, however soon it ended
-                biased;
-                let_in = parts.wait_for(Option::is_some) => let_in.is_ok(),
-                ended = outcomes.wait_for(|outcome| !matches!(outcome, Outcome::Running)) => { drop(ended); false }
-            }
-        };
-        // what is refused ends before it was let in
-        if !let_in.await {
+        if parts.wait_for(Option::is_some).await.is_err() {
+            // what is refused ends without having been let in
             drop(outcomes.wait_for(|outcome| !matches!(outcome, Outcome::Running)).await);
             job.answer()?;
         }
         waiting.0 = None;
         drop(waiting);
         Ok(job)
+    }
+}
+
+/// Forgets a job when its time is over.
+async fn end_job(service: Weak<Service>) {
+    tokio::time::sleep(KEEP).await;
+    // what is over is forgotten when the jobs are looked at
+    if let Some(service) = service.upgrade() {
+        drop(service.jobs.jobs());
     }
 }
 
@@ -322,6 +321,28 @@ mod tests {
         service.jobs().remove(&caller, &body.id).unwrap();
         assert_eq!(job.changed(&body).await.unwrap().status, "cancelled");
         assert_eq!(service.jobs().remove(&caller, &body.id).unwrap_err().status, 404);
+    }
+
+    #[tokio::test]
+    async fn nothing_holds_a_job_that_is_forgotten() {
+        let service = Service::new(Settings::default());
+        let caller = Caller::local();
+        let run = |progress: Progress| async move {
+            progress.begun(1);
+            Err(failure())
+        };
+        let job = service.start("trace", &caller, run).await.unwrap();
+        job.changed(&job.body()).await;
+        let run = |progress: Progress| async move {
+            progress.begun(1);
+            std::future::pending().await
+        };
+        let other = service.start("trace", &caller, run).await.unwrap();
+        assert!(forget_oldest(&mut service.jobs().jobs(), &caller, &other));
+        let left = Arc::downgrade(&job);
+        drop(job);
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        assert!(left.upgrade().is_none());
     }
 
     #[tokio::test]

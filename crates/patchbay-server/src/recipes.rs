@@ -61,14 +61,14 @@ impl Service {
             }
             None => failure,
         };
-        if let Some(axis) = made.rows_apart
-            && let Some(answer) = self.in_parts(&made, axis, accept, caller, progress).await.map_err(&placed)?
-        {
-            return Ok(Cooked::Answered(Box::new(answer)));
-        }
-        let mut answer = match made.texts {
-            None => self.trace_told(made.body(), accept, caller, progress).await.map_err(placed)?,
-            Some(texts) => {
+        let in_parts = match made.rows_apart {
+            Some(axis) => self.in_parts(&made, axis, accept, caller, progress).await.map_err(&placed)?,
+            None => None,
+        };
+        let mut answer = match (in_parts, made.texts) {
+            (Some(answer), _) => answer,
+            (None, None) => self.trace_told(made.body(), accept, caller, progress).await.map_err(placed)?,
+            (None, Some(texts)) => {
                 let generating = self.generate(made.body(), false, accept, caller, progress).await;
                 let generating = generating.map_err(&placed)?;
                 let mut answer = generating.answer().await.map_err(placed)?;

@@ -225,7 +225,7 @@ impl Service {
     /// Everything that a request can get wrong.
     pub async fn validate(self: &Arc<Self>, body: Value, caller: &Caller) -> Result<ValidateResponse, Failure> {
         let (service, owner) = (Arc::clone(self), caller.clone());
-        self.settings.timeouts.deadline(Instant::now(), timeout_ms(&body)?)?;
+        self.deadline(&body, &Progress::default())?;
         let (_stop, gone) = StopOnDrop::new();
         blocking(move || {
             let checked = service.check(&body, &owner, &|| !gone.is_cancelled())?;

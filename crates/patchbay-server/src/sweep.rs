@@ -61,16 +61,7 @@ impl Collector {
         }
         let here = |receipt| Receipt { cell: Some(places.to_vec()), ..receipt };
         self.receipts.extend(outcome.receipts.into_iter().map(here));
-        let (sum, new) = (self.usage, outcome.usage);
-        self.usage = Usage {
-            cells: Some(self.cells),
-            passes: sum.passes + new.passes,
-            layers_run: sum.layers_run + new.layers_run,
-            token_layers: sum.token_layers + new.token_layers,
-            shared: sum.shared + new.shared,
-            co_batched: sum.co_batched.max(new.co_batched),
-            ..new
-        };
+        self.usage = Usage { cells: Some(self.cells), ..self.usage.and(outcome.usage) };
         if let Some(times) = outcome.times {
             self.times.add(times);
         }

@@ -13,7 +13,7 @@ fn rows(count: usize) -> Vec<Vec<usize>> {
 
 #[tokio::test]
 async fn activations_of_any_number_of_rows() {
-    let server = Server::with_flags("llama-gqa-tied", &["--max-rows", "300", "--max-tokens", "2000"]).await;
+    let server = Server::with_flags("llama-gqa-tied", &["--max-rows", "110", "--max-tokens", "320"]).await;
     let rows = rows(1100);
     for more in
         [json!({}), json!({"layers": [1], "index": 0, "site": "self_attn.z"}), json!({"output": {"dtype": "f16"}})]

@@ -50,9 +50,7 @@ class Requests:
 
     @staticmethod
     def _trace(model: str | None, input: Any, graph: Any, fields: dict[str, Any]) -> dict[str, Any]:
-        body = {"model": model, "graph": graph, "output": {"encoding": "safetensors"}} | fields
-        body["inputs" if isinstance(input, Mapping) and not {"text", "messages"} & set(input) else "input"] = input
-        return Requests._of(**body)
+        return Requests._generate(model, input, {"graph": graph, "output": {"encoding": "safetensors"}} | fields)
 
     @staticmethod
     def _recipe(model: str | None, fields: dict[str, Any]) -> dict[str, Any]:
@@ -60,6 +58,6 @@ class Requests:
 
     @staticmethod
     def _generate(model: str | None, input: Any, fields: dict[str, Any]) -> dict[str, Any]:
-        body: dict[str, Any] = {"model": model} | fields
-        body["inputs" if isinstance(input, Mapping) and not {"text", "messages"} & set(input) else "input"] = input
-        return Requests._of(**body)
+        # a mapping is several inputs by name, unless it is one input with options
+        several = isinstance(input, Mapping) and not {"text", "messages"} & set(input)
+        return Requests._of(**{"model": model} | fields | {"inputs" if several else "input": input})

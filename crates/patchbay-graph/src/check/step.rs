@@ -185,11 +185,15 @@ impl Generation {
     /// Whether a node names an input that is there in step 0 alone.
     fn names_other(&self, node: &Node) -> bool {
         let mut found = false;
-        let other = |name: &str| self.others.iter().any(|input| input.name == name);
         for node in all(std::iter::once(node)) {
-            accesses(node, &mut |_, site| found |= site.input.as_deref().is_some_and(other));
+            accesses(node, &mut |_, site| found |= self.is_of_other(site));
         }
         found
+    }
+
+    /// Whether a site is of such an input.
+    fn is_of_other(&self, site: &SiteOperand) -> bool {
+        self.others.iter().any(|input| site.input.as_deref() == Some(&*input.name))
     }
 
     /// Whether a node names a site of the input of which text is generated, of which this pass has tokens that are meant.
@@ -208,8 +212,7 @@ impl Generation {
         let mut found = false;
         self.sites(&mut |_, site| {
             let packing = |site: &Site| matches!(tree.packing(*site), Some(Packing::Pairs { .. }));
-            let other = |name: &str| self.others.iter().any(|input| input.name == name);
-            found |= !site.input.as_deref().is_some_and(other) && sites(site, tree).iter().any(packing);
+            found |= !self.is_of_other(site) && sites(site, tree).iter().any(packing);
         });
         found
     }

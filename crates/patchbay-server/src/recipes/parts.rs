@@ -51,7 +51,8 @@ impl Service {
         let (service, owner) = (Arc::clone(self), caller.clone());
         let mut tokenized = blocking(move || service.read_all(&body, &owner)).await?;
         let (Some(ids), Some(shown)) = (tokenized.ids.pop(), tokenized.shown.pop()) else { return Ok(None) };
-        let parts = parts(&ids);
+        let limits = &self.settings.limits;
+        let parts = parts(&ids, ROWS.min(limits.max_rows), TOKENS.min(limits.max_tokens));
         if parts.len() < 2 {
             return Ok(None);
         }
@@ -98,7 +99,12 @@ impl Joining<'_> {
             let (rows, done) = (ids.len(), part.len());
             let results = finished.results;
             joined = blocking(move || add(joined, results, axis, part.start, rows)).await?;
-            usage = sum(usage, finished.usage);
+            usage = Usage {
+                prompt_tokens: usage.prompt_tokens + finished.usage.prompt_tokens,
+                queue_ms: usage.queue_ms + finished.usage.queue_ms,
+                compute_ms: usage.compute_ms + finished.usage.compute_ms,
+                ..usage.and(finished.usage)
+            };
             receipts.extend(finished.receipts);
             first.get_or_insert(frame);
             progress.more(done);
@@ -137,25 +143,11 @@ fn add(
     Ok(joined)
 }
 
-fn sum(sum: Usage, new: Usage) -> Usage {
-    Usage {
-        prompt_tokens: sum.prompt_tokens + new.prompt_tokens,
-        passes: sum.passes + new.passes,
-        layers_run: sum.layers_run + new.layers_run,
-        token_layers: sum.token_layers + new.token_layers,
-        shared: sum.shared + new.shared,
-        co_batched: sum.co_batched.max(new.co_batched),
-        queue_ms: sum.queue_ms + new.queue_ms,
-        compute_ms: sum.compute_ms + new.compute_ms,
-        ..new
-    }
-}
-
-/// Rows in parts that are not too large.
-fn parts(ids: &[Vec<u32>]) -> Vec<Range<usize>> {
+/// Rows in parts of so many rows and tokens at most.
+fn parts(ids: &[Vec<u32>], most_rows: usize, most_tokens: usize) -> Vec<Range<usize>> {
     let (mut parts, mut start, mut tokens) = (Vec::new(), 0, 0);
     for (row, ids) in ids.iter().enumerate() {
-        if row > start && (row - start == ROWS || tokens + ids.len() > TOKENS) {
+        if row > start && (row - start >= most_rows || tokens + ids.len() > most_tokens) {
             parts.push(start..row);
             (start, tokens) = (row, 0);
         }
@@ -174,6 +166,7 @@ mod tests {
     #[test]
     fn parts_have_few_rows_and_few_tokens_and_leave_none_out() {
         let rows = |lengths: &[usize]| lengths.iter().map(|length| vec![0; *length]).collect::<Vec<_>>();
+        let parts = |rows: &[Vec<u32>]| parts(rows, ROWS, TOKENS);
         assert_eq!(parts(&rows(&[1; ROWS])).len(), 1);
         assert_eq!(parts(&rows(&[1; ROWS + 1])), [0..ROWS, ROWS..ROWS + 1]);
         assert_eq!(parts(&rows(&[TOKENS, 1, TOKENS + 1, 1, 1])), [0..1, 1..2, 2..3, 3..5]);

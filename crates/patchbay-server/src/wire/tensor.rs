@@ -66,11 +66,6 @@ impl WireTensor {
         Self::of(Elements::Spooled(Mutex::new(spool.gathered())), dtype, dims, lengths)
     }
 
-    /// One without elements.
-    pub(super) fn empty() -> Self {
-        Self::spooled(Spool::new(), DType::F32, vec![0], None)
-    }
-
     fn of(elements: Elements, dtype: DType, dims: Vec<usize>, lengths: Option<Lengths>) -> Self {
         Self { dtype, dims, elements, lengths, piece: Mutex::default() }
     }

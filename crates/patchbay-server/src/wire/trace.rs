@@ -12,8 +12,7 @@ use utoipa::ToSchema;
 use super::generation::OutputBody;
 use super::result::{HandleBody, NamedResults, ResultBody, as_map, number};
 use super::session::SessionBody;
-use super::tensor::WireTensor;
-use super::tensor_body::TensorSchema;
+use super::tensor_body::{TensorBody, TensorSchema};
 use super::tokens::InputTokens;
 use super::{JSON, SAFETENSORS, safetensors};
 use crate::recipes::picture::Drawn;
@@ -300,12 +299,14 @@ impl TraceAnswer {
     /// # Errors
     /// When their elements cannot be read or written.
     pub fn at_rest(mut self) -> io::Result<Self> {
-        for (_, result) in &mut self.response.results.0 {
-            if let ResultBody::Tensor(body) = result {
-                let there = std::mem::replace(&mut body.tensor, WireTensor::empty());
-                body.tensor = there.at_rest()?;
+        let rest = |(name, result)| match result {
+            ResultBody::Tensor(TensorBody { tensor, form }) => {
+                Ok((name, ResultBody::Tensor(TensorBody { tensor: tensor.at_rest()?, form })))
             }
-        }
+            other => Ok((name, other)),
+        };
+        let results = self.response.results.0.into_iter().map(rest).collect::<io::Result<_>>()?;
+        self.response.results = NamedResults(results);
         Ok(Self { held: None, ..self })
     }
 
