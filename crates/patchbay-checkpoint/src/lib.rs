@@ -25,6 +25,7 @@ mod error;
 mod gguf;
 mod hub;
 mod mmap;
+mod mxfp4;
 mod progress;
 mod quantization;
 mod sentencepiece;

@@ -58,6 +58,12 @@ fn gpt2_with_its_transposed_layers() {
     check_config("tiny-gpt2", &["n_inner"]);
 }
 
+/// `tests/fixtures/make_blocks.py` filled blocks of every format with random bits, and had the `gguf` package read them.
+#[test]
+fn every_block_format_reads_as_the_gguf_package_reads_it() {
+    check_weights("blocks");
+}
+
 #[test]
 fn sentence_piece_tokenizer_and_chat_template() {
     check_tiny_tokenizer("tiny-llama");

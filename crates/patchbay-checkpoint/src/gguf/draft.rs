@@ -48,7 +48,11 @@ impl<'a> Draft<'a> {
         let layers = layers.ok_or_else(wrong)?;
         let width = draft.size("embedding_length", 1 << 26)?;
         let rotated = ["attention.key_length", "rope.dimension_count"];
-        let named = if architecture.rope == Rope::Whole { &rotated[..] } else { &rotated[..1] };
+        let named = match architecture.rope {
+            Rope::Whole => &rotated[..],
+            Rope::Part | Rope::None => &rotated[..1],
+            Rope::Latent => &rotated[1..],
+        };
         let head_dim = match named.iter().find(|key| draft.meta(key).is_some()) {
             Some(key) => draft.size(key, 1 << 26)?,
             None => width / heads,

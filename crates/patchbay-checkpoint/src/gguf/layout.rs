@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use candle_core::Tensor;
+use candle_core::{D, Tensor};
 
 use super::draft::Sizes;
 
@@ -32,10 +32,37 @@ pub(super) enum Change {
     Values,
     /// Loses its first axis, of size 1.
     OneRow,
-    /// The upper half of the rows of a tensor (before the last axis); `Lower` stands in another tensor.
-    Upper,
-    /// The lower half.
-    Lower,
+    /// The last two axes of a weight change places; a bias stays.
+    Swapped,
+    /// The first two axes, experts and rows, become one.
+    Flat,
+    /// The last two axes change places, and then the first two become one.
+    SwappedFlat,
+    /// A half of a tensor whose other half stands in another tensor of the file.
+    Half(Half),
+    /// A half with the last two axes swapped, where they are a weight's; a bias stays.
+    SwappedHalf(Half),
+}
+
+/// Which half of a tensor of Hugging Face's, and how the two make one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Half {
+    /// 0 for the first, 1 for the second.
+    pub(crate) place: usize,
+    pub(crate) join: Join,
+}
+
+/// How two halves, each with its own change undone, make one tensor.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Join {
+    /// Rows (before the last axis) after rows.
+    Rows,
+    /// Rows after rows, and then the first two axes become one: each head's rows of one, then its rows of the other.
+    FlatRows,
+    /// Columns (the last axis) after columns.
+    Columns,
+    /// Columns in turn, one of each.
+    Alternating,
 }
 
 /// The change to undo, with the model's numbers in it.
@@ -47,6 +74,9 @@ pub(crate) enum Layout {
     Transposed,
     Ungrouped { kv_heads: usize, queries: usize },
     OneRow,
+    Swapped,
+    Flat,
+    SwappedFlat,
 }
 
 /// One tensor of Hugging Face's, or one half of one: where it lies in a tensor of the file, and what to undo.
@@ -60,8 +90,8 @@ pub(crate) struct Part {
     pub(crate) slab: bool,
     /// What to undo.
     pub(crate) layout: Layout,
-    /// Which half of the rows it is, of two that come from different tensors of the file.
-    pub(crate) half: Option<usize>,
+    /// Which half it is, of two that come from different tensors of the file.
+    pub(crate) half: Option<Half>,
 }
 
 impl Change {
@@ -88,8 +118,13 @@ impl Change {
             Self::Keys => run(queries, keys, total)?,
             Self::Values => run(queries + keys, keys, total)?,
             Self::OneRow => whole(Layout::OneRow),
-            Self::Upper => Part { half: Some(0), ..whole(Layout::AsIs) },
-            Self::Lower => Part { half: Some(1), ..whole(Layout::AsIs) },
+            Self::Swapped => whole(if weight { Layout::Swapped } else { Layout::AsIs }),
+            Self::Flat => whole(Layout::Flat),
+            Self::SwappedFlat => whole(Layout::SwappedFlat),
+            Self::Half(half) => Part { half: Some(half), ..whole(Layout::AsIs) },
+            Self::SwappedHalf(half) => {
+                Part { half: Some(half), ..whole(if weight { Layout::Swapped } else { Layout::AsIs }) }
+            }
         };
         Some(vec![part])
     }
@@ -125,6 +160,14 @@ impl Layout {
             }
             Self::OneRow if stored.len() > 1 => (stored[0] == 1).then(|| stored.to_vec()),
             Self::OneRow => Some([&[1], stored].concat()),
+            Self::Swapped => {
+                let last = stored.len().checked_sub(2)?;
+                let mut shape = stored.to_vec();
+                shape.swap(last, last + 1);
+                Some(shape)
+            }
+            Self::Flat => flat(stored),
+            Self::SwappedFlat => flat(&Self::Swapped.shape(stored)?),
         }
     }
 
@@ -154,6 +197,52 @@ impl Layout {
             }
             Self::OneRow if tensor.rank() > 1 => Ok(tensor),
             Self::OneRow => tensor.unsqueeze(0),
+            Self::Swapped => tensor.transpose(D::Minus1, D::Minus2)?.contiguous(),
+            Self::Flat => tensor.flatten(0, 1),
+            Self::SwappedFlat => Self::Flat.undo(Self::Swapped.undo(tensor)?),
+        }
+    }
+}
+
+/// A shape whose first two axes are one.
+fn flat(shape: &[usize]) -> Option<Vec<usize>> {
+    let [first, second, rest @ ..] = shape else { return None };
+    Some([&[first.checked_mul(*second)?], rest].concat())
+}
+
+impl Join {
+    /// The axis that grows.
+    fn axis(self, rank: usize) -> Option<usize> {
+        match self {
+            Self::Rows | Self::FlatRows => rank.checked_sub(2),
+            Self::Columns | Self::Alternating => rank.checked_sub(1),
+        }
+    }
+
+    /// The shape of two halves in one; nothing where they do not fit one another.
+    pub(crate) fn shape(self, first: &[usize], second: &[usize]) -> Option<Vec<usize>> {
+        let axis = self.axis(first.len())?;
+        let mut shape = first.to_vec();
+        shape[axis] = shape[axis].checked_add(*second.get(axis)?)?;
+        let equal = |place: usize| place == axis && self != Self::Alternating || first[place] == second[place];
+        let fit = first.len() == second.len() && (0..first.len()).all(equal);
+        match self {
+            _ if !fit => None,
+            Self::FlatRows => flat(&shape),
+            _ => Some(shape),
+        }
+    }
+
+    /// The two halves in one.
+    pub(crate) fn join(self, first: &Tensor, second: &Tensor) -> candle_core::Result<Tensor> {
+        match self {
+            Self::Rows => Tensor::cat(&[first, second], D::Minus2),
+            Self::FlatRows => Tensor::cat(&[first, second], D::Minus2)?.flatten(0, 1),
+            Self::Columns => Tensor::cat(&[first, second], D::Minus1),
+            Self::Alternating => {
+                let last = first.rank();
+                Tensor::stack(&[first, second], last)?.flatten(last - 1, last)
+            }
         }
     }
 }
@@ -191,6 +280,27 @@ mod tests {
         assert_eq!(Layout::Ungrouped { kv_heads: usize::MAX, queries: 3 }.shape(&[24, 5]), None);
         assert_eq!(Layout::OneRow.shape(&[7]), Some(vec![1, 7]));
         assert_eq!(Layout::OneRow.shape(&[2, 7]), None);
+    }
+
+    #[test]
+    fn halves_are_joined_as_they_are_said_to_be() {
+        let tensor = |numbers: &[f32]| Tensor::new(numbers, &Device::Cpu).unwrap().reshape((2, 1, 2)).unwrap();
+        let (first, second) = (tensor(&[0., 1., 2., 3.]), tensor(&[4., 5., 6., 7.]));
+        for (join, shape, expected) in [
+            (Join::Rows, &[2, 2, 2][..], [0., 1., 4., 5., 2., 3., 6., 7.]),
+            (Join::FlatRows, &[4, 2], [0., 1., 4., 5., 2., 3., 6., 7.]),
+            (Join::Columns, &[2, 1, 4], [0., 1., 4., 5., 2., 3., 6., 7.]),
+            (Join::Alternating, &[2, 1, 4], [0., 4., 1., 5., 2., 6., 3., 7.]),
+        ] {
+            let joined = join.join(&first, &second).unwrap();
+            assert_eq!(joined.flatten_all().unwrap().to_vec1::<f32>().unwrap(), expected);
+            assert_eq!((joined.dims(), join.shape(&[2, 1, 2], &[2, 1, 2]).as_deref()), (shape, Some(shape)));
+        }
+        assert_eq!(Join::Rows.shape(&[2, 1, 2], &[2, 3, 2]), Some(vec![2, 4, 2]));
+        assert_eq!(Join::Rows.shape(&[2, 1, 2], &[2, 1, 3]), None);
+        assert_eq!(Join::Rows.shape(&[2], &[2]), None);
+        assert_eq!(Join::Alternating.shape(&[2, 1, 2], &[2, 1, 3]), None);
+        assert_eq!(Join::FlatRows.shape(&[usize::MAX, 1, 2], &[usize::MAX, 1, 2]), None);
     }
 
     #[test]

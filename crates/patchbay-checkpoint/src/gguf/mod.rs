@@ -5,9 +5,11 @@
 //! (<https://github.com/ggml-org/ggml/blob/master/docs/gguf.md>). candle has a reader too; this one differs in that it
 //! trusts no number in the file: it works on the mapped bytes, so a count or a length is checked against what is left
 //! before anything is reserved for it, alignments and sizes are checked before they are divided or multiplied, and
-//! every error says at which byte it stands. Block formats and dequantisation are candle's.
+//! every error says at which byte it stands. Block formats and dequantisation are candle's, but for
+//! one that it has not got.
 
 mod architectures;
+mod blocks;
 mod config;
 mod cuts;
 mod draft;
@@ -18,8 +20,9 @@ mod rope;
 mod tokenizer;
 mod vocabulary;
 
+pub(crate) use blocks::Blocks;
 pub(crate) use config::config;
-pub(crate) use layout::{Layout, Part};
+pub(crate) use layout::{Half, Join, Layout, Part};
 pub(crate) use names::{Role, TensorNames};
 pub(crate) use tokenizer::tokenizer;
 
@@ -27,8 +30,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-
-use candle_core::quantized::GgmlDType;
 
 use crate::CheckpointError;
 use crate::mmap::MappedFile;
@@ -47,7 +48,7 @@ pub(crate) struct GgufTensor {
     pub(crate) name: String,
     /// Slowest axis first, as Hugging Face counts.
     pub(crate) shape: Vec<usize>,
-    pub(crate) dtype: GgmlDType,
+    pub(crate) format: Blocks,
     /// Where its blocks lie. Checked to be inside the file.
     pub(crate) bytes: Range<usize>,
 }
@@ -56,7 +57,7 @@ pub(crate) struct GgufTensor {
 struct Described {
     name: String,
     shape: Vec<usize>,
-    dtype: GgmlDType,
+    format: Blocks,
     offset: u64,
 }
 
@@ -133,6 +134,14 @@ impl GgufFile {
         }
     }
 
+    /// Where the elements of a list of 32-bit floats lie; nothing where the key is absent or something else.
+    pub(crate) fn singles(&self, key: &str) -> Option<Range<usize>> {
+        match self.get(key) {
+            Some(Value::List(list)) => list.singles(),
+            _ => None,
+        }
+    }
+
     /// The elements of a list of true and false; nothing where the key is absent or something else.
     pub(crate) fn flags(&self, key: &str) -> Option<Vec<bool>> {
         match self.get(key) {
@@ -162,12 +171,12 @@ fn describe(reader: &mut Reader<'_>) -> Result<Described, CheckpointError> {
     let mut shape = (0..rank).map(|_| reader.length()).collect::<Result<Vec<_>, _>>()?;
     shape.reverse();
     let kind = reader.u32()?;
-    let dtype = ggml_type(kind).ok_or_else(|| CheckpointError::Unsupported {
+    let format = Blocks::of_type(kind).ok_or_else(|| CheckpointError::Unsupported {
         file: reader.path().to_path_buf(),
         what: format!("tensor `{name}`'s ggml type {kind}"),
-        known: GGML_TYPES.iter().map(|(_, _, name)| (*name).to_owned()).collect(),
+        known: Blocks::names(),
     })?;
-    Ok(Described { name, shape, dtype, offset: reader.u64()? })
+    Ok(Described { name, shape, format, offset: reader.u64()? })
 }
 
 /// Finds a tensor's bytes, and checks that they are in the file.
@@ -178,21 +187,21 @@ fn locate(
     alignment: u64,
     tensor: Described,
 ) -> Result<GgufTensor, CheckpointError> {
-    let Described { name, shape, dtype, offset } = tensor;
+    let Described { name, shape, format, offset } = tensor;
     let elements = shape.iter().try_fold(1_usize, |product, &size| product.checked_mul(size));
     let row = shape.last().copied().unwrap_or(0);
     let size = elements
-        .filter(|&elements| elements > 0 && row % dtype.block_size() == 0)
-        .and_then(|elements| (elements / dtype.block_size()).checked_mul(dtype.type_size()));
+        .filter(|&elements| elements > 0 && row % format.block_size() == 0)
+        .and_then(|elements| (elements / format.block_size()).checked_mul(format.bytes()));
     let Some(size) = size else {
-        let detail = format!("tensor `{name}` cannot have shape {shape:?} in blocks of {}", dtype.block_size());
+        let detail = format!("tensor `{name}` cannot have shape {shape:?} in blocks of {}", format.block_size());
         return Err(CheckpointError::malformed(path, detail));
     };
     let begin = start.checked_add(offset).and_then(|begin| usize::try_from(begin).ok());
     let end = begin.and_then(|begin| begin.checked_add(size));
     match (begin, end) {
         (Some(begin), Some(end)) if end <= file_size && offset.is_multiple_of(alignment) => {
-            Ok(GgufTensor { name, shape, dtype, bytes: begin..end })
+            Ok(GgufTensor { name, shape, format, bytes: begin..end })
         }
         _ => Err(CheckpointError::malformed(
             path,
@@ -219,26 +228,4 @@ fn refuse_overlaps(path: &Path, tensors: &[GgufTensor]) -> Result<(), Checkpoint
         }
     }
     Ok(())
-}
-
-/// The block formats that candle dequantises: ggml's number, candle's type, ggml's name.
-const GGML_TYPES: [(u32, GgmlDType, &str); 14] = [
-    (0, GgmlDType::F32, "F32"),
-    (1, GgmlDType::F16, "F16"),
-    (30, GgmlDType::BF16, "BF16"),
-    (2, GgmlDType::Q4_0, "Q4_0"),
-    (3, GgmlDType::Q4_1, "Q4_1"),
-    (6, GgmlDType::Q5_0, "Q5_0"),
-    (7, GgmlDType::Q5_1, "Q5_1"),
-    (8, GgmlDType::Q8_0, "Q8_0"),
-    (10, GgmlDType::Q2K, "Q2_K"),
-    (11, GgmlDType::Q3K, "Q3_K"),
-    (12, GgmlDType::Q4K, "Q4_K"),
-    (13, GgmlDType::Q5K, "Q5_K"),
-    (14, GgmlDType::Q6K, "Q6_K"),
-    (15, GgmlDType::Q8K, "Q8_K"),
-];
-
-fn ggml_type(number: u32) -> Option<GgmlDType> {
-    GGML_TYPES.iter().find(|(known, _, _)| *known == number).map(|(_, dtype, _)| *dtype)
 }

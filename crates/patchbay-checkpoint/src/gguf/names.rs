@@ -38,6 +38,12 @@ impl TensorNames {
         self.architecture.name
     }
 
+    /// The tensors that are lists of the metadata: the key of each list, and the name and shape of each block's own.
+    pub(crate) fn lists(&self) -> impl Iterator<Item = (&'static str, Vec<String>, &'static [usize])> {
+        let named = |hf: &str| (0..self.sizes.layers).map(|block| hf.replace('*', &block.to_string())).collect();
+        self.architecture.lists.iter().map(move |list| (list.gguf, named(list.hf), list.shape))
+    }
+
     /// What a tensor is; nothing where the architecture has none of its name, or none of its shape.
     pub(crate) fn find(&self, tensor: &GgufTensor) -> Option<Role> {
         if rope::TABLES.contains(&tensor.name.as_str()) {
@@ -74,7 +80,12 @@ fn name(row: &Row, found: &Found, suffix: &str) -> String {
     let number = |number: Option<usize>| number.map(|number| number.to_string());
     let name = number(found.block).map_or_else(|| row.hf.to_owned(), |block| row.hf.replace('*', &block));
     let name = number(found.place).map_or_else(|| name.clone(), |place| name.replace('#', &place));
-    if name.ends_with("_bias") { name } else { format!("{name}.{suffix}") }
+    match suffix {
+        _ if name.ends_with("_bias") => name,
+        "weight" if row.bare => name,
+        suffix if row.bare => format!("{name}_{suffix}"),
+        suffix => format!("{name}.{suffix}"),
+    }
 }
 
 /// Compares a name with a pattern, part by part: `*` is a block's number, `#` an expert's.

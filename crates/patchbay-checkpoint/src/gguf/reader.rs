@@ -6,6 +6,8 @@ use std::path::Path;
 
 use crate::CheckpointError;
 
+/// The format's number of 32-bit floats.
+const SINGLE: u32 = 6;
 /// How deep a list may hold lists. Nothing known goes beyond one.
 const DEEPEST: usize = 4;
 
@@ -109,6 +111,11 @@ impl List {
             Value::Number(number) => Some(number),
             _ => None,
         })
+    }
+
+    /// Where the elements of a list of 32-bit floats lie in the file.
+    pub(crate) fn singles(&self) -> Option<Range<usize>> {
+        (self.kind == SINGLE && self.count.checked_mul(4) == Some(self.bytes.len())).then(|| self.bytes.clone())
     }
 
     /// The elements of a list of true and false.

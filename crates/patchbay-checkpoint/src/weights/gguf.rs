@@ -1,37 +1,37 @@
 //! Weights of a GGUF file, under Hugging Face's names and in Hugging Face's layout.
 
-use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::ops::Range;
 
-use candle_core::quantized::{GgmlDType, QStorage, QTensor};
 use candle_core::{DType, Device, Tensor};
 
 use super::{Entry, Part, Stored, Weights};
 use crate::CheckpointError;
-use crate::gguf::{GgufFile, GgufTensor, Layout, Part as StoredPart, Role, TensorNames};
+use crate::gguf::{
+    Blocks as BlockFormat, GgufFile, GgufTensor, Half, Join, Layout, Part as StoredPart, Role, TensorNames,
+};
 
 /// A tensor, or a run of its rows, stored in ggml blocks.
 struct Blocks {
-    dtype: GgmlDType,
+    format: BlockFormat,
     /// Rows first, as Hugging Face counts; before `layout` is undone.
     stored: Vec<usize>,
     /// The same without a first axis that Hugging Face's tensor lacks.
     shape: Vec<usize>,
     layout: Layout,
     bytes: Range<usize>,
-    half: Option<usize>,
+    half: Option<Half>,
 }
 
 impl Blocks {
     /// The part of a stored tensor; nothing where its shape does not allow it.
     fn new(tensor: &GgufTensor, part: &StoredPart) -> Option<Self> {
-        let GgufTensor { shape, dtype, bytes, .. } = tensor;
+        let GgufTensor { shape, format, bytes, .. } = tensor;
         let (rows, rest) = shape.split_first()?;
         let (stored, bytes) = match &part.rows {
             None => (shape.clone(), bytes.clone()),
             // A row is made of whole blocks, unless the tensor is one row alone.
-            Some(_) if rest.is_empty() && dtype.block_size() > 1 => return None,
+            Some(_) if rest.is_empty() && format.block_size() > 1 => return None,
             Some(taken) => {
                 let row = bytes.len() / rows;
                 let stored = [&[taken.len()], rest].concat();
@@ -39,13 +39,16 @@ impl Blocks {
             }
         };
         let shape = if part.slab { rest.to_vec() } else { stored.clone() };
-        Some(Self { dtype: *dtype, stored, shape, layout: part.layout, bytes, half: part.half })
+        Some(Self { format: *format, stored, shape, layout: part.layout, bytes, half: part.half })
     }
 
     fn read(&self, bytes: &[u8]) -> candle_core::Result<Tensor> {
-        let storage = QStorage::from_data(Cow::Borrowed(bytes), &Device::Cpu, self.dtype)?;
-        let values = QTensor::new(storage, self.stored.as_slice())?.dequantize(&Device::Cpu)?;
-        self.layout.undo(values.reshape(self.shape.as_slice())?)
+        self.layout.undo(self.format.numbers(bytes, &self.stored)?.reshape(self.shape.as_slice())?)
+    }
+
+    /// The shape that [`Blocks::read`] gives; nothing where there is none.
+    fn shape(&self) -> Option<Vec<usize>> {
+        self.layout.shape(&self.shape)
     }
 }
 
@@ -59,15 +62,28 @@ impl Stored for Blocks {
     }
 }
 
-/// Two tensors whose rows Hugging Face has in one, the first half before the second.
-struct Halves([Blocks; 2]);
+/// Two tensors that Hugging Face has in one.
+struct Halves([Blocks; 2], Join);
+
+impl Halves {
+    /// A first and a second half, joined as both say.
+    fn new(blocks: Vec<Blocks>) -> Option<Self> {
+        let [first, second] = <[Blocks; 2]>::try_from(blocks).ok()?;
+        let (Half { place: 0, join }, Half { place: 1, join: same }) = (first.half?, second.half?) else { return None };
+        (join == same).then_some(Self([first, second], join))
+    }
+
+    fn shape(&self) -> Option<Vec<usize>> {
+        let Self([first, second], join) = self;
+        join.shape(&first.shape()?, &second.shape()?)
+    }
+}
 
 impl Stored for Halves {
     fn read(&self, bytes: &[u8], _: &Part, dtype: DType, device: &Device) -> candle_core::Result<Tensor> {
-        let Self([upper, lower]) = self;
-        let (first, second) = bytes.split_at_checked(upper.bytes.len()).unwrap_or((bytes, &[]));
-        let rows = upper.shape.len().saturating_sub(2);
-        Tensor::cat(&[upper.read(first)?, lower.read(second)?], rows)?.to_dtype(dtype)?.to_device(device)
+        let Self([first, second], join) = self;
+        let (firsts, seconds) = bytes.split_at_checked(first.bytes.len()).unwrap_or((bytes, &[]));
+        join.join(&first.read(firsts)?, &second.read(seconds)?)?.to_dtype(dtype)?.to_device(device)
     }
 
     fn has_parts(&self) -> bool {
@@ -97,22 +113,18 @@ impl Weights {
                 found.entry(part.name).or_default().push(blocks);
             }
         }
-        let mut entries = BTreeMap::new();
+        let mut entries = listed(gguf, names)?;
         for (name, mut blocks) in found {
-            blocks.sort_by_key(|blocks| blocks.half);
+            blocks.sort_by_key(|blocks| blocks.half.map(|half| half.place));
             let ranges = blocks.iter().map(|blocks| blocks.bytes.clone()).collect();
             let (shape, stored): (_, Box<dyn Stored>) = match <[Blocks; 1]>::try_from(blocks) {
-                Ok([whole]) if whole.half.is_none() => {
-                    let shape = whole.layout.shape(&whole.shape);
-                    (shape, Box::new(whole))
-                }
+                Ok([whole]) if whole.half.is_none() => (whole.shape(), Box::new(whole)),
                 Ok([_]) => return Err(malformed(format!("half of `{name}` is missing"))),
-                Err(blocks) => match <[Blocks; 2]>::try_from(blocks) {
-                    Ok(halves) if [halves[0].half, halves[1].half] == [Some(0), Some(1)] => {
-                        (joined(&halves[0].shape, &halves[1].shape), Box::new(Halves(halves)))
-                    }
-                    _ => return Err(malformed(format!("several tensors are `{name}`"))),
-                },
+                Err(blocks) => {
+                    let halves =
+                        Halves::new(blocks).ok_or_else(|| malformed(format!("several tensors are `{name}`")))?;
+                    (halves.shape(), Box::new(halves))
+                }
             };
             let shape =
                 shape.ok_or_else(|| malformed(format!("the tensors that make `{name}` have impossible shapes")))?;
@@ -122,16 +134,31 @@ impl Weights {
     }
 }
 
+/// The tensors that are lists of the metadata.
+fn listed(gguf: &GgufFile, names: &TensorNames) -> Result<BTreeMap<String, Entry>, CheckpointError> {
+    const SIZE: usize = size_of::<f32>();
+    let mut entries = BTreeMap::new();
+    for (key, tensors, shape) in names.lists() {
+        let list = gguf.singles(key).filter(|list| list.len() >= SIZE * tensors.len());
+        let list = list.ok_or_else(|| gguf.wrong(key, &format!("a list of {} 32-bit floats", tensors.len())))?;
+        for (name, start) in tensors.into_iter().zip(list.step_by(SIZE)) {
+            let blocks = Blocks {
+                format: BlockFormat::F32,
+                stored: vec![1],
+                shape: shape.to_vec(),
+                layout: Layout::AsIs,
+                bytes: start..start + SIZE,
+                half: None,
+            };
+            let bytes = vec![blocks.bytes.clone()];
+            let entry = Entry { file: gguf.file.clone(), bytes, shape: shape.to_vec(), stored: Box::new(blocks) };
+            entries.insert(name, entry);
+        }
+    }
+    Ok(entries)
+}
+
 fn impossible(gguf: &GgufFile, tensor: &GgufTensor) -> CheckpointError {
     let detail = format!("tensor `{}` has the impossible shape {:?}", tensor.name, tensor.shape);
     CheckpointError::malformed(gguf.path(), detail)
-}
-
-/// The shape of two tensors, one's rows after the other's.
-fn joined(upper: &[usize], lower: &[usize]) -> Option<Vec<usize>> {
-    let rows = upper.len().checked_sub(2)?;
-    let mut shape = upper.to_vec();
-    shape[rows] = shape[rows].checked_add(*lower.get(rows)?)?;
-    let same = upper.len() == lower.len() && (0..upper.len()).all(|axis| axis == rows || upper[axis] == lower[axis]);
-    same.then_some(shape)
 }

@@ -11,12 +11,10 @@ use safetensors::Dtype;
 
 use super::{Entry, Part, Stored};
 use crate::CheckpointError;
+use crate::mxfp4::number;
 
 const BLOCKS: &str = "_blocks";
 const SCALES: &str = "_scales";
-
-/// What half a byte stands for: its highest bit is the sign.
-const VALUES: [f64; 16] = [0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0, -0.0, -0.5, -1.0, -1.5, -2.0, -3.0, -4.0, -6.0];
 
 /// The blocks of one projection.
 struct Mxfp4 {
@@ -34,9 +32,8 @@ impl Stored for Mxfp4 {
         let scales = unsigned(&*self.scales.stored, &self.scales.read(DType::F32, &Device::Cpu)?)?;
         let mut numbers = Vec::with_capacity(2 * blocks.len());
         for (block, scale) in blocks.chunks_exact(size.max(1)).zip(scales) {
-            let scale = power(scale);
             for pair in block {
-                numbers.extend([pair & 0xF, pair >> 4].map(|half| (VALUES[usize::from(half)] * scale) as f32));
+                numbers.extend([pair & 0xF, pair >> 4].map(|half| number(half, scale)));
             }
         }
         let numbers = Tensor::from_vec(numbers, (experts, outputs, 2 * groups * size), &Device::Cpu)?;
@@ -54,11 +51,6 @@ fn unsigned(stored: &dyn Stored, tensor: &Tensor) -> candle_core::Result<Vec<u8>
         Some(Dtype::U8) => tensor.to_dtype(DType::U8)?.flatten_all()?.to_vec1(),
         other => bail!("MXFP4 is stored as U8, not {other:?}"),
     }
-}
-
-/// `2^(scale - 127)`, in a type that has all of them.
-fn power(scale: u8) -> f64 {
-    f64::from_bits((u64::from(scale) + 1023 - 127) << 52)
 }
 
 /// Puts a projection in the place of each two tensors that stand for one.

@@ -229,3 +229,100 @@ pub(super) fn ernie_moe(draft: &mut Draft<'_>) -> Result {
     draft.set("moe_layer_end_index", -1);
     silu(draft)
 }
+
+/// DBRX' settings of attention and experts lie in sections of their own.
+pub(super) fn dbrx(draft: &mut Draft<'_>) -> Result {
+    let attention = json!({
+        "kv_n_heads": draft.sizes.kv_heads,
+        "clip_qkv": draft.float("attention.clamp_kqv"),
+        "rope_theta": draft.float("rope.freq_base").unwrap_or(10_000.0),
+    });
+    let experts = json!({
+        "ffn_hidden_size": draft.uint("feed_forward_length"),
+        "moe_num_experts": draft.uint("expert_count"),
+        "moe_top_k": draft.uint("expert_used_count"),
+        "ffn_act_fn": {"name": "silu"},
+    });
+    draft.set("attn_config", attention);
+    draft.set("ffn_config", experts);
+    Ok(())
+}
+
+/// ggml's number of a router whose scores are sigmoids.
+const SIGMOID: u64 = 2;
+
+/// DeepSeek 3 is a DeepSeek 2 whose router's scores are sigmoids.
+pub(super) fn deepseek2(draft: &mut Draft<'_>) -> Result {
+    let rotated = draft.sizes.head_dim as u64;
+    // Files from before the projections of keys and values lay apart have the length of a key under the plain name.
+    let [keys, values] = ["key", "value"].map(|kind| {
+        let [latent, plain] = ["_mla", ""].map(|end| draft.uint(&format!("attention.{kind}_length{end}")));
+        latent.or(plain).unwrap_or(0)
+    });
+    let own = keys.checked_sub(rotated).filter(|own| *own > 0);
+    let own = own.ok_or_else(|| draft.wrong("attention.key_length_mla", &format!("a whole number above {rotated}")))?;
+    draft.set("qk_rope_head_dim", rotated);
+    draft.set("qk_nope_head_dim", own);
+    draft.set("v_head_dim", values);
+    draft.set("q_lora_rank", draft.uint("attention.q_lora_rank"));
+    // The file counts one head of keys and values, which is what the latent vector is to llama.cpp.
+    draft.set("num_key_value_heads", draft.sizes.heads);
+    let groups = draft.uint("expert_group_count").unwrap_or(1);
+    let unsaid: &[(&str, Json)] = if draft.uint("expert_gating_func") == Some(SIGMOID) {
+        draft.set("model_type", "deepseek_v3");
+        &[("norm_topk_prob", json!(false)), ("n_group", json!(1)), ("topk_group", json!(1))]
+    } else {
+        draft.set("topk_method", if groups > 1 { "group_limited_greedy" } else { "greedy" });
+        &[]
+    };
+    for (key, value) in unsaid.iter().chain(&[("routed_scaling_factor", json!(1.0))]) {
+        if !draft.config.contains_key(*key) {
+            draft.set(key, value.clone());
+        }
+    }
+    warm(draft, 0.1);
+    silu(draft)
+}
+
+/// YaRN's factor on the scores, of which the file has `unit` times what the configuration calls `mscale_all_dim`; `mscale`
+/// is the same number in all published models, so that cosines and sines have no factor.
+fn warm(draft: &mut Draft<'_>, unit: f64) {
+    let Some(multiplier) = draft.float("rope.scaling.yarn_log_multiplier") else { return };
+    let multiplier = (multiplier / unit * 1e6).round() / 1e6;
+    let rope = draft.config.get_mut("rope_parameters").and_then(Json::as_object_mut);
+    if let Some(rope) = rope.filter(|rope| rope.get("rope_type").is_some_and(|kind| kind == "yarn")) {
+        rope.insert("mscale".to_owned(), json!(multiplier));
+        rope.insert("mscale_all_dim".to_owned(), json!(multiplier));
+    }
+}
+
+/// Every other block has a window; the gate's bounds are those of the published models.
+pub(super) fn gpt_oss(draft: &mut Draft<'_>) -> Result {
+    draft.set("sliding_window", draft.uint("attention.sliding_window"));
+    let types = draft.layer_types(2)?;
+    draft.set("layer_types", types);
+    if let Some(rope) = draft.config.get_mut("rope_parameters").filter(|rope| rope["rope_type"] == "yarn") {
+        rope["truncate"] = json!(false);
+    }
+    silu(draft)
+}
+
+/// Three blocks of four have chunks and rotations; the model with 128 experts has no norms of queries and keys.
+pub(super) fn llama4(draft: &mut Draft<'_>) -> Result {
+    draft.set("use_qk_norm", draft.uint("expert_count") != Some(128));
+    draft.set("attention_chunk_size", 8192);
+    silu(draft)
+}
+
+/// Mistral 3 is Mistral, or Ministral 3 where queries grow with their position.
+pub(super) fn mistral3(draft: &mut Draft<'_>) -> Result {
+    draft.set("sliding_window", Json::Null);
+    if let Some(scale) = draft.float("attention.temperature_scale") {
+        draft.set("model_type", "ministral3");
+        if let Some(rope) = draft.config.get_mut("rope_parameters") {
+            rope["llama_4_scaling_beta"] = json!(scale);
+        }
+    }
+    warm(draft, 1.0);
+    silu(draft)
+}

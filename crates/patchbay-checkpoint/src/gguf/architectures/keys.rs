@@ -119,3 +119,34 @@ pub(super) const ERNIE_MOE_KEYS: &[Key] = &[
     key("interleave_moe_layer_step", "moe_layer_interval"),
     key("leading_dense_block_count", "moe_layer_start_index"),
 ];
+
+pub(super) const DBRX_KEYS: &[Key] = &[
+    key("context_length", "max_seq_len"),
+    key("embedding_length", "d_model"),
+    key("block_count", "n_layers"),
+    key("attention.head_count", "n_heads"),
+];
+
+pub(super) const DEEPSEEK_KEYS: &[Key] = &[
+    key("attention.kv_lora_rank", "kv_lora_rank"),
+    key("expert_count", "n_routed_experts"),
+    key("expert_used_count", "num_experts_per_tok"),
+    key("expert_feed_forward_length", "moe_intermediate_size"),
+    key("expert_shared_count", "n_shared_experts"),
+    optional("leading_dense_block_count", "first_k_dense_replace"),
+    optional("expert_weights_scale", "routed_scaling_factor"),
+    optional("expert_weights_norm", "norm_topk_prob"),
+    optional("expert_group_count", "n_group"),
+    optional("expert_group_used_count", "topk_group"),
+];
+
+/// Hugging Face names the width of the MLPs of blocks without experts apart.
+pub(super) const LLAMA4_KEYS: &[Key] = &[
+    key("context_length", "max_position_embeddings"),
+    key("embedding_length", "hidden_size"),
+    key("block_count", "num_hidden_layers"),
+    key("feed_forward_length", "intermediate_size_mlp"),
+    key("expert_feed_forward_length", "intermediate_size"),
+    key("attention.head_count", "num_attention_heads"),
+    key("interleave_moe_layer_step", "interleave_moe_layer_step"),
+];

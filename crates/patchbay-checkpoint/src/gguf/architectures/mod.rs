@@ -26,6 +26,8 @@ pub(super) struct Architecture {
     /// Tensor names: `*` stands for a block's number and `#` for an expert's, and `.weight` or `.bias` follows on both
     /// sides. `#` on Hugging Face's side alone is a place on the tensor's first axis.
     pub(super) tensors: &'static [&'static [Row]],
+    /// Tensors that are lists of the metadata in the file, a number for each block.
+    pub(super) lists: &'static [List],
     /// Metadata key (below the prefix) and config key, and whether a file may lack it.
     pub(super) keys: &'static [&'static [Key]],
     /// How positions are rotary, which is when the config needs `rope_parameters`.
@@ -43,6 +45,8 @@ pub(super) enum Rope {
     Whole,
     /// A share of them does.
     Part,
+    /// Channels beside those that are projected from what a token's keys and values share, which a number counts.
+    Latent,
 }
 
 /// One tensor's two names, and what the converter did to it.
@@ -50,6 +54,18 @@ pub(super) struct Row {
     pub(super) gguf: &'static str,
     pub(super) hf: &'static str,
     pub(super) change: Change,
+    /// Whether Hugging Face's tensor is named so as it stands, and its bias with `_bias` after that.
+    pub(super) bare: bool,
+}
+
+/// A list of 32-bit floats among the metadata, of which each block has one as a tensor.
+pub(super) struct List {
+    /// The key, whole.
+    pub(super) gguf: &'static str,
+    /// The tensors' names, `*` for the block's number.
+    pub(super) hf: &'static str,
+    /// The shape of each.
+    pub(super) shape: &'static [usize],
 }
 
 /// One metadata key's two names.
@@ -66,7 +82,7 @@ const fn rotary(
     keys: &'static [&'static [Key]],
     finish: fn(&mut Draft<'_>) -> Result<(), CheckpointError>,
 ) -> Architecture {
-    Architecture { name, marker: None, model_type: name, tensors, keys, rope: Rope::Whole, finish }
+    Architecture { name, marker: None, model_type: name, tensors, lists: &[], keys, rope: Rope::Whole, finish }
 }
 
 /// The same under Hugging Face's own name.
@@ -77,6 +93,11 @@ const fn of_type(model_type: &'static str, architecture: Architecture) -> Archit
 /// The same for files that have this tensor.
 const fn with_tensor(marker: &'static str, architecture: Architecture) -> Architecture {
     Architecture { marker: Some(marker), ..architecture }
+}
+
+/// The same for files with these lists.
+const fn with_lists(lists: &'static [List], architecture: Architecture) -> Architecture {
+    Architecture { lists, ..architecture }
 }
 
 /// The same with another rotation.
@@ -234,12 +255,56 @@ pub(super) const ARCHITECTURES: &[Architecture] = &[
         "hunyuan_v1_dense",
         rotary("hunyuan-dense", &[DECODER, NORMS, QUERY_KEY, ROTATED_QUERY_KEY_NORMS], RMS_DECODER, silu),
     ),
+    with_lists(
+        APERTUS_LISTS,
+        rotary("apertus", &[TABLES, ATTENTION, QUERY_KEY, QUERY_KEY_NORMS, APERTUS], RMS_DECODER, |draft| {
+            draft.set("hidden_act", "xielu");
+            Ok(())
+        }),
+    ),
+    rotary("dbrx", &[DBRX], &[DBRX_KEYS], dbrx),
+    with_rope(
+        Rope::Latent,
+        of_type(
+            "deepseek_v2",
+            rotary(
+                "deepseek2",
+                &[LATENT_DECODER, NORMS, EXPERTS, SHARED_EXPERTS, GLM_CORRECTION],
+                &[DECODER_KEYS, RMS_KEYS, DEEPSEEK_KEYS],
+                deepseek2,
+            ),
+        ),
+    ),
+    of_type(
+        "gpt_oss",
+        rotary(
+            "gpt-oss",
+            &[TABLES, ATTENTION, QUERY_KEY, POST_ATTENTION_NORMS, GPT_OSS],
+            &[DECODER_KEYS, RMS_KEYS, LOCAL_EXPERT_KEYS],
+            gpt_oss,
+        ),
+    ),
+    of_type(
+        "llama4_text",
+        rotary(
+            "llama4",
+            &[TABLES, ATTENTION, QUERY_KEY, NORMS, LLAMA4],
+            &[LLAMA4_KEYS, RMS_KEYS, LOCAL_EXPERT_KEYS],
+            llama4,
+        ),
+    ),
+    of_type("mistral", rotary("mistral3", PAIRED, RMS_DECODER, mistral3)),
 ];
 
 const fn row(gguf: &'static str, hf: &'static str) -> Row {
-    Row { gguf, hf, change: Change::None }
+    changed(gguf, hf, Change::None)
 }
 
 const fn changed(gguf: &'static str, hf: &'static str, change: Change) -> Row {
-    Row { gguf, hf, change }
+    Row { gguf, hf, change, bare: false }
+}
+
+/// A tensor that has no `.weight` to its name.
+const fn bare(gguf: &'static str, hf: &'static str, change: Change) -> Row {
+    Row { gguf, hf, change, bare: true }
 }

@@ -1,6 +1,20 @@
 //! Tensor names, in groups that architectures share.
 
-use super::{Change, Row, changed, row};
+use super::super::layout::{Half, Join};
+use super::{Change, List, Row, bare, changed, row};
+
+/// The upper rows of a tensor whose lower rows stand in another.
+const FIRST_ROWS: Half = Half { place: 0, join: Join::Rows };
+const LAST_ROWS: Half = Half { place: 1, join: Join::Rows };
+/// The left columns of a tensor whose right columns stand in another.
+const FIRST_COLUMNS: Half = Half { place: 0, join: Join::Columns };
+const LAST_COLUMNS: Half = Half { place: 1, join: Join::Columns };
+/// Every other column, from the first on, and those between.
+const EVEN_COLUMNS: Half = Half { place: 0, join: Join::Alternating };
+const ODD_COLUMNS: Half = Half { place: 1, join: Join::Alternating };
+/// Of each head first the rows that make a key, and after them those that make a value.
+const KEY_ROWS: Half = Half { place: 0, join: Join::FlatRows };
+const VALUE_ROWS: Half = Half { place: 1, join: Join::FlatRows };
 
 /// Embedding and unembedding.
 pub(super) const TABLES: &[Row] = &[row("token_embd", "model.embed_tokens"), row("output", "lm_head")];
@@ -164,8 +178,8 @@ pub(super) const MIXTRAL_EXPERTS: &[Row] = &[
 /// Granite's experts, stacked, with gate and up projection in one.
 pub(super) const GRANITE_EXPERTS: &[Row] = &[
     row("blk.*.ffn_gate_inp", "model.layers.*.block_sparse_moe.router.layer"),
-    changed("blk.*.ffn_gate_exps", "model.layers.*.block_sparse_moe.input_linear", Change::Upper),
-    changed("blk.*.ffn_up_exps", "model.layers.*.block_sparse_moe.input_linear", Change::Lower),
+    changed("blk.*.ffn_gate_exps", "model.layers.*.block_sparse_moe.input_linear", Change::Half(FIRST_ROWS)),
+    changed("blk.*.ffn_up_exps", "model.layers.*.block_sparse_moe.input_linear", Change::Half(LAST_ROWS)),
     row("blk.*.ffn_down_exps", "model.layers.*.block_sparse_moe.output_linear"),
 ];
 
@@ -252,4 +266,78 @@ pub(super) const MPT: &[Row] = &[
     row("blk.*.ffn_norm", "transformer.blocks.*.norm_2"),
     row("blk.*.ffn_up", "transformer.blocks.*.ffn.up_proj"),
     row("blk.*.ffn_down", "transformer.blocks.*.ffn.down_proj"),
+];
+
+/// Apertus but for attention: no gate, and norms under names of their own.
+pub(super) const APERTUS: &[Row] = &[
+    row("output_norm", "model.norm"),
+    row("blk.*.attn_norm", "model.layers.*.attention_layernorm"),
+    row("blk.*.ffn_norm", "model.layers.*.feedforward_layernorm"),
+    row("blk.*.ffn_up", "model.layers.*.mlp.up_proj"),
+    row("blk.*.ffn_down", "model.layers.*.mlp.down_proj"),
+];
+
+/// The learned numbers of Apertus' activation.
+pub(super) const APERTUS_LISTS: &[List] = &[
+    List { gguf: "xielu.alpha_n", hf: "model.layers.*.mlp.act_fn.alpha_n", shape: &[1] },
+    List { gguf: "xielu.alpha_p", hf: "model.layers.*.mlp.act_fn.alpha_p", shape: &[1] },
+    List { gguf: "xielu.beta", hf: "model.layers.*.mlp.act_fn.beta", shape: &[] },
+    List { gguf: "xielu.eps", hf: "model.layers.*.mlp.act_fn.eps", shape: &[] },
+];
+
+/// DBRX, which has each projection of all experts in one matrix.
+pub(super) const DBRX: &[Row] = &[
+    row("token_embd", "transformer.wte"),
+    row("output", "lm_head"),
+    row("output_norm", "transformer.norm_f"),
+    row("blk.*.attn_norm", "transformer.blocks.*.norm_attn_norm.norm_1"),
+    row("blk.*.attn_qkv", "transformer.blocks.*.norm_attn_norm.attn.Wqkv"),
+    row("blk.*.attn_output", "transformer.blocks.*.norm_attn_norm.attn.out_proj"),
+    row("blk.*.attn_output_norm", "transformer.blocks.*.norm_attn_norm.norm_2"),
+    row("blk.*.ffn_gate_inp", "transformer.blocks.*.ffn.router.layer"),
+    bare("blk.*.ffn_gate_exps", "transformer.blocks.*.ffn.experts.mlp.w1", Change::Flat),
+    bare("blk.*.ffn_up_exps", "transformer.blocks.*.ffn.experts.mlp.v1", Change::Flat),
+    bare("blk.*.ffn_down_exps", "transformer.blocks.*.ffn.experts.mlp.w2", Change::SwappedFlat),
+];
+
+/// DeepSeek's latent attention, whose second projection newer files have as one of keys and one of values, and its first MLPs.
+pub(super) const LATENT_DECODER: &[Row] = &[
+    row("token_embd", "model.embed_tokens"),
+    row("output", "lm_head"),
+    row("blk.*.attn_q", "model.layers.*.self_attn.q_proj"),
+    row("blk.*.attn_q_a", "model.layers.*.self_attn.q_a_proj"),
+    row("blk.*.attn_q_a_norm", "model.layers.*.self_attn.q_a_layernorm"),
+    row("blk.*.attn_q_b", "model.layers.*.self_attn.q_b_proj"),
+    row("blk.*.attn_kv_a_mqa", "model.layers.*.self_attn.kv_a_proj_with_mqa"),
+    row("blk.*.attn_kv_a_norm", "model.layers.*.self_attn.kv_a_layernorm"),
+    row("blk.*.attn_kv_b", "model.layers.*.self_attn.kv_b_proj"),
+    changed("blk.*.attn_k_b", "model.layers.*.self_attn.kv_b_proj", Change::SwappedHalf(KEY_ROWS)),
+    changed("blk.*.attn_v_b", "model.layers.*.self_attn.kv_b_proj", Change::Half(VALUE_ROWS)),
+    row("blk.*.attn_output", "model.layers.*.self_attn.o_proj"),
+    row("blk.*.ffn_gate", "model.layers.*.mlp.gate_proj"),
+    row("blk.*.ffn_up", "model.layers.*.mlp.up_proj"),
+    row("blk.*.ffn_down", "model.layers.*.mlp.down_proj"),
+];
+
+/// gpt-oss' sinks and experts, which Hugging Face has as `[experts, in, out]`, gate and up in turn.
+pub(super) const GPT_OSS: &[Row] = &[
+    bare("blk.*.attn_sinks", "model.layers.*.self_attn.sinks", Change::None),
+    row("blk.*.ffn_gate_inp", "model.layers.*.mlp.router"),
+    bare("blk.*.ffn_gate_exps", "model.layers.*.mlp.experts.gate_up_proj", Change::SwappedHalf(EVEN_COLUMNS)),
+    bare("blk.*.ffn_up_exps", "model.layers.*.mlp.experts.gate_up_proj", Change::SwappedHalf(ODD_COLUMNS)),
+    bare("blk.*.ffn_down_exps", "model.layers.*.mlp.experts.down_proj", Change::Swapped),
+];
+
+/// Llama 4's MLPs and experts, which Hugging Face has as `[experts, in, out]`, gate beside up.
+pub(super) const LLAMA4: &[Row] = &[
+    row("blk.*.ffn_gate", "model.layers.*.feed_forward.gate_proj"),
+    row("blk.*.ffn_up", "model.layers.*.feed_forward.up_proj"),
+    row("blk.*.ffn_down", "model.layers.*.feed_forward.down_proj"),
+    row("blk.*.ffn_gate_inp", "model.layers.*.feed_forward.router"),
+    row("blk.*.ffn_gate_shexp", "model.layers.*.feed_forward.shared_expert.gate_proj"),
+    row("blk.*.ffn_up_shexp", "model.layers.*.feed_forward.shared_expert.up_proj"),
+    row("blk.*.ffn_down_shexp", "model.layers.*.feed_forward.shared_expert.down_proj"),
+    bare("blk.*.ffn_gate_exps", "model.layers.*.feed_forward.experts.gate_up_proj", Change::SwappedHalf(FIRST_COLUMNS)),
+    bare("blk.*.ffn_up_exps", "model.layers.*.feed_forward.experts.gate_up_proj", Change::SwappedHalf(LAST_COLUMNS)),
+    bare("blk.*.ffn_down_exps", "model.layers.*.feed_forward.experts.down_proj", Change::Swapped),
 ];
