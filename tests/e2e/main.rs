@@ -16,6 +16,7 @@ mod hub;
 mod jobs;
 mod models;
 mod openai;
+mod precision;
 mod problems;
 mod python;
 mod real;

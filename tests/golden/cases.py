@@ -6,7 +6,8 @@ import numpy as np
 import torch
 
 from golden import Golden, literal, op, part, put, save, short_noise, top_tokens
-from taps import Seen, stack_rows, token_axes, trace
+from layouts import stack_rows, token_axes
+from taps import Seen, trace
 
 LAST = np.s_[:, -1]
 RAGGED = ("corrupt", "short", "clean")

@@ -3,8 +3,8 @@
 from dataclasses import replace
 from random import Random
 
+from bases import SPECIAL, Tiny
 from recipes import ACTIVATIONS, FLAG, OTHERS, SECTIONS, VISIONS, llama_like
-from rows import SPECIAL, Tiny
 
 # What may be chosen for each key, beside sizes, tying and activation. A key that is not drawn is left to its default.
 OPTIONS: dict[str, dict[str, list]] = {

@@ -2,7 +2,6 @@
 
 import json
 
-import numpy as np
 from gguf_samples import HERE, Sample
 from safetensors.numpy import load_file
 

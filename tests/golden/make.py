@@ -16,6 +16,7 @@ import torch
 import transformers
 
 from architectures import text_config
+from bases import Tiny
 from brief import brief_cases
 from cases import all_cases
 from checks import check, check_writes
@@ -25,7 +26,7 @@ from grads import gradient_cases
 from models import write
 from modules import module_cases
 from products import CASES
-from rows import TINY, Tiny
+from rows import TINY
 from taps import forget_length
 from texts import text_cases
 from weights import weight_cases

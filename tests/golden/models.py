@@ -10,7 +10,7 @@ from torch import nn
 from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageTextToText
 
 import mxfp4
-from rows import Tiny
+from bases import Tiny
 
 EAGER = {"attn_implementation": "eager", "experts_implementation": "eager"}
 

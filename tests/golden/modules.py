@@ -10,7 +10,8 @@ from torch import Tensor
 from architectures import architecture
 from golden import Golden, literal, op, save, short_noise
 from slopes import live, slopes
-from taps import Seen, live_trace, stack_rows, unembedding
+from layouts import stack_rows
+from taps import Seen, live_trace, unembedding
 
 ROWS = ("short", "clean")
 # Where a module takes its value, and where it gives its own: sites below its layer.

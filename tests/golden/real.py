@@ -20,7 +20,8 @@ from golden import Golden, Recorded, cut, greedy, literal, made_with, op, part, 
 from models import load
 from modules import apply
 from slopes import diff, diff_of, live, slopes
-from taps import token_axes, trace
+from layouts import token_axes
+from taps import trace
 from weights import views, weights
 
 TEXTS = {"clean": "The capital of France is", "corrupt": "The capital of Italy is"}

@@ -17,7 +17,8 @@ from checks import check
 from golden import Golden, Recorded, greedy, made_with, save, top_tokens
 from models import load
 from real import CUTS, LOGITS
-from taps import token_axes, trace
+from layouts import token_axes
+from taps import trace
 
 TEXTS = [
     "The capital of France is",

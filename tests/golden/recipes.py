@@ -3,8 +3,8 @@
 from collections.abc import Callable
 from random import Random
 
+from bases import VISION
 from rotations import KINDS, limits, rotation, scaling
-from rows import VISION
 
 ACTIVATIONS = ["silu", "gelu", "gelu_new", "gelu_pytorch_tanh", "relu", "relu2", "swish", "gelu_fast", "gelu_python"]
 LONGEST = 64  # positions of a model that learns them

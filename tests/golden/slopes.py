@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from golden import Golden, Node, op, save
-from taps import Edit, Seen, live_trace, stack_rows, token_axes
+from layouts import stack_rows, token_axes
+from taps import Edit, Seen, live_trace
 
 Wrt = str | list[str]
 TOLERANCE = {"of_largest": 5e-5}

@@ -8,7 +8,8 @@ from tokenizers import Tokenizer
 from transformers import AutoTokenizer
 
 from golden import Golden, literal, op, part, put, save, short_noise, top_tokens
-from taps import stack_rows, trace
+from layouts import stack_rows
+from taps import trace
 
 TEXT = "The capital of France is Paris; the cat sat on the cat."
 

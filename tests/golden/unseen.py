@@ -26,7 +26,8 @@ from choices import Unfit
 from draws import draw
 from models import load, write
 from server import Gone, Server
-from taps import Seen, stack_rows, token_axes, trace
+from layouts import stack_rows, token_axes
+from taps import Seen, trace
 
 TABLE = Path(__file__).parents[2] / "crates/patchbay-model/src/arch.rs"
 TOLERANCE = {"of_largest": 1e-4}

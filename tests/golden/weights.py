@@ -8,7 +8,7 @@ from transformers.pytorch_utils import Conv1D
 from architectures import architecture
 from golden import Golden, cut, op, put, save
 from slopes import live, slopes
-from taps import head_dim
+from layouts import head_dim
 
 # Names of the views, the weight behind each, and what is done with it.
 VIEWS = {

@@ -107,6 +107,34 @@ fn greedy_decoding_with_a_cache_is_hugging_faces_and_equals_recomputation() {
     }
 }
 
+/// `tests/golden/longest.py` recorded what transformers says after a row as long as the configuration's context.
+#[test]
+fn the_longest_sequence_is_hugging_faces_whole_and_in_two_passes() {
+    let recorded = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/golden/longest.safetensors");
+    let recorded = candle_core::safetensors::load(recorded, &Device::Cpu).unwrap();
+    for folder in models() {
+        let name = folder.file_name().unwrap().to_str().unwrap();
+        let ids: Vec<i32> = recorded[&format!("{name}.ids")].to_vec1().unwrap();
+        let ids: Vec<u32> = ids.into_iter().map(|id| u32::try_from(id).unwrap()).collect();
+        let expected: Vec<f32> = recorded[name].to_vec1().unwrap();
+        let decoder = load(&folder);
+        assert!(ids.len() <= decoder.spec().context, "{name}: {} of {}", ids.len(), decoder.spec().context);
+        let mut cache = KeyCache::default();
+        let first = ids.len() / 3;
+        if decoder.keys_stay(first, ids.len()) {
+            next_logits(&decoder, &mut cache, &ids[..first]);
+        }
+        let done = cache.tokens();
+        let in_two = next_logits(&decoder, &mut cache, &ids[done..]);
+        let whole = next_logits(&decoder.differentiable(), &mut KeyCache::default(), &ids);
+        let largest = expected.iter().fold(0.0, |largest: f32, x| largest.max(x.abs()));
+        for (way, found) in [("in two passes", in_two), ("whole", whole)] {
+            let worst = found.iter().zip(&expected).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+            assert!(worst <= TOLERANCE * largest, "{name}, {way}: {worst} of {largest}");
+        }
+    }
+}
+
 #[test]
 fn the_docs_name_every_architecture_and_its_recordings() {
     let docs = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/architectures.md");

@@ -1,0 +1,62 @@
+"""Tiny models of types from before Llama: learned positions, ALiBi, parallel blocks."""
+
+from bases import FALCON, GPT2, OPT, SPECIAL, brief
+
+EARLIER = [
+    brief("gptj", "gptj", GPT2, n_embd=32, n_head=4, rotary_dim=4, n_inner=40),
+    brief("gpt_bigcode", "gpt_bigcode", GPT2, n_embd=32, n_head=4, n_inner=40),
+    brief(
+        "gpt_bigcode-heads",
+        "gpt_bigcode",
+        GPT2,
+        multi_query=False,
+        scale_attn_weights=False,
+        tie_word_embeddings=False,
+    ),
+    brief("opt", "opt", OPT, pad_token_id=0, word_embed_proj_dim=16),
+    brief("opt-bare", "opt", OPT, pad_token_id=0, enable_bias=False, layer_norm_elementwise_affine=False),
+    brief("bloom", "bloom", SPECIAL, vocab_size=96, hidden_size=24, n_head=6, n_layer=3, tie_word_embeddings=False),
+    brief(
+        "mpt",
+        "mpt",
+        SPECIAL,
+        vocab_size=96,
+        d_model=24,
+        n_heads=6,
+        n_layers=3,
+        max_seq_len=64,
+        attn_config={"clip_qkv": 1.0, "softmax_scale": 0.3},
+    ),
+    brief(
+        "gpt_neo",
+        "gpt_neo",
+        SPECIAL,
+        vocab_size=96,
+        hidden_size=24,
+        num_heads=3,
+        num_layers=3,
+        max_position_embeddings=32,
+        window_size=2,
+        attention_types=[[["global", "local"], 1], [["local"], 1]],
+    ),
+    brief("falcon", "falcon", FALCON),
+    brief("falcon-new", "falcon", FALCON, new_decoder_architecture=True, num_kv_heads=2, bias=True),
+    brief(
+        "falcon-new-shared",
+        "falcon",
+        FALCON,
+        new_decoder_architecture=True,
+        num_kv_heads=4,
+        num_ln_in_parallel_attn=1,
+        tie_word_embeddings=False,
+    ),
+    brief(
+        "falcon-alibi",
+        "falcon",
+        FALCON | {"hidden_size": 24, "num_attention_heads": 6},
+        alibi=True,
+        multi_query=False,
+        parallel_attn=False,
+        bias=True,
+    ),
+]
