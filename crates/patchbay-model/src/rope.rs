@@ -162,7 +162,8 @@ impl RotarySpec {
     fn theta_at(&self, length: usize) -> f64 {
         match self.scaling {
             RotaryScaling::Dynamic { factor, context } => {
-                let stretch = factor * length.max(context) as f64 / context as f64 - (factor - 1.0);
+                // transformers' `factor * length / context - (factor - 1)`, such that it is 1 up to the context whatever the factor.
+                let stretch = 1.0 + factor * (length.max(context) as f64 / context as f64 - 1.0);
                 let dims = self.dims as f64;
                 self.theta * stretch.powf(dims / (dims - 2.0))
             }
@@ -274,6 +275,8 @@ mod tests {
         let dynamic = spec(RotaryScaling::Dynamic { factor: 2.0, context: 16 });
         close(&dynamic.frequencies(16), &[1.0, 0.1, 0.01, 0.001]);
         close(&dynamic.frequencies(40), &[1.0, 0.062_996_05, 0.003_968_503, 0.000_25]);
+        let huge = spec(RotaryScaling::Dynamic { factor: 1e18, context: 16 });
+        close(&huge.frequencies(16), &[1.0, 0.1, 0.01, 0.001]);
         let llama3 =
             RotaryScaling::Llama3 { factor: 8.0, low_freq_factor: 1.0, high_freq_factor: 4.0, original_context: 256 };
         close(&spec(llama3).frequencies(9), &[1.0, 0.1, 0.00125, 0.000_125]);
