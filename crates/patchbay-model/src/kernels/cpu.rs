@@ -14,9 +14,10 @@
 mod activation;
 mod attention;
 mod derived;
-mod dots;
+
 mod exp;
 mod grouped;
+mod heads;
 mod lanes;
 mod linear;
 mod memory;
@@ -24,6 +25,8 @@ mod mix;
 mod norm;
 mod parallel;
 mod rotary;
+mod rows;
+mod scores;
 mod tile;
 
 use std::sync::Arc;

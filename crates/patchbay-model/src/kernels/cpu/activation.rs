@@ -1,7 +1,7 @@
 //! Activations, fused with the product of a gated MLP.
 
 use candle_core::{Device, Result, Tensor, bail};
-use pulp::Arch;
+use pulp::{Arch, Simd, WithSimd};
 
 use super::exp::{exp, exp_minus_one};
 use super::memory::Floats;
@@ -26,8 +26,25 @@ pub(super) fn activate(arch: Arch, activation: Activation, x: &Tensor, up: Optio
         None => vec![None; input.len().div_ceil(chunk)],
     };
     let jobs = output.chunks_mut(chunk).zip(input.chunks(chunk)).zip(ups).collect();
-    share(jobs, |((output, input), up)| arch.dispatch(|| apply(activation, input, up, output)));
+    share(jobs, |((output, input), up)| arch.dispatch(Job { activation, input, up, output }));
     Tensor::from_vec(output, x.shape(), &Device::Cpu)
+}
+
+/// Some neighbouring elements.
+struct Job<'a> {
+    activation: Activation,
+    input: &'a [f32],
+    up: Option<&'a [f32]>,
+    output: &'a mut [f32],
+}
+
+impl WithSimd for Job<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, _: S) {
+        apply(self.activation, self.input, self.up, self.output);
+    }
 }
 
 #[inline(always)]

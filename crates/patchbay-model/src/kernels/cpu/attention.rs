@@ -2,103 +2,30 @@
 //!
 //! The parts (scores, softmax, mix) and the fused whole share their inner functions, and each of these keeps an order
 //! of its own: a score depends on one query and one key, a softmax adds up lanes counted from the segment's first key,
-//! and a mix adds values from the first key on. A masked key adds an exact zero. So the fused kernel, which never
+//! and a mix adds values from the first key on. A masked key adds an exact zero. So the fused kernel, which hardly
 //! touches masked keys, gives the same bits as the parts one after the other.
+
+use std::ops::Range;
 
 use candle_core::{Device, Result, Tensor, bail};
 use pulp::{Arch, Simd, WithSimd};
 
-use super::super::{Scoring, check_spans};
-use super::dots::{LEFT, strip};
+use super::super::Scoring;
 use super::exp::exp;
+use super::heads::{Heads, Queries, Stored};
 use super::lanes::fold;
 use super::memory::{Floats, split_columns};
 use super::mix::Mix;
 use super::parallel::share;
-use crate::segments::{Segment, Segments, Span};
+use super::scores::{Query, Scores};
+use crate::segments::{Segment, Segments};
 
-/// Queries that share a pass over the keys.
-const QUERIES: usize = 24;
+/// Numbers of scores that a job holds, unless so few queries are not worth reading the keys for.
+const SCORES: usize = 1 << 19;
+/// The fewest and the most positions of a job.
+const POSITIONS: Range<usize> = 16..64;
 /// A softmax starts at a multiple of this many keys, so that its lanes stay the same ones.
 const ALIGN: usize = 16;
-
-/// Heads of queries: `[T, heads, dim]`.
-struct Queries<'a> {
-    data: &'a [f32],
-    heads: usize,
-    dim: usize,
-}
-
-impl<'a> Queries<'a> {
-    fn of(data: &'a [f32], tensor: &Tensor, segments: &Segments) -> Result<Self> {
-        let (tokens, heads, dim) = tensor.dims3()?;
-        if tokens != segments.tokens() {
-            bail!("segments of {} tokens do not fit a value of shape {:?}", segments.tokens(), tensor.shape());
-        }
-        Ok(Self { data, heads, dim })
-    }
-
-    #[inline(always)]
-    fn row(&self, token: usize, head: usize) -> &'a [f32] {
-        let start = (token * self.heads + head) * self.dim;
-        &self.data[start..start + self.dim]
-    }
-}
-
-/// Sources of keys or of values, in memory: `[rows, heads, dim]` each.
-struct Stored<'a> {
-    sources: Vec<Floats<'a>>,
-    heads: usize,
-    dim: usize,
-}
-
-impl<'a> Stored<'a> {
-    fn of(sources: &'a [Tensor], segments: &Segments) -> Result<Self> {
-        check_spans(segments, sources)?;
-        let (_, heads, dim) = sources.first().map_or(Ok((0, 0, 0)), Tensor::dims3)?;
-        for source in sources {
-            if source.dims3()? != (source.dim(0)?, heads, dim) {
-                bail!("sources of {heads} heads of size {dim} were expected, not {:?}", source.shape());
-            }
-        }
-        Ok(Self { sources: sources.iter().map(Floats::of).collect::<Result<_>>()?, heads, dim })
-    }
-
-    /// What a segment looks on.
-    fn looked_on(&self, segment: &Segment) -> Heads<'_> {
-        let width = self.heads * self.dim;
-        let mut rows = Vec::with_capacity(segment.key_count());
-        for Span { source, start, len } in &segment.keys {
-            let part = &self.sources[*source][start * width..(start + len) * width];
-            rows.extend(part.chunks_exact(width.max(1)));
-        }
-        Heads { rows, heads: self.heads, dim: self.dim }
-    }
-}
-
-/// The keys or the values of a sequence from its position 0 on, `[heads, dim]` each.
-pub(super) struct Heads<'a> {
-    rows: Vec<&'a [f32]>,
-    heads: usize,
-    dim: usize,
-}
-
-impl<'a> Heads<'a> {
-    #[inline(always)]
-    pub(super) fn row(&self, position: usize, head: usize) -> &'a [f32] {
-        &self.rows[position][head * self.dim..(head + 1) * self.dim]
-    }
-
-    /// The key/value head that a query head of `heads` reads.
-    fn shared(&self, head: usize, heads: usize) -> usize {
-        head / (heads / self.heads.max(1)).max(1)
-    }
-}
-
-/// What every segment looks on, in the order of the segments.
-fn all_looked_on<'a>(stored: &'a Stored<'a>, segments: &Segments) -> Vec<Heads<'a>> {
-    segments.iter().map(|segment| stored.looked_on(segment)).collect()
-}
 
 /// Scores, flat.
 pub(super) fn scores(
@@ -111,19 +38,28 @@ pub(super) fn scores(
     let (q, keys) = (q.contiguous()?, contiguous(keys)?);
     let (queries, keys) = (Floats::of(&q)?, Stored::of(&keys, segments)?);
     let queries = Queries::of(&queries, &q, segments)?;
-    let keys = all_looked_on(&keys, segments);
-    let heads = queries.heads;
+    let (heads, group) = (queries.heads, keys.group(queries.heads)?);
+    let keys = keys.all_looked_on(segments);
     let mut output = vec![f32::NEG_INFINITY; segments.pairs(heads)];
     share(matrices(&mut output, segments, heads), |(number, segment, head, output)| {
-        let view = View { queries: &queries, keys: &keys[number], segment, head, scoring };
-        let rows = output.chunks_mut(QUERIES * segment.key_count());
-        for (first, rows) in segment.positions().step_by(QUERIES).zip(rows) {
-            let rows = rows.chunks_exact_mut(segment.key_count()).collect();
-            arch.dispatch(ScoreBlock { view: &view, first, rows });
-        }
+        let queries: Vec<_> = segment.positions().map(|position| query(&queries, segment, head, position)).collect();
+        let mut rows: Vec<_> = output.chunks_exact_mut(segment.key_count()).collect();
+        arch.dispatch(Scores {
+            queries: &queries,
+            keys: &keys[number],
+            head: head / group,
+            length: segment.length,
+            scoring,
+            rows: &mut rows,
+        });
     });
     let count = output.len();
     Tensor::from_vec(output, count, &Device::Cpu)
+}
+
+/// The query of a head at a position.
+fn query<'a>(queries: &Queries<'a>, segment: &Segment, head: usize, position: usize) -> Query<'a> {
+    Query { row: queries.row(segment.start + position - segment.position, head), head, position }
 }
 
 /// The softmax of each row, flat.
@@ -139,7 +75,7 @@ pub(super) fn probs(
     check_pairs(&output, segments, heads)?;
     share(matrices(&mut output, segments, heads), |(_, segment, head, output)| {
         let sink = sinks.and_then(|sinks| sinks.get(head).copied());
-        arch.dispatch(|| output.chunks_exact_mut(segment.key_count()).for_each(|row| softmax(row, sink)));
+        output.chunks_exact_mut(segment.key_count()).for_each(|row| arch.dispatch(Softmax { row, sink }));
     });
     Tensor::from_vec(output, scores.shape(), &Device::Cpu)
 }
@@ -149,8 +85,8 @@ pub(super) fn mix(arch: Arch, probs: &Tensor, values: &[Tensor], segments: &Segm
     let (probs, values) = (probs.contiguous()?, contiguous(values)?);
     let (probs, values) = (Floats::of(&probs)?, Stored::of(&values, segments)?);
     check_pairs(&probs, segments, heads)?;
-    let dim = values.dim;
-    let values = all_looked_on(&values, segments);
+    let (dim, group) = (values.dim, values.group(heads)?);
+    let values = values.all_looked_on(segments);
     let mut output = vec![0.0; segments.tokens() * heads * dim];
     let mut start = 0;
     let jobs = head_rows(&mut output, segments, heads, dim).into_iter().map(|(number, segment, head, rows)| {
@@ -159,11 +95,10 @@ pub(super) fn mix(arch: Arch, probs: &Tensor, values: &[Tensor], segments: &Segm
         (number, segment, head, rows, &probs[start - pairs..start])
     });
     share(jobs.collect(), |(number, segment, head, mut output, probs)| {
-        let values = &values[number];
-        let head = values.shared(head, heads);
         let probs: Vec<_> = probs.chunks_exact(segment.key_count()).collect();
-        let keys = vec![0..segment.key_count(); segment.len];
-        arch.dispatch(Mix { probs: &probs, keys: &keys, values, head, output: &mut output });
+        let looks = vec![0..segment.key_count(); segment.len];
+        let values = &values[number];
+        arch.dispatch(Mix { probs: &probs, looks: &looks, values, head: head / group, output: &mut output });
     });
     Tensor::from_vec(output, (segments.tokens(), heads, dim), &Device::Cpu)
 }
@@ -180,14 +115,23 @@ pub(super) fn fused(
     let (q, keys, values) = (q.contiguous()?, contiguous(keys)?, contiguous(values)?);
     let (queries, keys, values) = (Floats::of(&q)?, Stored::of(&keys, segments)?, Stored::of(&values, segments)?);
     let queries = Queries::of(&queries, &q, segments)?;
-    let (heads, dim) = (queries.heads, values.dim);
-    let (keys, values) = (all_looked_on(&keys, segments), all_looked_on(&values, segments));
-    let mut output = vec![0.0; segments.tokens() * heads * dim];
-    share(head_rows(&mut output, segments, heads, dim), |(number, segment, head, mut rows)| {
-        let view = View { queries: &queries, keys: &keys[number], segment, head, scoring };
-        view.attend(arch, &values[number], &mut rows);
-    });
-    Tensor::from_vec(output, (segments.tokens(), heads, dim), &Device::Cpu)
+    let (shared, dim, group) = (values.heads, values.dim, keys.group(queries.heads)?);
+    if keys.heads != shared {
+        bail!("{} heads of keys and {shared} of values were given", keys.heads);
+    }
+    let (keys, values) = (keys.all_looked_on(segments), values.all_looked_on(segments));
+    let mut output = vec![0.0; segments.tokens() * queries.heads * dim];
+    let mut jobs = Vec::new();
+    for (number, segment, head, mut rows) in head_rows(&mut output, segments, shared, group * dim) {
+        let together = (SCORES / (group * segment.key_count()).max(1)).clamp(POSITIONS.start, POSITIONS.end);
+        for first in segment.positions().step_by(together) {
+            let rest = rows.split_off(rows.len().min(together));
+            let output = std::mem::replace(&mut rows, rest);
+            jobs.push(Block { segment, keys: &keys[number], values: &values[number], head, first, output });
+        }
+    }
+    share(jobs, |block| block.attend(arch, &queries, group, scoring));
+    Tensor::from_vec(output, (segments.tokens(), queries.heads, dim), &Device::Cpu)
 }
 
 fn contiguous(tensors: &[Tensor]) -> Result<Vec<Tensor>> {
@@ -237,113 +181,71 @@ fn head_rows<'a>(
     parts
 }
 
-/// One head's attention within one segment.
-struct View<'a> {
-    queries: &'a Queries<'a>,
-    keys: &'a Heads<'a>,
+/// Neighbouring positions of a segment, for all query heads that share a key/value head.
+struct Block<'a> {
     segment: &'a Segment,
+    keys: &'a Heads<'a>,
+    values: &'a Heads<'a>,
+    /// Of keys and values.
     head: usize,
-    scoring: &'a Scoring,
-}
-
-impl View<'_> {
-    fn attend(&self, arch: Arch, values: &Heads<'_>, mut output: &mut [&mut [f32]]) {
-        let (positions, keys) = (self.segment.positions(), self.segment.key_count());
-        let head = values.shared(self.head, self.queries.heads);
-        let sink = self.scoring.sinks.as_ref().and_then(|sinks| sinks.get(self.head).copied());
-        let mut scratch = vec![0.0; QUERIES.min(positions.len()) * keys];
-        for first in positions.clone().step_by(QUERIES) {
-            let rows = scratch.chunks_exact_mut(keys).take(positions.end - first).collect();
-            arch.dispatch(ScoreBlock { view: self, first, rows });
-            let looks: Vec<_> =
-                (first..positions.end.min(first + QUERIES)).map(|query| self.aligned_key(query)..query + 1).collect();
-            for (look, probs) in looks.iter().zip(scratch.chunks_exact_mut(keys)) {
-                let probs = &mut probs[look.clone()];
-                arch.dispatch(|| softmax(probs, sink));
-            }
-            let probs: Vec<_> = scratch.chunks_exact(keys).take(looks.len()).collect();
-            let (done, rest) = output.split_at_mut(looks.len());
-            arch.dispatch(Mix { probs: &probs, keys: &looks, values, head, output: done });
-            output = rest;
-        }
-    }
-
-    /// Where a query's row of scores begins: its first key, or a little before.
-    fn aligned_key(&self, query: usize) -> usize {
-        let first = self.scoring.first_key(query);
-        first - first % ALIGN
-    }
-}
-
-/// The scores of some neighbouring queries, each written into a row of as many as there are keys (masked: -inf).
-struct ScoreBlock<'a> {
-    view: &'a View<'a>,
-    /// Position of the first query.
+    /// The first position.
     first: usize,
-    rows: Vec<&'a mut [f32]>,
+    /// For each position what the heads give, one after the other.
+    output: Vec<&'a mut [f32]>,
 }
 
-impl WithSimd for ScoreBlock<'_> {
-    type Output = ();
+impl Block<'_> {
+    fn attend(self, arch: Arch, queries: &Queries<'_>, group: usize, scoring: &Scoring) {
+        let Self { segment, keys, values, head, first, output } = self;
+        let width = first + output.len();
+        let heads = |position| (0..group).map(move |number| (head * group + number, position));
+        let queries: Vec<_> =
+            (first..width).flat_map(heads).map(|(head, position)| query(queries, segment, head, position)).collect();
+        let mut scratch = vec![0.0; queries.len() * width];
+        let mut rows: Vec<_> = scratch.chunks_exact_mut(width).collect();
+        let length = segment.length;
+        arch.dispatch(Scores { queries: &queries, keys, head, length, scoring, rows: &mut rows });
 
-    #[inline(always)]
-    fn with_simd<S: Simd>(mut self, simd: S) {
-        let View { queries, keys, segment, head, scoring } = *self.view;
-        let shared = keys.shared(head, queries.heads);
-        let key = |key: usize| keys.row(key, shared);
-        let query = |query: usize| queries.row(segment.start + query - segment.position, head);
-        let last = self.first + self.rows.len();
-        let mut at = self.view.aligned_key(self.first);
-        while at + LEFT <= last {
-            let left = [key(at), key(at + 1), key(at + 2), key(at + 3)];
-            strip(simd, left, query, self.first.max(at)..last, |query, products| {
-                self.rows[query - self.first][at..at + LEFT].copy_from_slice(&products);
-            });
-            at += LEFT;
+        let looks: Vec<_> = queries.iter().map(|query| looked_on(query.position, scoring)).collect();
+        for ((query, look), row) in queries.iter().zip(&looks).zip(&mut rows) {
+            let sink = scoring.sinks.as_ref().and_then(|sinks| sinks.get(query.head).copied());
+            row[..look.start].fill(0.0);
+            row[look.end..].fill(0.0);
+            arch.dispatch(Softmax { row: &mut row[look.clone()], sink });
         }
-        for at in at..last {
-            strip(simd, [key(at)], query, self.first.max(at)..last, |query, [product]| {
-                self.rows[query - self.first][at] = product;
-            });
-        }
-        for (query, row) in (self.first..).zip(&mut self.rows) {
-            finish(row, query, head, segment.length, scoring);
-        }
+        let probs: Vec<_> = scratch.chunks_exact(width).collect();
+        let mut output: Vec<_> = output.into_iter().flat_map(|row| row.chunks_exact_mut(values.dim)).collect();
+        arch.dispatch(Mix { probs: &probs, looks: &looks, values, head, output: &mut output });
     }
 }
 
-/// Scales the products of a query's row and masks the keys that it does not see.
-#[inline(always)]
-fn finish(row: &mut [f32], query: usize, head: usize, length: usize, scoring: &Scoring) {
-    let first = scoring.first_key(query);
-    row[..first].fill(f32::NEG_INFINITY);
-    row[query + 1..].fill(f32::NEG_INFINITY);
-    for score in &mut row[first..=query] {
-        *score *= scoring.scale;
-    }
-    if let Some(cap) = scoring.soft_cap {
-        for score in &mut row[first..=query] {
-            *score = (*score / cap).tanh() * cap;
-        }
-    }
-    if scoring.alibi.is_some() {
-        for (key, score) in (first..).zip(&mut row[first..=query]) {
-            *score += scoring.bias(head, key, length);
-        }
-    }
+/// The keys that a query's softmax runs over: those that it sees, and a few before.
+fn looked_on(position: usize, scoring: &Scoring) -> Range<usize> {
+    let first = scoring.first_key(position);
+    first - first % ALIGN..position + 1
 }
 
 /// The softmax of a row, and of a sink that is no part of it.
-#[inline(always)]
-fn softmax(row: &mut [f32], sink: Option<f32>) {
-    let highest = fold(row, f32::NEG_INFINITY, |x| x, f32::max);
-    let highest = sink.map_or(highest, |sink| highest.max(sink));
-    for score in &mut *row {
-        *score = exp(*score - highest);
-    }
-    let total = fold(row, 0.0, |x| x, |a, b| a + b);
-    let total = sink.map_or(total, |sink| total + exp(sink - highest));
-    for prob in row {
-        *prob /= total;
+struct Softmax<'a> {
+    row: &'a mut [f32],
+    sink: Option<f32>,
+}
+
+impl WithSimd for Softmax<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, _: S) {
+        let Self { row, sink } = self;
+        let highest = fold(row, f32::NEG_INFINITY, |x| x, f32::max);
+        let highest = sink.map_or(highest, |sink| highest.max(sink));
+        for score in &mut *row {
+            *score = exp(*score - highest);
+        }
+        let total = fold(row, 0.0, |x| x, |a, b| a + b);
+        let total = sink.map_or(total, |sink| total + exp(sink - highest));
+        for prob in row {
+            *prob /= total;
+        }
     }
 }

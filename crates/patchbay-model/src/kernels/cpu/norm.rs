@@ -1,7 +1,7 @@
 //! Norms over the last axis.
 
 use candle_core::{Device, Result, Tensor, bail};
-use pulp::Arch;
+use pulp::{Arch, Simd, WithSimd};
 
 use super::lanes::fold;
 use super::memory::Floats;
@@ -25,9 +25,25 @@ pub(super) fn norm(arch: Arch, x: &Tensor, norm: &Norm) -> Result<Tensor> {
     let mut output = vec![0.0; input.len()];
     let chunk = rows_per_job(weight.len()) * weight.len();
     share(input.chunks(chunk).zip(output.chunks_mut(chunk)).collect(), |(input, output)| {
-        arch.dispatch(|| parameters.rows(input, output));
+        arch.dispatch(Job { parameters: &parameters, input, output });
     });
     Tensor::from_vec(output, x.shape(), &Device::Cpu)
+}
+
+/// Some neighbouring rows.
+struct Job<'a> {
+    parameters: &'a Parameters<'a>,
+    input: &'a [f32],
+    output: &'a mut [f32],
+}
+
+impl WithSimd for Job<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, _: S) {
+        self.parameters.rows(self.input, self.output);
+    }
 }
 
 struct Parameters<'a> {

@@ -1,7 +1,9 @@
 //! Rotating heads by their tokens' positions.
 
+use std::ops::Range;
+
 use candle_core::{Device, Result, Tensor, bail};
-use pulp::Arch;
+use pulp::{Arch, Simd, WithSimd};
 
 use super::memory::Floats;
 use super::parallel::{rows_per_job, share};
@@ -11,7 +13,7 @@ use crate::rope::{Pairing, RotaryRows};
 pub(super) fn rotate(arch: Arch, x: &Tensor, rows: &RotaryRows) -> Result<Tensor> {
     let (tokens, heads, dim) = x.dims3()?;
     let (known, pairs) = rows.cos.dims2()?;
-    let rotated = rows.start..rows.start + 2 * pairs;
+    let (rotated, pairing) = (rows.start..rows.start + 2 * pairs, rows.pairing);
     if known != tokens || rotated.end > dim {
         bail!(
             "channels {rotated:?} of {tokens} tokens' heads of {dim} cannot be rotated by {known} rows of {pairs} pairs"
@@ -26,17 +28,40 @@ pub(super) fn rotate(arch: Arch, x: &Tensor, rows: &RotaryRows) -> Result<Tensor
     let heads_of = tokens_per_job * heads * dim;
     let jobs = output.chunks_mut(heads_of).zip(input.chunks(heads_of)).zip(angles).collect();
     share(jobs, |((output, input), (cos, sin))| {
-        arch.dispatch(|| {
-            let angles = cos.chunks_exact(pairs).zip(sin.chunks_exact(pairs));
-            let tokens = output.chunks_exact_mut(heads * dim).zip(input.chunks_exact(heads * dim));
-            for ((token, input), (cos, sin)) in tokens.zip(angles) {
-                for (head, input) in token.chunks_exact_mut(dim).zip(input.chunks_exact(dim)) {
-                    turn(&input[rotated.clone()], &mut head[rotated.clone()], cos, sin, rows.pairing);
-                }
-            }
-        });
+        arch.dispatch(Job { heads, dim, rotated: rotated.clone(), pairing, input, output, cos, sin });
     });
     Tensor::from_vec(output, x.shape(), &Device::Cpu)
+}
+
+/// Some neighbouring tokens.
+struct Job<'a> {
+    heads: usize,
+    dim: usize,
+    /// The channels of a head that rotate.
+    rotated: Range<usize>,
+    pairing: Pairing,
+    /// What `output` is a copy of.
+    input: &'a [f32],
+    output: &'a mut [f32],
+    cos: &'a [f32],
+    sin: &'a [f32],
+}
+
+impl WithSimd for Job<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, _: S) {
+        let Self { heads, dim, rotated, pairing, input, output, cos, sin } = self;
+        let pairs = rotated.len() / 2;
+        let angles = cos.chunks_exact(pairs).zip(sin.chunks_exact(pairs));
+        let tokens = output.chunks_exact_mut(heads * dim).zip(input.chunks_exact(heads * dim));
+        for ((token, input), (cos, sin)) in tokens.zip(angles) {
+            for (head, input) in token.chunks_exact_mut(dim).zip(input.chunks_exact(dim)) {
+                turn(&input[rotated.clone()], &mut head[rotated.clone()], cos, sin, pairing);
+            }
+        }
+    }
 }
 
 /// Rotates the channels of a head, of which `head` is a copy.
