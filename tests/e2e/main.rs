@@ -6,6 +6,7 @@ mod answers;
 mod commands;
 mod common;
 mod contract;
+mod datasets;
 mod docs;
 mod edits;
 mod faults;

@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use candle_core::{Device, Result, Tensor};
 
-pub use self::cpu::Cpu;
+pub use self::cpu::{Cpu, softmax};
 pub use self::plain::Plain;
 use crate::parameters::{Linear, Norm};
 use crate::rope::RotaryRows;

@@ -31,6 +31,27 @@ pub(crate) enum Cooked {
 }
 
 impl Service {
+    /// Runs a recipe. The answer is that of a trace, written as the body says, or else as `accept` does.
+    ///
+    /// # Errors
+    /// Status 404 for an unknown recipe; else as a trace, with pointers into the recipe's body.
+    pub async fn analyse(
+        self: &Arc<Self>,
+        name: &str,
+        body: Value,
+        accept: Option<Encoding>,
+        caller: &Caller,
+    ) -> Result<TraceAnswer, Failure> {
+        match self.recipe(name.to_owned(), body, accept, caller, &Progress::default()).await? {
+            Cooked::Answered(answer) => Ok(*answer),
+            Cooked::Explained(_) => {
+                let failure =
+                    Failure::new(422, "invalid_type", "a recipe that is explained gives no results".to_owned());
+                Err(failure.at("/explain").hint("leave `explain` out"))
+            }
+        }
+    }
+
     /// Makes a recipe into a trace and runs it, or only tells it.
     ///
     /// # Errors

@@ -19,7 +19,7 @@ pub(crate) enum Backend {
 
 impl Backend {
     /// Loads the models here, or takes them as names of the server's. Returns the names to ask for.
-    async fn open(place: &Place, models: &[String]) -> anyhow::Result<(Self, Vec<String>)> {
+    pub(crate) async fn open(place: &Place, models: &[String]) -> anyhow::Result<(Self, Vec<String>)> {
         // Why a load failed is what the command ends with.
         place.options.start_logging(&format!("warn,{FAILED_LOAD}=off"))?;
         if let Some(server) = &place.server {
@@ -30,10 +30,18 @@ impl Backend {
         Ok((Self::Here(Local::load(place.options.settings()?, sources).await?), names))
     }
 
-    async fn trace(&self, body: Value, accept: Encoding) -> anyhow::Result<Vec<u8>> {
+    pub(crate) async fn trace(&self, body: Value, accept: Encoding) -> anyhow::Result<Vec<u8>> {
         match self {
             Self::Here(local) => local.trace(body, accept).await,
             Self::There(remote) => remote.trace(&body, accept).await,
+        }
+    }
+
+    /// Runs a recipe, whose answer is safetensors.
+    pub(crate) async fn recipe(&self, name: &str, body: Value) -> anyhow::Result<Vec<u8>> {
+        match self {
+            Self::Here(local) => local.recipe(name, body).await,
+            Self::There(remote) => remote.recipe(name, &body).await,
         }
     }
 

@@ -21,6 +21,8 @@ pub(crate) enum Command {
     Serve(Box<ServeOptions>),
     /// Run the trace in a file
     Trace(Box<TraceCommand>),
+    /// Run a request for all rows of a JSONL file, some at a time, and go on where it stopped
+    Dataset(Box<DatasetCommand>),
     /// Say what the trace in a file would return, how it would run and what it would cost
     Validate(Box<TraceCommand>),
     /// Describe models
@@ -52,6 +54,31 @@ pub(crate) struct TraceCommand {
     pub(crate) output: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) place: Place,
+}
+
+/// A request over the rows of a file.
+#[derive(Debug, Args)]
+pub(crate) struct DatasetCommand {
+    /// A JSONL file: on each line an object with a value for each column
+    pub(crate) rows: PathBuf,
+    /// A JSON file with the body of a trace, or of the recipe that its field `recipe` names. A string that is `{COLUMN}` and
+    /// nothing else stands for that column of a batch: `"input": "{text}"`
+    pub(crate) file: PathBuf,
+    /// The folder for part-00000.safetensors and so on. Parts that are there are not made again
+    #[arg(long, value_name = "FOLDER")]
+    pub(crate) into: PathBuf,
+    /// Rows of a part
+    #[arg(long, value_name = "N", default_value_t = 64, value_parser = positive)]
+    pub(crate) batch_size: usize,
+    /// The model: [NAME=]SOURCE to load it here, or its name on the server
+    #[arg(long, value_name = "MODEL")]
+    pub(crate) model: Option<String>,
+    #[command(flatten)]
+    pub(crate) place: Place,
+}
+
+fn positive(text: &str) -> Result<usize, String> {
+    text.parse().ok().filter(|number| *number > 0).ok_or_else(|| "a whole number above 0 was expected".to_owned())
 }
 
 /// A look at several models.

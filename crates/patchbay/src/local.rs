@@ -40,6 +40,10 @@ impl Local {
         Ok(self.0.trace(body, Some(accept), &Caller::local()).await?.bytes()?)
     }
 
+    pub(crate) async fn recipe(&self, name: &str, body: Value) -> anyhow::Result<Vec<u8>> {
+        Ok(self.0.analyse(name, body, Some(Encoding::Safetensors), &Caller::local()).await?.bytes()?)
+    }
+
     pub(crate) async fn validate(&self, body: Value) -> anyhow::Result<Value> {
         Ok(serde_json::to_value(self.0.validate(body, &Caller::local()).await?)?)
     }

@@ -4,6 +4,7 @@ mod against;
 mod backend;
 mod bytes;
 mod cli;
+mod dataset;
 mod listen;
 mod local;
 mod options;
@@ -36,6 +37,7 @@ fn run(cli: Cli) -> anyhow::Result<()> {
         match cli.command {
             Command::Serve(flags) => serve::serve(flags).await,
             Command::Trace(command) => command.trace().await,
+            Command::Dataset(command) => command.dataset().await,
             Command::Validate(command) => command.validate().await,
             Command::Models(command) => command.models().await,
             Command::Tree(command) => command.tree().await,

@@ -30,6 +30,10 @@ impl Remote {
         self.send(self.client.post(self.at(&["trace"])).header(ACCEPT, accept).json(body)).await
     }
 
+    pub(crate) async fn recipe(&self, name: &str, body: &Value) -> anyhow::Result<Vec<u8>> {
+        self.send(self.client.post(self.at(&["recipes", name])).header(ACCEPT, SAFETENSORS).json(body)).await
+    }
+
     pub(crate) async fn post(&self, path: &[&str], body: &Value) -> anyhow::Result<Value> {
         let answer = self.send(self.client.post(self.at(path)).json(body)).await?;
         Ok(serde_json::from_slice(&answer)?)

@@ -9,18 +9,7 @@ use serde_json::{Value, json};
 
 /// Reads a body, or a graph alone, and puts `inputs`, if there are any, in place of its own.
 pub(crate) fn read(file: &Path, inputs: &[String]) -> anyhow::Result<Value> {
-    let mut bytes = Vec::new();
-    match file == Path::new("-") {
-        true => std::io::stdin().read_to_end(&mut bytes).map(drop),
-        false => std::fs::read(file).map(|read| bytes = read),
-    }
-    .with_context(|| format!("{} cannot be read", file.display()))?;
-    let mut body = match bytes.trim_ascii_start().first() {
-        Some(b'{') => json::parse(&bytes).with_context(|| file.display().to_string())?,
-        Some(b'[') => json!({ "graph": json::parse(&bytes).with_context(|| file.display().to_string())? }),
-        Some(_) => json!({ "graph": String::from_utf8(bytes).with_context(|| file.display().to_string())? }),
-        None => anyhow::bail!("{} is empty", file.display()),
-    };
+    let mut body = parse(file)?;
     if let (Some(fields), [_, ..]) = (body.as_object_mut(), inputs) {
         fields.remove("inputs");
         fields.insert("input".to_owned(), json!(inputs));
@@ -29,6 +18,22 @@ pub(crate) fn read(file: &Path, inputs: &[String]) -> anyhow::Result<Value> {
         anyhow::bail!("{} has no input: give one with --input TEXT", file.display());
     }
     Ok(body)
+}
+
+/// Reads a body, or a graph alone.
+pub(crate) fn parse(file: &Path) -> anyhow::Result<Value> {
+    let mut bytes = Vec::new();
+    match file == Path::new("-") {
+        true => std::io::stdin().read_to_end(&mut bytes).map(drop),
+        false => std::fs::read(file).map(|read| bytes = read),
+    }
+    .with_context(|| format!("{} cannot be read", file.display()))?;
+    Ok(match bytes.trim_ascii_start().first() {
+        Some(b'{') => json::parse(&bytes).with_context(|| file.display().to_string())?,
+        Some(b'[') => json!({ "graph": json::parse(&bytes).with_context(|| file.display().to_string())? }),
+        Some(_) => json!({ "graph": String::from_utf8(bytes).with_context(|| file.display().to_string())? }),
+        None => anyhow::bail!("{} is empty", file.display()),
+    })
 }
 
 #[cfg(test)]

@@ -238,6 +238,9 @@ fn largest(x: &Tensor, axes: &[usize]) -> Result<Tensor> {
 
 /// Without a gradient.
 fn softmax(x: &Tensor, axis: usize) -> Result<Tensor> {
+    if axis + 1 == x.rank() {
+        return patchbay_model::kernels::softmax(x);
+    }
     let top = x.contiguous()?.max_keepdim(axis)?;
     let raised = x.broadcast_sub(&top)?.exp()?;
     raised.broadcast_div(&raised.sum_keepdim(axis)?)

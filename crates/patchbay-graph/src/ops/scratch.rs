@@ -76,6 +76,8 @@ fn floats(given: &Given<'_>) -> (u64, u64) {
         Op::Std | Op::Norm => (0, if long { 16 } else { 8 }),
         Op::Prod => (0, 16 + filled),
         Op::Cumsum => (12, 0),
+        // a kernel of its own does single precision along the last axis
+        Op::Softmax if single(given) && along_last(given) => (0, filled),
         Op::Softmax => (4, filled),
         Op::LogSoftmax => (8, filled),
         Op::Logsumexp => (0, 8 + filled),
@@ -95,6 +97,18 @@ fn floats(given: &Given<'_>) -> (u64, u64) {
         Op::Eye => (1, 0),
         _ => (0, 0),
     }
+}
+
+/// Whether nothing is computed in double precision.
+fn single(given: &Given<'_>) -> bool {
+    given.args.iter().all(|arg| arg.weak || arg.dtype != DType::F64)
+}
+
+/// Whether an operation goes along the last axis of its first argument.
+fn along_last(given: &Given<'_>) -> bool {
+    let Some(arg) = given.args.first() else { return false };
+    let axis = given.attrs.axis_or("dim", arg.shape, -1).ok().flatten();
+    axis.is_some_and(|axis| axis + 1 == arg.shape.rank())
 }
 
 /// Whether so much is added up at once that it is done in double precision.

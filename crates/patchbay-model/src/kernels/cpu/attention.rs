@@ -8,16 +8,15 @@
 use std::ops::Range;
 
 use candle_core::{Device, Result, Tensor, bail};
-use pulp::{Arch, Simd, WithSimd};
+use pulp::Arch;
 
 use super::super::Scoring;
-use super::exp::exp;
 use super::heads::{Heads, Queries, Stored};
-use super::lanes::fold;
 use super::memory::{Floats, split_columns};
 use super::mix::Mix;
 use super::parallel::share;
 use super::scores::{Query, Scores};
+use super::softmax::Softmax;
 use crate::segments::{Segment, Segments};
 
 /// Numbers of scores that a job holds, unless so few queries are not worth reading the keys for.
@@ -223,29 +222,4 @@ impl Block<'_> {
 fn looked_on(position: usize, scoring: &Scoring) -> Range<usize> {
     let first = scoring.first_key(position);
     first - first % ALIGN..position + 1
-}
-
-/// The softmax of a row, and of a sink that is no part of it.
-struct Softmax<'a> {
-    row: &'a mut [f32],
-    sink: Option<f32>,
-}
-
-impl WithSimd for Softmax<'_> {
-    type Output = ();
-
-    #[inline(always)]
-    fn with_simd<S: Simd>(self, _: S) {
-        let Self { row, sink } = self;
-        let highest = fold(row, f32::NEG_INFINITY, |x| x, f32::max);
-        let highest = sink.map_or(highest, |sink| highest.max(sink));
-        for score in &mut *row {
-            *score = exp(*score - highest);
-        }
-        let total = fold(row, 0.0, |x| x, |a, b| a + b);
-        let total = sink.map_or(total, |sink| total + exp(sink - highest));
-        for prob in row {
-            *prob /= total;
-        }
-    }
 }
