@@ -163,6 +163,21 @@ mod tests {
     }
 
     #[test]
+    fn the_first_gemmas_mean_the_approximation_and_no_other_name_does() {
+        use crate::spec::{Activation, ActivationSpec, FeedForward};
+
+        for (name, expected) in
+            [("gelu", Activation::GeluTanh), ("gelu_python", Activation::GeluErf), ("gelu_new", Activation::GeluTanh)]
+        {
+            let config = json!({"model_type": "gemma", "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 1,
+                "num_attention_heads": 4, "num_key_value_heads": 1, "head_dim": 8, "vocab_size": 16, "hidden_act": name});
+            let mut spec = describe(&Config::from_json("config.json", config).unwrap()).unwrap();
+            let FeedForward::Mlp(mlp) = spec.layers.remove(0).mlp else { panic!("{name}: experts") };
+            assert_eq!(mlp.activation, ActivationSpec::Fixed(expected), "{name}");
+        }
+    }
+
+    #[test]
     fn impossible_sizes_are_errors() {
         let base = json!({"model_type": "llama", "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 1,
             "num_attention_heads": 4, "num_key_value_heads": 2, "vocab_size": 16});

@@ -3,28 +3,25 @@
 //! two rotations.
 
 use patchbay_checkpoint::{CheckpointError, Config};
+use serde_json::json;
 
 use super::llama::{Style, decoder, each_layer};
 use super::rotary::{RotaryDefaults, rotary_of};
 use super::settings::{layer_count, size_or, sliding_layers, window};
 use crate::rope::RotarySpec;
-use crate::spec::{Activation, ActivationSpec, LayerSpec, MlpSpec, NormSpec, Spec};
+use crate::spec::{LayerSpec, NormSpec, Spec};
 
 type Result<T> = std::result::Result<T, CheckpointError>;
 
 /// `model_type` "gemma".
 pub(super) fn gemma(config: &Config) -> Result<Spec> {
-    let style = Style { kv_heads: Some(16), activation: ("hidden_act", "gelu_pytorch_tanh"), ..style(config)? };
-    let spec = scaled(decoder(config, &style)?);
-    // The first releases say "gelu" and mean its tanh approximation.
-    let means = |activation| match activation {
-        ActivationSpec::Fixed(Activation::GeluErf) => Activation::GeluTanh.into(),
-        activation => activation,
-    };
-    Ok(each_layer(spec, |(_, layer)| {
-        let mlp = layer.mlp.map_mlp(|mlp| MlpSpec { activation: means(mlp.activation), ..mlp });
-        LayerSpec { mlp, ..layer }
-    }))
+    const ACTIVATION: &str = "hidden_act";
+    const TANH: &str = "gelu_pytorch_tanh";
+    // The first releases say "gelu" and mean its tanh approximation; "gelu_python" means what it says.
+    let legacy = config.opt_str(ACTIVATION)? == Some("gelu");
+    let config = &if legacy { config.clone().with(ACTIVATION, json!(TANH)) } else { config.clone() };
+    let style = Style { kv_heads: Some(16), activation: (ACTIVATION, TANH), ..style(config)? };
+    Ok(scaled(decoder(config, &style)?))
 }
 
 /// `model_type` "gemma2".
