@@ -99,6 +99,20 @@ fn what_is_wrong_is_said_with_its_place() {
     refused("rows.jsonl", "trace.json", "out", &["line 3 of rows.jsonl", "layers.99", "0 to 2"]);
     write("other.json", &json!({"input": "{word}", "graph": []}).to_string());
     refused("rows.jsonl", "other.json", "out", &["another request", "take another folder"]);
+    let other = run(folder, "rows.jsonl", "trace.json", "out", &["--model", "else=nowhere"]);
+    assert!(said(&other).contains("another model"), "{}", said(&other));
+    let none = run(folder, "rows.jsonl", "trace.json", "none", &[]);
+    assert!(said(&none).contains("no model is given"), "{}", said(&none));
+    for (fields, said) in [
+        (json!({"async": true}), "leave `async` out"),
+        (json!({"explain": true}), "leave `explain` out"),
+        (json!({"output": 5}), "/output"),
+    ] {
+        let mut body = json!({"input": "{text}", "graph": "save logits as x"});
+        body.as_object_mut().unwrap().extend(fields.as_object().unwrap().clone());
+        write("odd.json", &body.to_string());
+        refused("rows.jsonl", "odd.json", &format!("odd {said}").replace('/', " "), &[said]);
+    }
     refused("rows.jsonl", "other.json", "other", &["no column `word`", "`text`"]);
     write("broken.jsonl", "{\"text\": \"a\"}\n{\"text\": \n");
     refused("broken.jsonl", "trace.json", "broken", &["line 2 of broken.jsonl"]);

@@ -2,7 +2,7 @@
 
 use patchbay_graph::Encoding;
 use patchbay_server::loader::FAILED_LOAD;
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use crate::against::Reference;
 use crate::cli::{CheckCommand, LookCommand, ModelsCommand, Place, TraceCommand};
@@ -19,7 +19,7 @@ pub(crate) enum Backend {
 
 impl Backend {
     /// Loads the models here, or takes them as names of the server's. Returns the names to ask for.
-    pub(crate) async fn open(place: &Place, models: &[String]) -> anyhow::Result<(Self, Vec<String>)> {
+    async fn open(place: &Place, models: &[String]) -> anyhow::Result<(Self, Vec<String>)> {
         // Why a load failed is what the command ends with.
         place.options.start_logging(&format!("warn,{FAILED_LOAD}=off"))?;
         if let Some(server) = &place.server {
@@ -28,6 +28,24 @@ impl Backend {
         let sources = NamedSource::parse_all(models)?;
         let names = sources.iter().map(|model| model.name.clone()).collect();
         Ok((Self::Here(Local::load(place.options.settings()?, sources).await?), names))
+    }
+
+    /// The same for a body, which then asks for the model, if one is given.
+    pub(crate) async fn open_for(place: &Place, model: Option<&String>, body: &mut Value) -> anyhow::Result<Self> {
+        if model.is_none() && place.server.is_none() {
+            let named = body.get("model").and_then(Value::as_str);
+            let hint =
+                named.map_or_else(String::new, |name| format!(" --model {name}=SOURCE loads what it calls `{name}`."));
+            anyhow::bail!(
+                "no model is given.{hint} --model SOURCE takes a folder, a .gguf file or a Hub id; with --server URL a \
+                 running server does the work"
+            );
+        }
+        let (backend, names) = Self::open(place, model.map(std::slice::from_ref).unwrap_or_default()).await?;
+        if let Some(name) = names.first() {
+            body["model"] = name.as_str().into();
+        }
+        Ok(backend)
     }
 
     pub(crate) async fn trace(&self, body: Value, accept: Encoding) -> anyhow::Result<Vec<u8>> {
@@ -85,19 +103,7 @@ impl TraceCommand {
     /// The one to do the work, and the body.
     async fn prepare(&self) -> anyhow::Result<(Backend, Value)> {
         let mut body = request::read(&self.file, &self.input)?;
-        let named = body.get("model").and_then(Value::as_str);
-        if self.model.is_none() && self.place.server.is_none() {
-            let hint =
-                named.map_or_else(String::new, |name| format!(" --model {name}=SOURCE loads what it calls `{name}`."));
-            anyhow::bail!(
-                "no model is given.{hint} --model SOURCE takes a folder, a .gguf file or a Hub id; with --server URL a \
-                 running server does the work"
-            );
-        }
-        let (backend, names) = Backend::open(&self.place, self.model.as_slice()).await?;
-        if let Some(name) = names.first() {
-            body["model"] = name.as_str().into();
-        }
+        let backend = Backend::open_for(&self.place, self.model.as_ref(), &mut body).await?;
         for given in &self.tensor {
             let (name, file) =
                 given.split_once('=').ok_or_else(|| anyhow::anyhow!("--tensor takes NAME=FILE, found `{given}`"))?;
@@ -112,9 +118,8 @@ impl TraceCommand {
             self.output.as_ref().and_then(|file| file.extension()).is_some_and(|extension| extension == "safetensors");
         let (backend, mut body) = self.prepare().await?;
         // The name of the file decides before what the body says.
-        if let (true, Some(body)) = (to_safetensors, body.as_object_mut()) {
-            let output = body.entry("output").or_insert_with(|| json!({}));
-            output.as_object_mut().map(|output| output.insert("encoding".to_owned(), "safetensors".into()));
+        if to_safetensors {
+            request::as_safetensors(&mut body);
         }
         let binary = body["output"]["encoding"] == "safetensors";
         let answer = backend.trace(body, Encoding::Json).await?;

@@ -22,12 +22,16 @@ impl DatasetCommand {
             self.rows.extension().is_none_or(|end| end != "parquet"),
             "rows are JSONL here; the Python package reads Parquet"
         );
+        for field in ["async", "explain"] {
+            ensure!(
+                body.get(field).is_none_or(|asked| *asked == false),
+                "a dataset needs results: leave `{field}` out"
+            );
+        }
+        request::as_safetensors(&mut body);
         fs::create_dir_all(&self.into).with_context(|| format!("{} cannot be made", self.into.display()))?;
         self.claim(&body)?;
-        let (backend, names) = Backend::open(&self.place, self.model.as_slice()).await?;
-        if let Some(name) = names.first() {
-            body["model"] = name.as_str().into();
-        }
+        let backend = Backend::open_for(&self.place, self.model.as_ref(), &mut body).await?;
         let lines = BufReader::new(File::open(&self.rows)?).lines();
         let (mut batch, mut number, mut made, mut there) = (Vec::new(), 0, 0, 0);
         let mut lines = lines.enumerate().peekable();
@@ -55,20 +59,15 @@ impl DatasetCommand {
 
     /// Says what the folder is for, or sees that it is for the same.
     fn claim(&self, body: &Value) -> anyhow::Result<()> {
-        let rows = fs::read(&self.rows).with_context(|| format!("{} cannot be read", self.rows.display()))?;
-        let told = json!({
-            "request": body,
-            "batch_size": self.batch_size,
-            "format": "safetensors",
-            "rows": blake3::hash(&rows).to_hex().as_str(),
-        });
+        let rows = digest(&self.rows).with_context(|| format!("{} cannot be read", self.rows.display()))?;
+        let told = json!({"request": body, "model": self.model, "batch_size": self.batch_size, "rows": rows});
         let manifest = self.into.join("manifest.json");
         let Ok(before) = fs::read(&manifest) else {
             return replace(&manifest, &serde_json::to_vec_pretty(&told)?);
         };
         let before: Value = serde_json::from_slice(&before).unwrap_or_default();
         let other: Vec<_> =
-            ["request", "batch_size", "format", "rows"].into_iter().filter(|key| told[key] != before[key]).collect();
+            ["request", "model", "batch_size", "rows"].into_iter().filter(|key| told[key] != before[key]).collect();
         ensure!(
             other.is_empty(),
             "{} has parts of another run: another {}; take another folder",
@@ -76,6 +75,20 @@ impl DatasetCommand {
             other.join(" and ")
         );
         Ok(())
+    }
+}
+
+/// What tells a file's content from another's.
+fn digest(file: &Path) -> std::io::Result<String> {
+    let (mut reader, mut hasher) = (BufReader::new(File::open(file)?), blake3::Hasher::new());
+    loop {
+        let bytes = reader.fill_buf()?;
+        if bytes.is_empty() {
+            return Ok(hasher.finalize().to_hex().to_string());
+        }
+        hasher.update(bytes);
+        let count = bytes.len();
+        reader.consume(count);
     }
 }
 
@@ -112,7 +125,6 @@ fn cell(row: &Row, column: &str) -> anyhow::Result<Value> {
 
 /// Runs a request, and writes its answer: all of it, or nothing.
 async fn write(backend: &Backend, mut body: Value, file: &Path) -> anyhow::Result<()> {
-    body["output"]["encoding"] = "safetensors".into();
     let recipe = body.as_object_mut().and_then(|fields| fields.remove("recipe"));
     let answer = match recipe.as_ref().map(|recipe| recipe.as_str().context("`recipe` must be a recipe's name")) {
         Some(recipe) => backend.recipe(recipe?, body).await?,

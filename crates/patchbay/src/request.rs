@@ -36,6 +36,14 @@ pub(crate) fn parse(file: &Path) -> anyhow::Result<Value> {
     })
 }
 
+/// Has the answer come as safetensors.
+pub(crate) fn as_safetensors(body: &mut Value) {
+    let output = body.as_object_mut().map(|body| body.entry("output").or_insert_with(|| json!({})));
+    if let Some(output) = output.and_then(Value::as_object_mut) {
+        output.insert("encoding".to_owned(), "safetensors".into());
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
