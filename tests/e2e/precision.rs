@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 
+use crate::golden::numbers;
 use crate::server::Server;
 use crate::smollm2::smollm2;
 
@@ -54,16 +55,10 @@ async fn observe(dtype: &str) -> Option<Seen> {
     })
 }
 
-fn numbers(data: &Value) -> Vec<f64> {
-    match data {
-        Value::Array(items) => items.iter().flat_map(numbers).collect(),
-        number => vec![number.as_f64().unwrap()],
-    }
-}
-
 /// The largest difference, as a share of the largest exact value.
 fn share(exact: &[f64], found: &[f64]) -> f64 {
     assert_eq!(exact.len(), found.len());
+    assert!(found.iter().all(|x| x.is_finite()));
     let worst = exact.iter().zip(found).map(|(a, b)| (a - b).abs()).fold(0.0, f64::max);
     worst / exact.iter().map(|x| x.abs()).fold(0.0, f64::max)
 }

@@ -14,7 +14,7 @@ const MXFP4_BYTES: usize = 17;
 
 /// How numbers are stored, block by block.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Blocks {
+pub(crate) enum BlockFormat {
     /// As candle dequantises them.
     Ggml(GgmlDType),
     /// The power of two of 32 numbers, then the lower halves of 16 bytes and after them the upper ones.
@@ -22,25 +22,25 @@ pub(crate) enum Blocks {
 }
 
 /// What is read: ggml's number, the format, ggml's name.
-const TYPES: [(u32, Blocks, &str); 15] = [
-    (0, Blocks::Ggml(GgmlDType::F32), "F32"),
-    (1, Blocks::Ggml(GgmlDType::F16), "F16"),
-    (30, Blocks::Ggml(GgmlDType::BF16), "BF16"),
-    (2, Blocks::Ggml(GgmlDType::Q4_0), "Q4_0"),
-    (3, Blocks::Ggml(GgmlDType::Q4_1), "Q4_1"),
-    (6, Blocks::Ggml(GgmlDType::Q5_0), "Q5_0"),
-    (7, Blocks::Ggml(GgmlDType::Q5_1), "Q5_1"),
-    (8, Blocks::Ggml(GgmlDType::Q8_0), "Q8_0"),
-    (10, Blocks::Ggml(GgmlDType::Q2K), "Q2_K"),
-    (11, Blocks::Ggml(GgmlDType::Q3K), "Q3_K"),
-    (12, Blocks::Ggml(GgmlDType::Q4K), "Q4_K"),
-    (13, Blocks::Ggml(GgmlDType::Q5K), "Q5_K"),
-    (14, Blocks::Ggml(GgmlDType::Q6K), "Q6_K"),
-    (15, Blocks::Ggml(GgmlDType::Q8K), "Q8_K"),
-    (39, Blocks::Mxfp4, "MXFP4"),
+const TYPES: [(u32, BlockFormat, &str); 15] = [
+    (0, BlockFormat::Ggml(GgmlDType::F32), "F32"),
+    (1, BlockFormat::Ggml(GgmlDType::F16), "F16"),
+    (30, BlockFormat::Ggml(GgmlDType::BF16), "BF16"),
+    (2, BlockFormat::Ggml(GgmlDType::Q4_0), "Q4_0"),
+    (3, BlockFormat::Ggml(GgmlDType::Q4_1), "Q4_1"),
+    (6, BlockFormat::Ggml(GgmlDType::Q5_0), "Q5_0"),
+    (7, BlockFormat::Ggml(GgmlDType::Q5_1), "Q5_1"),
+    (8, BlockFormat::Ggml(GgmlDType::Q8_0), "Q8_0"),
+    (10, BlockFormat::Ggml(GgmlDType::Q2K), "Q2_K"),
+    (11, BlockFormat::Ggml(GgmlDType::Q3K), "Q3_K"),
+    (12, BlockFormat::Ggml(GgmlDType::Q4K), "Q4_K"),
+    (13, BlockFormat::Ggml(GgmlDType::Q5K), "Q5_K"),
+    (14, BlockFormat::Ggml(GgmlDType::Q6K), "Q6_K"),
+    (15, BlockFormat::Ggml(GgmlDType::Q8K), "Q8_K"),
+    (39, BlockFormat::Mxfp4, "MXFP4"),
 ];
 
-impl Blocks {
+impl BlockFormat {
     /// Numbers as they are.
     pub(crate) const F32: Self = Self::Ggml(GgmlDType::F32);
 

@@ -110,6 +110,11 @@ impl<'a> Draft<'a> {
         self.config.insert(key.to_owned(), value.into());
     }
 
+    /// Sets a key of the configuration, unless the file says what it is.
+    pub(super) fn set_absent(&mut self, key: &str, value: impl Into<Json>) {
+        self.config.entry(key).or_insert_with(|| value.into());
+    }
+
     /// Takes metadata entries over.
     pub(super) fn take(&mut self, keys: &[Key]) -> Result<()> {
         for key in keys {

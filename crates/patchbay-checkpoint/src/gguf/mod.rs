@@ -20,7 +20,7 @@ mod rope;
 mod tokenizer;
 mod vocabulary;
 
-pub(crate) use blocks::Blocks;
+pub(crate) use blocks::BlockFormat;
 pub(crate) use config::config;
 pub(crate) use layout::{Half, Join, Layout, Part};
 pub(crate) use names::{Role, TensorNames};
@@ -48,7 +48,7 @@ pub(crate) struct GgufTensor {
     pub(crate) name: String,
     /// Slowest axis first, as Hugging Face counts.
     pub(crate) shape: Vec<usize>,
-    pub(crate) format: Blocks,
+    pub(crate) format: BlockFormat,
     /// Where its blocks lie. Checked to be inside the file.
     pub(crate) bytes: Range<usize>,
 }
@@ -57,7 +57,7 @@ pub(crate) struct GgufTensor {
 struct Described {
     name: String,
     shape: Vec<usize>,
-    format: Blocks,
+    format: BlockFormat,
     offset: u64,
 }
 
@@ -171,10 +171,10 @@ fn describe(reader: &mut Reader<'_>) -> Result<Described, CheckpointError> {
     let mut shape = (0..rank).map(|_| reader.length()).collect::<Result<Vec<_>, _>>()?;
     shape.reverse();
     let kind = reader.u32()?;
-    let format = Blocks::of_type(kind).ok_or_else(|| CheckpointError::Unsupported {
+    let format = BlockFormat::of_type(kind).ok_or_else(|| CheckpointError::Unsupported {
         file: reader.path().to_path_buf(),
         what: format!("tensor `{name}`'s ggml type {kind}"),
-        known: Blocks::names(),
+        known: BlockFormat::names(),
     })?;
     Ok(Described { name, shape, format, offset: reader.u64()? })
 }

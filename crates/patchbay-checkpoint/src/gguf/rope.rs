@@ -4,7 +4,7 @@ use std::f64::consts::TAU;
 
 use serde_json::{Value, json};
 
-use super::Blocks;
+use super::BlockFormat;
 use super::architectures::Rope;
 use super::draft::Draft;
 use crate::CheckpointError;
@@ -128,7 +128,7 @@ fn divisors(draft: &Draft<'_>, name: &str) -> Result<Option<Vec<f64>>> {
     let bytes = &draft.gguf.file.1[tensor.bytes.clone()];
     let found: Vec<f64> = bytes.as_chunks().0.iter().map(|word| f64::from(f32::from_le_bytes(*word))).collect();
     let possible = found.iter().all(|divisor| divisor.is_finite() && *divisor > 0.0);
-    if tensor.format == Blocks::F32 && found.len() as u64 == dims / 2 && possible {
+    if tensor.format == BlockFormat::F32 && found.len() as u64 == dims / 2 && possible {
         return Ok(Some(found));
     }
     let detail = format!("tensor `{name}` is not {} float32 divisors of rotary frequencies, all above 0", dims / 2);

@@ -7,9 +7,7 @@ use candle_core::{DType, Device, Tensor};
 
 use super::{Entry, Part, Stored, Weights};
 use crate::CheckpointError;
-use crate::gguf::{
-    Blocks as BlockFormat, GgufFile, GgufTensor, Half, Join, Layout, Part as StoredPart, Role, TensorNames,
-};
+use crate::gguf::{BlockFormat, GgufFile, GgufTensor, Half, Join, Layout, Part as StoredPart, Role, TensorNames};
 
 /// A tensor, or a run of its rows, stored in ggml blocks.
 struct Blocks {

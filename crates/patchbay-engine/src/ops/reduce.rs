@@ -185,7 +185,7 @@ impl Call<'_> {
     pub(super) fn softmax(&self) -> Result<Tensor> {
         let Some(axis) = self.axis(self.input(0).shape, -1)? else { return self.lone(1.0) };
         let x = self.filled_with(&[axis], f64::NEG_INFINITY)?;
-        let result = softmax(&x.detach(), axis)?;
+        let result = patchbay_model::kernels::softmax(&x, axis)?;
         derived(&x, result, move |_, y, g| {
             let mean = (g * y)?.sum_keepdim(axis)?;
             y * g.broadcast_sub(&mean)?
@@ -234,16 +234,6 @@ fn largest(x: &Tensor, axes: &[usize]) -> Result<Tensor> {
     // candle's maximum passes over NaN
     let odd = sum(&x.ne(x)?.to_dtype(x.dtype())?, axes)?.gt(0.0)?;
     odd.where_cond(&top.affine(0.0, f64::NAN)?, &top)
-}
-
-/// Without a gradient.
-fn softmax(x: &Tensor, axis: usize) -> Result<Tensor> {
-    if axis + 1 == x.rank() {
-        return patchbay_model::kernels::softmax(x);
-    }
-    let top = x.contiguous()?.max_keepdim(axis)?;
-    let raised = x.broadcast_sub(&top)?.exp()?;
-    raised.broadcast_div(&raised.sum_keepdim(axis)?)
 }
 
 /// Logarithm of the softmax along an axis.

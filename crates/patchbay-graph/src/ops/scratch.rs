@@ -17,7 +17,7 @@ pub(super) fn scratch(given: &Given<'_>, out: &Shape) -> u64 {
     // halves are computed as f32
     let halves = sizes(|dtype| matches!(dtype, DType::F16 | DType::Bf16));
     let converted = if halves > 0 { 4 * halves.saturating_add(elements(out)) } else { 0 };
-    let double = strong.clone().any(|arg| arg.dtype == DType::F64);
+    let double = double(given);
     let whole = given.args.first().is_some_and(|arg| !arg.dtype.is_float() && arg.dtype != DType::Bool);
     let input = given.args.first().map_or(0, |arg| elements(arg.shape));
     let way = match (given.spec.op, whole) {
@@ -77,7 +77,7 @@ fn floats(given: &Given<'_>) -> (u64, u64) {
         Op::Prod => (0, 16 + filled),
         Op::Cumsum => (12, 0),
         // a kernel of its own does single precision along the last axis
-        Op::Softmax if single(given) && along_last(given) => (0, filled),
+        Op::Softmax if !double(given) && along_last(given) => (0, filled),
         Op::Softmax => (4, filled),
         Op::LogSoftmax => (8, filled),
         Op::Logsumexp => (0, 8 + filled),
@@ -99,9 +99,9 @@ fn floats(given: &Given<'_>) -> (u64, u64) {
     }
 }
 
-/// Whether nothing is computed in double precision.
-fn single(given: &Given<'_>) -> bool {
-    given.args.iter().all(|arg| arg.weak || arg.dtype != DType::F64)
+/// Whether anything is computed in double precision.
+fn double(given: &Given<'_>) -> bool {
+    given.args.iter().any(|arg| !arg.weak && arg.dtype == DType::F64)
 }
 
 /// Whether an operation goes along the last axis of its first argument.

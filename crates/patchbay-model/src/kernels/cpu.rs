@@ -32,7 +32,7 @@ mod tile;
 
 use std::sync::Arc;
 
-use candle_core::{D, DType, Result, Tensor};
+use candle_core::{DType, Result, Tensor};
 use pulp::Arch;
 
 use super::{Kernels, Scoring};
@@ -54,17 +54,17 @@ impl Cpu {
     }
 }
 
-/// The softmax over the last axis of float32 numbers, with the fast kernel where they lie in the processor's memory; untracked.
+/// The softmax along an axis, untracked: with the fast kernel along the last axis of float32 numbers in the processor's memory.
 ///
 /// # Errors
 /// candle's, where memory runs out or the device fails.
-pub fn softmax(x: &Tensor) -> Result<Tensor> {
+pub fn softmax(x: &Tensor, axis: usize) -> Result<Tensor> {
     let x = x.detach();
-    if x.device().is_cpu() && x.dtype() == DType::F32 {
+    if axis + 1 == x.rank() && x.device().is_cpu() && x.dtype() == DType::F32 {
         return softmax::softmax(Arch::new(), &x);
     }
-    let raised = x.broadcast_sub(&x.contiguous()?.max_keepdim(D::Minus1)?)?.exp()?;
-    raised.broadcast_div(&raised.sum_keepdim(D::Minus1)?)
+    let raised = x.broadcast_sub(&x.contiguous()?.max_keepdim(axis)?)?.exp()?;
+    raised.broadcast_div(&raised.sum_keepdim(axis)?)
 }
 
 impl Default for Cpu {

@@ -28,14 +28,12 @@ pub(super) fn llama(draft: &mut Draft<'_>) -> Result {
 
 /// Blocks without a router have one MLP. Qwen 2's weights of experts are used as they are, and Qwen 3's add up to 1.
 pub(super) fn qwen_moe(draft: &mut Draft<'_>, normalised: bool) -> Result {
-    if !draft.config.contains_key("norm_topk_prob") {
-        draft.set("norm_topk_prob", normalised);
-    }
+    draft.set_absent("norm_topk_prob", normalised);
     for (key, tensor) in
         [("moe_intermediate_size", "ffn_gate_exps"), ("shared_expert_intermediate_size", "ffn_gate_shexp")]
     {
-        if let (false, Some(width)) = (draft.config.contains_key(key), expert_width(draft, tensor)) {
-            draft.set(key, width);
+        if let Some(width) = expert_width(draft, tensor) {
+            draft.set_absent(key, width);
         }
     }
     draft.set("mlp_only_layers", draft.without("ffn_gate_inp.weight"));
@@ -50,9 +48,7 @@ fn expert_width(draft: &Draft<'_>, tensor: &str) -> Option<usize> {
 }
 
 pub(super) fn olmoe(draft: &mut Draft<'_>) -> Result {
-    if !draft.config.contains_key("norm_topk_prob") {
-        draft.set("norm_topk_prob", false);
-    }
+    draft.set_absent("norm_topk_prob", false);
     silu(draft)
 }
 
@@ -267,18 +263,15 @@ pub(super) fn deepseek2(draft: &mut Draft<'_>) -> Result {
     draft.set("q_lora_rank", draft.uint("attention.q_lora_rank"));
     // The file counts one head of keys and values, which is what the latent vector is to llama.cpp.
     draft.set("num_key_value_heads", draft.sizes.heads);
-    let groups = draft.uint("expert_group_count").unwrap_or(1);
-    let unsaid: &[(&str, Json)] = if draft.uint("expert_gating_func") == Some(SIGMOID) {
+    draft.set_absent("routed_scaling_factor", 1.0);
+    if draft.uint("expert_gating_func") == Some(SIGMOID) {
         draft.set("model_type", "deepseek_v3");
-        &[("norm_topk_prob", json!(false)), ("n_group", json!(1)), ("topk_group", json!(1))]
+        draft.set_absent("norm_topk_prob", false);
+        draft.set_absent("n_group", 1);
+        draft.set_absent("topk_group", 1);
     } else {
+        let groups = draft.uint("expert_group_count").unwrap_or(1);
         draft.set("topk_method", if groups > 1 { "group_limited_greedy" } else { "greedy" });
-        &[]
-    };
-    for (key, value) in unsaid.iter().chain(&[("routed_scaling_factor", json!(1.0))]) {
-        if !draft.config.contains_key(*key) {
-            draft.set(key, value.clone());
-        }
     }
     warm(draft, 0.1);
     silu(draft)
@@ -289,11 +282,15 @@ pub(super) fn deepseek2(draft: &mut Draft<'_>) -> Result {
 fn warm(draft: &mut Draft<'_>, unit: f64) {
     let Some(multiplier) = draft.float("rope.scaling.yarn_log_multiplier") else { return };
     let multiplier = (multiplier / unit * 1e6).round() / 1e6;
-    let rope = draft.config.get_mut("rope_parameters").and_then(Json::as_object_mut);
-    if let Some(rope) = rope.filter(|rope| rope.get("rope_type").is_some_and(|kind| kind == "yarn")) {
-        rope.insert("mscale".to_owned(), json!(multiplier));
-        rope.insert("mscale_all_dim".to_owned(), json!(multiplier));
+    if let Some(yarn) = yarn(draft) {
+        yarn["mscale"] = json!(multiplier);
+        yarn["mscale_all_dim"] = json!(multiplier);
     }
+}
+
+/// The rotation, where it is YaRN's.
+fn yarn<'d>(draft: &'d mut Draft<'_>) -> Option<&'d mut Json> {
+    draft.config.get_mut("rope_parameters").filter(|rope| rope["rope_type"] == "yarn")
 }
 
 /// Every other block has a window; the gate's bounds are those of the published models.
@@ -301,8 +298,8 @@ pub(super) fn gpt_oss(draft: &mut Draft<'_>) -> Result {
     draft.set("sliding_window", draft.uint("attention.sliding_window"));
     let types = draft.layer_types(2)?;
     draft.set("layer_types", types);
-    if let Some(rope) = draft.config.get_mut("rope_parameters").filter(|rope| rope["rope_type"] == "yarn") {
-        rope["truncate"] = json!(false);
+    if let Some(yarn) = yarn(draft) {
+        yarn["truncate"] = json!(false);
     }
     silu(draft)
 }

@@ -99,7 +99,8 @@ pub(super) const QWEN_MOE_KEYS: &[Key] = &[
     optional("expert_weights_norm", "norm_topk_prob"),
 ];
 
-pub(super) const GLM_MOE_KEYS: &[Key] = &[
+/// Experts as GLM and DeepSeek count them.
+pub(super) const ROUTED_EXPERT_KEYS: &[Key] = &[
     key("expert_count", "n_routed_experts"),
     key("expert_used_count", "num_experts_per_tok"),
     key("expert_feed_forward_length", "moe_intermediate_size"),
@@ -127,18 +128,8 @@ pub(super) const DBRX_KEYS: &[Key] = &[
     key("attention.head_count", "n_heads"),
 ];
 
-pub(super) const DEEPSEEK_KEYS: &[Key] = &[
-    key("attention.kv_lora_rank", "kv_lora_rank"),
-    key("expert_count", "n_routed_experts"),
-    key("expert_used_count", "num_experts_per_tok"),
-    key("expert_feed_forward_length", "moe_intermediate_size"),
-    key("expert_shared_count", "n_shared_experts"),
-    optional("leading_dense_block_count", "first_k_dense_replace"),
-    optional("expert_weights_scale", "routed_scaling_factor"),
-    optional("expert_weights_norm", "norm_topk_prob"),
-    optional("expert_group_count", "n_group"),
-    optional("expert_group_used_count", "topk_group"),
-];
+/// What latent attention has besides.
+pub(super) const LATENT_KEYS: &[Key] = &[key("attention.kv_lora_rank", "kv_lora_rank")];
 
 /// Hugging Face names the width of the MLPs of blocks without experts apart.
 pub(super) const LLAMA4_KEYS: &[Key] = &[

@@ -231,7 +231,7 @@ pub(super) const ARCHITECTURES: &[Architecture] = &[
             rotary(
                 "glm4moe",
                 &[DECODER, POST_ATTENTION_NORMS, QUERY_KEY, QUERY_KEY_NORMS, EXPERTS, SHARED_EXPERTS, GLM_CORRECTION],
-                &[DECODER_KEYS, RMS_KEYS, GLM_MOE_KEYS],
+                &[DECODER_KEYS, RMS_KEYS, ROUTED_EXPERT_KEYS],
                 glm4_moe,
             ),
         ),
@@ -270,7 +270,7 @@ pub(super) const ARCHITECTURES: &[Architecture] = &[
             rotary(
                 "deepseek2",
                 &[LATENT_DECODER, NORMS, EXPERTS, SHARED_EXPERTS, GLM_CORRECTION],
-                &[DECODER_KEYS, RMS_KEYS, DEEPSEEK_KEYS],
+                &[DECODER_KEYS, RMS_KEYS, LATENT_KEYS, ROUTED_EXPERT_KEYS],
                 deepseek2,
             ),
         ),

@@ -2,7 +2,7 @@
 
 use pulp::Simd;
 
-use super::tile::Widest;
+use super::tile::{Widest, hand_out};
 use crate::panels::{Lanes, PANEL};
 
 /// `store(r, first, sums)` of every row r: `sums` are `Σ_k row[k] · panel[k]` in the panel's lanes from `first` on, and come in
@@ -78,11 +78,6 @@ fn tile<S: Simd, const V: usize, const R: usize>(
                 }
             }
         }
-        for (r, sums) in sums.iter().enumerate() {
-            let mut outputs = [0.0; PANEL];
-            let (vectors, _) = S::as_mut_simd_f32s(&mut outputs);
-            vectors[..V].copy_from_slice(sums);
-            store(r, first, &outputs[..width]);
-        }
+        hand_out::<S, V, R>(&sums, first, store);
     }
 }

@@ -175,11 +175,21 @@ fn tile<S: Simd, const V: usize, const R: usize>(
                 }
             }
         }
-        for (r, sums) in sums.iter().enumerate() {
-            let mut outputs = [0.0; PANEL];
-            let (vectors, _) = S::as_mut_simd_f32s(&mut outputs);
-            vectors[..V].copy_from_slice(sums);
-            store(r, first, &outputs[..width]);
-        }
+        hand_out::<S, V, R>(&sums, first, store);
+    }
+}
+
+/// Stores each row's sums, as the panel's lanes from `first` on.
+#[inline(always)]
+pub(super) fn hand_out<S: Simd, const V: usize, const R: usize>(
+    sums: &[[S::f32s; V]; R],
+    first: usize,
+    store: &mut impl FnMut(usize, usize, &[f32]),
+) {
+    for (r, sums) in sums.iter().enumerate() {
+        let mut outputs = [0.0; PANEL];
+        let (vectors, _) = S::as_mut_simd_f32s(&mut outputs);
+        vectors[..V].copy_from_slice(sums);
+        store(r, first, &outputs[..V * S::F32_LANES]);
     }
 }
