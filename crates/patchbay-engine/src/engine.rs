@@ -13,7 +13,6 @@ use patchbay_graph::Problem;
 use patchbay_model::Decoder;
 use tokio::sync::oneshot;
 
-use crate::heap;
 use crate::job::{Job, Outcome};
 use crate::memory::{Held, Memory};
 use crate::ops::Refused;
@@ -290,7 +289,7 @@ fn next(shared: &Shared) -> Option<(Chosen<Waiting>, Held)> {
                     drop(state);
                     // results that are still being sent are freed later
                     tidy = memory.held() == 0;
-                    heap::give_back();
+                    patchbay_heap::give_back();
                     shared.state()
                 }
             }

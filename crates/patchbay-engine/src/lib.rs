@@ -8,7 +8,6 @@
 //! `ops`).
 mod backward;
 pub mod engine;
-mod heap;
 mod job;
 mod kept;
 pub mod memory;

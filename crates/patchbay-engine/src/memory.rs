@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use patchbay_heap::Expected;
+
 /// A budget of bytes; clones share it, and so may the engines of several models.
 #[derive(Clone, Debug)]
 pub struct Memory(Arc<Books>);
@@ -21,6 +23,7 @@ pub struct Held {
     books: Arc<Books>,
     bytes: u64,
     kept: bool,
+    expected: Expected,
 }
 
 impl Default for Memory {
@@ -59,7 +62,7 @@ impl Memory {
     /// Holds so many bytes, whether or not they are free.
     pub fn hold(&self, bytes: u64) -> Held {
         self.0.held.fetch_add(bytes, Ordering::Relaxed);
-        Held { books: Arc::clone(&self.0), bytes, kept: false }
+        Held { books: Arc::clone(&self.0), bytes, kept: false, expected: patchbay_heap::expect(bytes) }
     }
 
     /// Bytes that may be kept from wave to wave: half of all, so that waves have room in which to end what keeps the other half.
@@ -87,6 +90,7 @@ impl Held {
             self.books.kept.fetch_sub(freed, Ordering::Relaxed);
         }
         self.bytes -= freed;
+        self.expected.shrink(self.bytes);
     }
 }
 
