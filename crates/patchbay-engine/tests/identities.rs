@@ -233,3 +233,33 @@ fn rows_have_no_neighbours() {
         }
     });
 }
+
+/// A copy of what is there already is a write like any other, to the bit, though nothing is computed anew after it.
+#[test]
+fn a_copy_changes_what_is_another_value_and_nothing_else() {
+    on_every_model(|lab, _, model| {
+        let inputs = json!({"a": [[7, 3, 90, 12, 55], [1, 2]], "b": [[7, 3, 90, 40, 55], [1, 2, 3, 4]]});
+        let run = |site: &str, change: &[Value], value: Value| {
+            let set = json!({"op": "set", "target": format!("b/{site}"), "value": value});
+            let saves = [save("b/logits[:, -1]", "x"), save("b/layers.*.output[0]", "h")];
+            let graph = [change, &[set], &saves].concat();
+            lab.run(&json!({"inputs": inputs, "graph": graph}))
+        };
+        let change = json!({"op": "set", "target": "a/layers.0.output[:, 1]", "value": 0.5});
+        let sites = ["input", "output", "self_attn.q", "self_attn.z", "self_attn.output", "mlp.output", "attn_add"];
+        for (site, part) in sites.iter().flat_map(|site| ["0, 1", "0, 3", "0, 1:4", ":, 1"].map(|part| (site, part))) {
+            let site = format!("layers.1.{site}");
+            let heads = site.ends_with(".q") || site.ends_with(".z");
+            let place = if heads { part.replacen(", ", ", :, ", 1) } else { part.to_owned() };
+            let at = format!("{site}[{place}]");
+            for change in [&[][..], std::slice::from_ref(&change)] {
+                let copied = run(&at, change, json!(format!("a/{at}")));
+                let made = run(&at, change, json!({"op": "mul", "args": [format!("a/{at}"), 1]}));
+                for name in ["x", "h"] {
+                    assert!(same_bits(&copied.raw(name), &made.raw(name)), "{model}: {name} after {at}");
+                }
+                assert_eq!(copied.outcome.receipts, made.outcome.receipts, "{model}: {at}");
+            }
+        }
+    });
+}

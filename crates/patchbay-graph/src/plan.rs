@@ -325,6 +325,17 @@ impl Value {
 }
 
 impl Plan {
+    /// The input whose part at the same place takes the place of what is written, if that is all that a write does.
+    pub fn copied(&self, write: &Write) -> Option<usize> {
+        match &self.values[write.value].source {
+            Source::Read(read) => {
+                let same = read.site == write.site && read.selection == write.selection;
+                (same && write.mode == WriteMode::Replace).then_some(read.input)
+            }
+            _ => None,
+        }
+    }
+
     /// How many values are still made of each value; nothing for those that are held to the end, which are the ones that
     /// writes, skips and results take, and all of them where a gradient passes by once more.
     pub fn needed(&self) -> Vec<Option<usize>> {

@@ -107,6 +107,38 @@ fn a_row_parts_from_others_where_it_is_changed() {
 }
 
 #[test]
+fn a_row_that_is_given_what_it_has_does_not_part() {
+    let patch = |site: &str, more: &[Value]| {
+        let set = json!({"op": "set", "target": format!("b/{site}"), "value": format!("a/{site}")});
+        let graph = [more, &[set, save("b/logits[:, -1]")]].concat();
+        json!({"inputs": {"a": [[1, 2, 3, 4]], "b": [[1, 2, 9, 4]]}, "graph": graph})
+    };
+    let bare = json!({"inputs": {"a": [[1, 2, 3, 4]], "b": [[1, 2, 9, 4]]}, "graph": [save("b/logits[:, -1]")]});
+    assert_eq!(counts(std::slice::from_ref(&bare)), [(4, 4), (4, 4), (4, 4), (4, 1)]);
+    // up to the token in which they differ, both rows are one
+    assert_eq!(counts(&[patch("layers.1.output[:, 1]", &[])]), [(4, 4), (4, 4), (4, 4), (4, 1)]);
+    assert_eq!(counts(&[bare.clone(), patch("layers.1.output[:, 1]", &[])]), [(4, 4), (4, 4), (4, 4), (4, 1)]);
+    assert_eq!(counts(&[patch("layers.1.output[:, 2]", &[])]), [(5, 5), (5, 5), (4, 4), (4, 1)]);
+    // of many tokens only those from there on change
+    assert_eq!(counts(&[patch("layers.1.output", &[])]), [(6, 6), (6, 6), (4, 4), (4, 1)]);
+    assert_eq!(counts(&[patch("layers.1.mlp.output[:, :2]", &[])]), [(4, 4), (4, 4), (4, 4), (4, 1)]);
+    // what is no longer as the model makes it is another value
+    let apart = |body: Value| counts(&[bare.clone(), body])[2];
+    assert_eq!(apart(patch("layers.1.output[:, 1]", &[])), (4, 4));
+    let source = json!({"op": "set", "target": "a/layers.0.output[:, 1]", "value": 0});
+    assert_eq!(apart(patch("layers.1.output[:, 1]", &[source])), (7, 7));
+    let skip = json!({"op": "skip", "layers": 1, "input": "a"});
+    assert_eq!(apart(patch("layers.1.output[:, 1]", &[skip])), (7, 7));
+    // and so is that of another place, and what is made of it
+    let made = json!({"op": "mul", "args": ["a/layers.1.output[:, 1]", 2]});
+    for value in [json!("a/layers.1.output[:, 0]"), made] {
+        let node = json!({"op": "set", "target": "b/layers.1.output[:, 1]", "value": value});
+        let inputs = json!({"a": [[1, 2, 3, 4]], "b": [[1, 2, 9, 4]]});
+        assert_eq!(apart(json!({"inputs": inputs, "graph": [node, save("b/logits[:, -1]")]})), (7, 7));
+    }
+}
+
+#[test]
 fn skipped_blocks_are_passed_by() {
     let skip = json!({"op": "skip", "layers": [1, 2]});
     let body = json!({"input": [[1, 2, 3]], "graph": [skip, save("logits[:, -1]")]});

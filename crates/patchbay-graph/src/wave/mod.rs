@@ -15,7 +15,7 @@ mod work;
 use lanes::{Lane, Lanes, View};
 use mark::Mark;
 use matrix::{Matrix, joined};
-use row::Row;
+use row::{Alike, Row};
 
 use crate::plan::{Pass, Plan};
 use crate::tree::Tree;
@@ -60,10 +60,11 @@ impl Wave {
     /// The wave of these passes of requests. Where values depend
     /// on the length of a sequence (`by_length`), only sequences of equal length have anything in common.
     pub fn new(passes: &[Asked<'_>], tree: &Tree, by_length: bool) -> Self {
+        let alike = if by_length { Alike::ByIdsAndLength } else { Alike::ByIds };
         let rows: Vec<(usize, Row<'_>)> = passes
             .iter()
             .enumerate()
-            .flat_map(|(track, asked)| row::rows(asked, tree).into_iter().map(move |row| (track, row)))
+            .flat_map(|(track, asked)| row::rows(asked, tree, alike).into_iter().map(move |row| (track, row)))
             .collect();
         Self::of_rows(rows, by_length)
     }
@@ -74,7 +75,7 @@ impl Wave {
             plan.inputs.iter().map(|input| input.lengths.iter().map(|len| vec![0; *len]).collect()).collect();
         let past: Vec<Vec<usize>> = plan.inputs.iter().map(|input| input.past.clone()).collect();
         let keeps = past.iter().rposition(|past| past.iter().any(|past| *past > 0)).map_or(0, |last| last + 1);
-        let mut rows = row::rows(&Asked { plan, pass, ids: &ids, past: &past, keeps }, tree);
+        let mut rows = row::rows(&Asked { plan, pass, ids: &ids, past: &past, keeps }, tree, Alike::Never);
         rows.iter_mut().for_each(|row| row.part_at_once());
         Self::of_rows(rows.into_iter().map(|row| (0, row)).collect(), false)
     }

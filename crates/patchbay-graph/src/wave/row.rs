@@ -1,8 +1,10 @@
 //! What a pass asks of each token of a row.
 
+use std::collections::BTreeSet;
+
 use super::Asked;
 use super::mark::Mark;
-use crate::plan::{Event, Source};
+use crate::plan::{Event, Source, ValueId};
 use crate::selection::Selection;
 use crate::site::{Packing, Site};
 use crate::tree::Tree;
@@ -38,10 +40,21 @@ pub struct Parting {
     pub from: Mark,
 }
 
+/// Which rows begin alike.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Alike {
+    /// None, whatever their ids are.
+    Never,
+    /// Those that begin with the same ids.
+    ByIds,
+    /// Those of equal length that do: values depend on the length of a sequence.
+    ByIdsAndLength,
+}
+
 /// The rows of a pass, with what its steps ask of them.
-pub fn rows<'a>(asked: &Asked<'a>, tree: &Tree) -> Vec<Row<'a>> {
+pub fn rows<'a>(asked: &Asked<'a>, tree: &Tree, alike: Alike) -> Vec<Row<'a>> {
     let Asked { plan, pass, ids, .. } = *asked;
-    let mut asking = Asking { tree, rows: Vec::new() };
+    let mut asking = Asking { tree, alike, rows: Vec::new() };
     for taking_part in &pass.inputs {
         let input = taking_part.input;
         let skips = plan.skips.iter().filter(|skip| skip.input == input).map(|skip| (skip.first, skip.last));
@@ -57,31 +70,41 @@ pub fn rows<'a>(asked: &Asked<'a>, tree: &Tree) -> Vec<Row<'a>> {
             whole: false,
         }));
     }
+    for skip in &plan.skips {
+        asking.skip(skip.input, skip.first, skip.with.is_some());
+    }
     // what is asked for once at a site need not be asked for again
-    let mut seen: Vec<(Site, usize, bool, &Selection)> = Vec::new();
+    let mut seen: Vec<(Site, usize, Access, &Selection)> = Vec::new();
+    let mut reads = BTreeSet::new();
     for step in &pass.steps {
-        let (input, writes, selection) = match step.event {
+        let (input, access, selection) = match step.event {
             Event::Read(id) => match &plan.values[id].source {
-                Source::Read(read) => (read.input, false, &read.selection),
+                Source::Read(read) => {
+                    reads.insert(id);
+                    (read.input, Access::Look, &read.selection)
+                }
                 _ => continue,
             },
-            Event::Write(write) => (plan.writes[write].input, true, &plan.writes[write].selection),
+            Event::Write(number) => {
+                let write = &plan.writes[number];
+                let copied = plan.copied(write).filter(|_| reads.contains(&write.value));
+                let access = copied.map_or(Access::Change, |from| Access::Copy { from, value: write.value });
+                (write.input, access, &write.selection)
+            }
             // a derivative goes through everything
             Event::Compute(_) | Event::Grad { .. } => continue,
         };
-        let access = (step.site, input, writes, selection);
         seen.retain(|(site, ..)| *site == step.site);
-        if seen.contains(&access) {
+        if seen.contains(&(step.site, input, access, selection)) {
             continue;
         }
-        seen.push(access);
+        seen.push((step.site, input, access, selection));
         asking.look(input, step.site, selection);
-        if writes {
-            asking.part(input, step.site, selection);
+        match access {
+            Access::Look => {}
+            Access::Copy { from, .. } => asking.part(input, step.site, selection, Some(from)),
+            Access::Change => asking.part(input, step.site, selection, None),
         }
-    }
-    for skip in &plan.skips {
-        asking.skip(skip.input, skip.first, skip.with.is_some());
     }
     let private = !plan.gradients.is_empty();
     for row in &mut asking.rows {
@@ -101,8 +124,20 @@ pub fn rows<'a>(asked: &Asked<'a>, tree: &Tree) -> Vec<Row<'a>> {
     asking.rows
 }
 
+/// What is done with a part of a site.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Access {
+    /// It is read.
+    Look,
+    /// It becomes what the same part of another input was when this value was read.
+    Copy { from: usize, value: ValueId },
+    /// It becomes something else.
+    Change,
+}
+
 struct Asking<'t, 'a> {
     tree: &'t Tree,
+    alike: Alike,
     rows: Vec<Row<'a>>,
 }
 
@@ -148,11 +183,33 @@ impl<'a> Asking<'_, 'a> {
         }
     }
 
-    fn part(&mut self, input: usize, site: Site, selection: &Selection) {
-        let (tokens, from) = (self.tokens(site, selection), Mark::parting(site, self.layers()));
+    /// How many tokens two rows begin with that are the same, as the model makes them of the same ids.
+    fn alike(&self, one: &Row<'_>, other: &Row<'_>) -> usize {
+        let apart = match self.alike {
+            Alike::Never => true,
+            Alike::ByIds => false,
+            Alike::ByIdsAndLength => one.ids.len() != other.ids.len(),
+        };
+        if apart || one.past > 0 || other.past > 0 {
+            return 0;
+        }
+        let same = one.ids.iter().zip(other.ids).take_while(|(one, other)| one == other).count();
+        let clean = |row: &Row<'_>| row.parting.map_or(same, |parting| parting.token);
+        same.min(clean(one)).min(clean(other))
+    }
+
+    /// Parts rows where they are written: from the first token that becomes another one. A token stays what it is where the
+    /// same part is copied `from` a row of another input which begins alike.
+    fn part(&mut self, input: usize, site: Site, selection: &Selection, from: Option<usize>) {
+        let (tokens, mark) = (self.tokens(site, selection), Mark::parting(site, self.layers()));
+        let rows = |input: usize| self.rows.iter().filter(move |row| row.input == input);
+        let alike = from.map(|from| rows(from).zip(rows(input)).map(|(one, other)| self.alike(one, other)).collect());
+        let alike: Vec<usize> = alike.unwrap_or_default();
         for row in self.of_input(input) {
-            if let Some(first) = tokens.get(row.row).and_then(|tokens| tokens.iter().min()) {
-                row.part(*first, from);
+            let alike = alike.get(row.row).copied().unwrap_or(0);
+            let changed = |tokens: &Vec<usize>| tokens.iter().copied().find(|token| *token >= alike);
+            if let Some(first) = tokens.get(row.row).and_then(changed) {
+                row.part(first, mark);
             }
         }
     }
