@@ -1,8 +1,8 @@
 """Times patchbay beside nnterp, task by task, in turn, and writes the table of BENCHMARKS.md.
 
-    python benches/compare.py MODEL_DIR [--server target/release/patchbay] [--only WORD] [--write]
+    PYTHONPATH=clients/python/src python benches/compare.py MODEL_DIR [--server target/release/patchbay] [--only WORD] [--write]
 
-MODEL_DIR is SmolLM2-135M as a float32 Hugging Face folder. Needs nnterp 1.3, torch 2.15, transformers 5.23, httpx and a release
+MODEL_DIR is SmolLM2-135M as a float32 Hugging Face folder. Needs nnterp 1.3, torch 2.15, transformers 5.23, patchbay's Python package and a release
 build; nothing else should run on the machine. Each task is done by both first, and their results are compared.
 """
 

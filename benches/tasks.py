@@ -4,14 +4,13 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Callable
 
-import httpx
 import nnsight
 import numpy as np
 import torch
 from nnterp import StandardizedTransformer
 from nnterp.interventions import logit_lens
 from nnterp.nnsight_utils import collect_token_activations_batched
-from safetensors.numpy import load
+from patchbay import Patchbay as Client
 
 CLEAN = "When John and Mary went to the shops, John gave the bag to"
 CORRUPT = "When John and Mary went to the shops, Mary gave the bag to"
@@ -40,26 +39,21 @@ class Task:
 
 
 class Patchbay:
-    """A running server."""
+    """A running server, by patchbay's Python package."""
 
     def __init__(self, url: str, model: str):
-        self.http = httpx.Client(base_url=url, timeout=600, limits=httpx.Limits(max_connections=64))
-        self.model = model
+        self.client, self.model = Client(url), model
 
-    def trace(self, **body) -> dict[str, np.ndarray]:
-        body = {"model": self.model, "output": {"encoding": "safetensors"}} | body
-        return load(self.post("/v1/trace", body).content)
+    def trace(self, graph: list[dict], **inputs) -> dict[str, np.ndarray]:
+        """Results by name; `inputs` are an `input` or several, and perhaps the axes of a `sweep`."""
+        given = inputs.pop("input", None) or inputs.pop("inputs")
+        found = self.client.trace(self.model, given, graph, **inputs)
+        return {name: np.asarray(tensor) for name, tensor in found.items()}
 
-    def generate(self, **body) -> np.ndarray:
+    def generate(self, **fields) -> np.ndarray:
         """Ids of the new tokens `[rows, tokens]`."""
-        outputs = self.post("/v1/generate", {"model": self.model} | body).json()["outputs"]
+        outputs = self.client.generate(self.model, fields.pop("input"), **fields)["outputs"]
         return np.asarray([output["ids"] for output in outputs])
-
-    def post(self, path: str, body: dict) -> httpx.Response:
-        answer = self.http.post(path, json=body)
-        if answer.status_code != 200:
-            raise RuntimeError(answer.text)
-        return answer
 
 
 def generations(model: StandardizedTransformer, bays: dict[str, Patchbay]) -> list[Task]:

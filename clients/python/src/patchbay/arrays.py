@@ -41,9 +41,9 @@ def to_numpy(value: Any) -> np.ndarray:
 
 
 def native(array: np.ndarray) -> Any:
-    """A tensor of torch where torch is there."""
-    array = np.ascontiguousarray(array) if array.ndim else array.copy()
-    return array if torch is None else torch.from_numpy(array.copy())
+    """A tensor of torch where torch is there; it shares the array's memory where that can be written to."""
+    array = np.require(array, requirements=("C", "W"))
+    return array if torch is None else torch.from_numpy(array)
 
 
 def wire(value: Any) -> Any:

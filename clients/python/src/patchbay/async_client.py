@@ -8,8 +8,9 @@ from typing import Any
 
 import httpx
 
+from .body import SAFETENSORS, body_for
 from .requests import RETRIES, Requests, pause, waits
-from .results import SAFETENSORS, Results, Tree, encoded, problem, read_event, read_results, read_tensors
+from .results import Results, Tree, encoded, problem, read_event, read_results, read_tensors
 
 
 class AsyncPatchbay(Requests):
@@ -24,7 +25,7 @@ class AsyncPatchbay(Requests):
         for attempt in range(RETRIES + 1):
             answer = None
             try:
-                answer = await self._http.request(method, path, **options)
+                answer = await self._send(self._http.build_request(method, path, **options))
             except httpx.ConnectError:
                 if attempt == RETRIES:
                     raise
@@ -34,6 +35,20 @@ class AsyncPatchbay(Requests):
                 raise problem(answer)
             await asyncio.sleep(pause(attempt, answer))
         raise AssertionError("unreachable")
+
+    async def _send(self, request: httpx.Request) -> httpx.Response:
+        """Sends a request, and takes in all of its answer."""
+        answer = await self._http.send(request, stream=True)
+        body = body_for(answer)
+        if body is None:
+            await answer.aread()
+            return answer
+        try:
+            async for part in answer.aiter_raw():
+                body.add(part)
+        finally:
+            await answer.aclose()
+        return answer
 
     # -- running graphs
 

@@ -8,9 +8,10 @@ from typing import Any
 
 import httpx
 
+from .body import SAFETENSORS, body_for
 from .jobs import Job
 from .requests import RETRIES, Requests, pause, waits
-from .results import SAFETENSORS, Results, Tree, encoded, problem, read_event, read_results, read_tensors
+from .results import Results, Tree, encoded, problem, read_event, read_results, read_tensors
 
 
 class Patchbay(Requests):
@@ -30,7 +31,7 @@ class Patchbay(Requests):
         for attempt in range(RETRIES + 1):
             answer = None
             try:
-                answer = self._http.request(method, path, **options)
+                answer = self._send(self._http.build_request(method, path, **options))
             except httpx.ConnectError:
                 if attempt == RETRIES:
                     raise
@@ -40,6 +41,20 @@ class Patchbay(Requests):
                 raise problem(answer)
             time.sleep(pause(attempt, answer))
         raise AssertionError("unreachable")
+
+    def _send(self, request: httpx.Request) -> httpx.Response:
+        """Sends a request, and takes in all of its answer."""
+        answer = self._http.send(request, stream=True)
+        body = body_for(answer)
+        if body is None:
+            answer.read()
+            return answer
+        try:
+            for part in answer.iter_raw():
+                body.add(part)
+        finally:
+            answer.close()
+        return answer
 
     # -- running graphs
 

@@ -11,7 +11,8 @@ import numpy as np
 from safetensors.numpy import save as save_safetensors
 
 from .arrays import to_numpy
-from .results import SAFETENSORS, encoded
+from .body import SAFETENSORS
+from .results import encoded
 
 DEFAULT_URL = "http://localhost:8420"
 #: How often a request is sent again that cannot have run: the server was not reached, was full, or was loading.

@@ -7,12 +7,10 @@ from collections.abc import Mapping
 from typing import Any
 
 import httpx
-from safetensors.numpy import load as load_safetensors
 
 from .arrays import is_array, native, wire
+from .body import is_file, read_file
 from .errors import PatchbayError
-
-SAFETENSORS = "application/vnd.safetensors"
 
 
 class Results(dict):
@@ -52,12 +50,11 @@ def escaped(text: str) -> str:
 
 def read_results(answer: httpx.Response) -> Results:
     """Results of an answer, safetensors or JSON."""
-    if not answer.headers.get("content-type", "").startswith(SAFETENSORS):
+    if not is_file(answer):
         response = answer.json()
         return Results(response.get("results", {}), response)
-    size = int.from_bytes(answer.content[:8], "little")
-    response = json.loads(json.loads(answer.content[8 : 8 + size])["__metadata__"]["response"])
-    tensors = load_safetensors(answer.content)
+    tensors, texts = read_file(answer)
+    response = json.loads(texts["response"])
     found = {
         name: native(tensors[name]) if name in tensors else told.get("tokens", told) if isinstance(told, dict) else told
         for name, told in response["results"].items()
@@ -67,7 +64,7 @@ def read_results(answer: httpx.Response) -> Results:
 
 def read_tensors(answer: httpx.Response) -> Any:
     """A stored name's tensor, or several by key."""
-    tensors = {key: native(array) for key, array in load_safetensors(answer.content).items()}
+    tensors = {key: native(array) for key, array in read_file(answer)[0].items()}
     return next(iter(tensors.values())) if len(tensors) == 1 else tensors
 
 
