@@ -7,7 +7,7 @@
 //!
 //! A wave takes jobs in the order of their turns until the next one does not fit: its work bounds how long it lasts, its bytes
 //! how much memory it takes, and nobody is passed over for a smaller one behind. How much work a wave may be is learnt
-//! from how long waves took ([`pace`]).
+//! from how long waves took ([`pace`]); a wave takes along a small rest.
 //!
 //! Requests that are more than a short wave, like sweeps, run in long ones, where more of what they have in common is
 //! computed once; short requests run by themselves, so that they do not wait for the long ones' end. Whoever is short and comes
@@ -23,6 +23,10 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use turns::Turns;
+
+/// How many times as much as it may be a wave is where nothing short is left over then: what is left over would have a wave of its
+/// own, which reads all weights anew.
+const REST: f64 = 1.4;
 
 /// What a job would do, in floating-point operations.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -182,11 +186,15 @@ impl<T> Schedule<T> {
 
     /// Operations that wait: what the jobs of a request have in common counts once.
     pub fn work(&self) -> f64 {
-        self.waiting.values().flat_map(|caller| caller.jobs.values()).map(Request::work).sum()
+        self.each().map(Request::work).sum()
+    }
+
+    fn each(&self) -> impl Iterator<Item = &Request<T>> {
+        self.waiting.values().flat_map(|caller| caller.jobs.values())
     }
 
     fn items(&self) -> impl Iterator<Item = &Item<T>> {
-        self.waiting.values().flat_map(|caller| caller.jobs.values()).flat_map(|request| &request.jobs)
+        self.each().flat_map(|request| &request.jobs)
     }
 
     /// Takes out jobs that are not to run any more.
@@ -208,9 +216,15 @@ impl<T> Schedule<T> {
     pub fn next_wave(&mut self, most: Bounds) -> Chosen<T> {
         let first = self.next(|_, _| true, &BTreeSet::new());
         let long = first.is_some_and(|(caller, request, _)| self.is_long(&caller, request, most.work));
-        let work = if long { most.long } else { most.work };
+        let work = if long { most.long } else { self.with_the_rest(most.work) };
         let chosen = self.choose(Bounds { work, ..most }, false, |_, is_long| is_long == long, most.work);
         Chosen { long, ..chosen }
+    }
+
+    /// How much work a wave of short requests may be: all that waits, where it is little more than may be (`short`).
+    fn with_the_rest(&self, short: f64) -> f64 {
+        let all: f64 = self.each().map(Request::work).filter(|work| *work <= short).sum();
+        if all <= REST * short { all.max(short) } else { short }
     }
 
     /// Takes out jobs that keep memory, for which the next one may wait: whatever it needs, they go on until they have let it go.

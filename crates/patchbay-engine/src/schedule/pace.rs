@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 /// How long a wave of short requests should last at most.
-const TARGET: Duration = Duration::from_millis(150);
+const TARGET: Duration = Duration::from_millis(200);
 
 /// How many times as much a wave of long requests may be: others do not wait for its end.
-const LONG: f64 = 6.0;
+const LONG: f64 = 4.5;
 
 /// Work of the first wave, in floating-point operations.
 const FIRST: f64 = 2e10;
@@ -69,7 +69,9 @@ impl Pace {
         if full || took > target && work <= times * self.work {
             self.work *= (target / took).clamp(0.5, 2.0);
         } else if took > target / TELLING {
-            let doubtless = SPREAD * work * target / took / times;
+            // of what it took, at least a part was for its work
+            let fixed = self.fixed.min(took * (1.0 - 1.0 / TELLING)).min(target / 2.0);
+            let doubtless = SPREAD * work * (target - fixed) / (took - fixed) / times;
             self.work = self.work.min(doubtless.max(self.work / 2.0));
         }
     }
@@ -105,7 +107,7 @@ mod tests {
     fn waves_of_fast_and_slow_machines_last_equally_long() {
         for rate in [1e8, 1e10, 1e12, 1e15] {
             let took = settled(0.001, rate);
-            assert!((0.14..0.16).contains(&took), "{took} s at {rate}");
+            assert!((0.19..0.21).contains(&took), "{took} s at {rate}");
         }
     }
 
@@ -136,9 +138,23 @@ mod tests {
         for _ in 0..20 {
             pace.learn(1e8, Duration::from_millis(50), false, false);
         }
-        // 0.1 s for twice as much, were it as slow
-        let most = SPREAD * 3e8;
+        // 0.2 s for four times as much, were it as slow
+        let most = SPREAD * 4e8;
         assert!((pace.work() - most).abs() < 1.0, "{}", pace.work());
+    }
+
+    #[test]
+    fn a_wave_that_is_hardly_more_than_reading_the_weights_says_little() {
+        let (mut pace, seconds) = (Pace::default(), |work: f64| 0.05 + work / 1e11);
+        for _ in 0..50 {
+            for work in [1e9, pace.work()] {
+                pace.learn(work, Duration::from_secs_f64(seconds(work)), work == pace.work(), false);
+            }
+        }
+        let left = pace.work();
+        assert!((1.4e10..1.6e10).contains(&left), "{left}");
+        pace.learn(1e9, Duration::from_secs_f64(seconds(1e9)), false, false);
+        assert!((pace.work() - left).abs() < 1.0, "{} after {left}", pace.work());
     }
 
     #[test]

@@ -50,6 +50,18 @@ fn what_the_cells_of_a_sweep_have_in_common_counts_once_a_wave() {
 }
 
 #[test]
+fn a_small_rest_is_taken_along() {
+    let wave = |count: u64| {
+        let mut schedule = Schedule::new(99);
+        (0..count).for_each(|number| put(&mut schedule, item(0, 1.0, number, 1.0, number)));
+        put(&mut schedule, item(0, 1.0, 100, 50.0, 100));
+        let chosen = schedule.next_wave(Bounds { work: 10.0, long: 60.0, ..ENDLESS });
+        (chosen.jobs.len(), chosen.full)
+    };
+    assert_eq!([wave(9), wave(13), wave(14), wave(15)], [(9, false), (13, false), (14, false), (10, true)]);
+}
+
+#[test]
 fn what_does_not_fit_waits_and_nobody_passes_it() {
     let mut schedule = Schedule::new(9);
     let sized = |bytes: u64, number: u64| Item { bytes, ..item(0, 1.0, number, 1.0, number) };
@@ -145,7 +157,7 @@ proptest! {
         let mut schedule = Schedule::new(usize::MAX);
         let mut left = Vec::new();
         // the work of jobs is never 0, so that all requests are long where short ones have none
-        let mut slack = if short > 0.0 { short.max(f64::from(wave)) } else { 0.0 };
+        let mut slack = if short > 0.0 { (REST * short).max(f64::from(wave)) } else { 0.0 };
         let mut largest = 0.0f64;
         for (number, (weight, requests, costs)) in callers.iter().enumerate() {
             for (i, cost) in costs.iter().enumerate() {
@@ -160,7 +172,11 @@ proptest! {
         let mut done = vec![0.0; callers.len()];
         'all: loop {
             let chosen = schedule.next_wave(Bounds { work: short, long: f64::from(wave), ..ENDLESS });
-            let most = if chosen.long { f64::from(wave) } else { short };
+            let most = match (chosen.long, chosen.full) {
+                (true, _) => f64::from(wave),
+                (false, true) => short,
+                (false, false) => REST * short,
+            };
             prop_assert!(!chosen.jobs.is_empty() && (chosen.jobs.len() == 1 || chosen.work <= most));
             for item in chosen.jobs {
                 done[item.job] += item.price.own;
