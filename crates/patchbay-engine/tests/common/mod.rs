@@ -48,6 +48,11 @@ impl Running {
         let outcome = self.reply.blocking_recv().map_err(|_| EngineError::Stopped)??;
         Ok(Ran { plan: self.plan, outcome })
     }
+
+    /// Whether its result is there.
+    pub(crate) fn has_ended(&self) -> bool {
+        !self.reply.is_empty()
+    }
 }
 
 struct Shelf<'a>(&'a HashMap<String, Tensor>);

@@ -14,6 +14,8 @@ pub(crate) struct Gate(Arc<(Mutex<State>, Condvar)>);
 #[derive(Debug, Default)]
 struct State {
     shut: bool,
+    /// Norms that may pass although it is shut.
+    free: usize,
     /// Norms that came.
     came: usize,
 }
@@ -34,6 +36,12 @@ impl Gate {
         self.0.1.notify_all();
     }
 
+    /// Lets so many pass, and nobody after them.
+    pub(crate) fn let_pass(&self, norms: usize) {
+        self.state().free = norms;
+        self.0.1.notify_all();
+    }
+
     /// Norms that came so far.
     pub(crate) fn came(&self) -> usize {
         self.state().came
@@ -49,7 +57,9 @@ impl Gate {
         let mut state = self.state();
         state.came += 1;
         self.0.1.notify_all();
-        drop(self.0.1.wait_while(state, |state| state.shut).unwrap_or_else(PoisonError::into_inner));
+        let waits = |state: &mut State| state.shut && state.free == 0;
+        let mut state = self.0.1.wait_while(state, waits).unwrap_or_else(PoisonError::into_inner);
+        state.free = state.free.saturating_sub(1);
     }
 }
 

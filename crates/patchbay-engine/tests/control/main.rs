@@ -6,6 +6,7 @@ mod common;
 mod deadlines;
 mod gate;
 mod memory;
+mod turns;
 mod usage;
 
 use std::sync::Arc;
