@@ -12,7 +12,9 @@ mod expected;
 mod large;
 #[cfg(target_os = "linux")]
 mod mapping;
+#[cfg_attr(not(target_os = "linux"), allow(dead_code))]
 mod pool;
+#[cfg_attr(not(target_os = "linux"), allow(dead_code))]
 mod size;
 
 use std::alloc::{GlobalAlloc, Layout, System};
