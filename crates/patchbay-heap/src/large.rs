@@ -60,34 +60,26 @@ pub(crate) unsafe fn give(start: *mut u8, bytes: usize) {
     }
 }
 
-/// The memory with another length, perhaps elsewhere. Null where there is none, and then it is as it was.
+/// The memory with another length, perhaps elsewhere. None where it cannot be had by mapping alone, and then it is as it was: parts
+/// that were mapped one by one cannot be moved as one.
 ///
 /// # Safety
 ///
 /// It is of one of this module's functions, of `from` bytes, and nobody but the caller uses it.
 #[allow(unsafe_code)]
-pub(crate) unsafe fn resize(start: *mut u8, from: usize, to: usize) -> *mut u8 {
-    let (Some(before), Some(after)) = (size::mapped(from), size::mapped(to)) else { return null_mut() };
+pub(crate) unsafe fn resize(start: *mut u8, from: usize, to: usize) -> Option<*mut u8> {
+    let (before, after) = (size::mapped(from)?, size::mapped(to)?);
     if before == after {
-        return start;
+        return Some(start);
     }
     // SAFETY: as the caller sees to
     let moved = unsafe { mapping::remap(start, before, after) };
-    if !moved.is_null() {
-        pool().resized(before, after);
-        keep_within();
-        return moved;
+    if moved.is_null() {
+        return None;
     }
-    // parts that were mapped one by one cannot be moved as one
-    let moved = take(to);
-    if !moved.is_null() {
-        // SAFETY: both are at least so long, and they are not the same; the old one is not used any more
-        unsafe {
-            std::ptr::copy_nonoverlapping(start, moved, from.min(to));
-            give(start, from);
-        }
-    }
-    moved
+    pool().resized(before, after);
+    keep_within();
+    Some(moved)
 }
 
 /// Changes the books by this, and keeps to them.

@@ -1,4 +1,5 @@
 //! The heap as the allocator of a program: memory holds what was written to it, whoever had it before.
+#![cfg(target_os = "linux")]
 
 use patchbay_heap::{Heap, expect};
 use proptest::prelude::*;

@@ -21,6 +21,7 @@ use clap::Parser;
 
 use crate::cli::{Cli, Command};
 
+#[cfg(target_os = "linux")]
 #[global_allocator]
 static HEAP: patchbay_heap::Heap = patchbay_heap::Heap;
 

@@ -128,6 +128,10 @@ impl<T> Request<T> {
         self.own + self.jobs.front().map_or(0.0, |item| item.price.common)
     }
 
+    fn is_long(&self, short: f64) -> bool {
+        self.work() > short
+    }
+
     fn push(&mut self, item: Item<T>) {
         self.own += item.price.own;
         self.jobs.push_back(item);
@@ -223,7 +227,7 @@ impl<T> Schedule<T> {
 
     /// How much work a wave of short requests may be: all that waits, where it is little more than may be (`short`).
     fn with_the_rest(&self, short: f64) -> f64 {
-        let all: f64 = self.each().map(Request::work).filter(|work| *work <= short).sum();
+        let all: f64 = self.each().filter(|request| !request.is_long(short)).map(Request::work).sum();
         if all <= REST * short { all.max(short) } else { short }
     }
 
@@ -245,7 +249,7 @@ impl<T> Schedule<T> {
     /// Where it is `strict`, also the first one has to fit.
     fn choose(&mut self, most: Bounds, strict: bool, meant: impl Fn(u64, bool) -> bool, short: f64) -> Chosen<T> {
         let meant = |number: u64, request: &Request<T>, begun: &BTreeSet<u64>| {
-            begun.contains(&number) || meant(number, request.work() > short)
+            begun.contains(&number) || meant(number, request.is_long(short))
         };
         self.choose_where(most, strict, meant)
     }
@@ -288,7 +292,7 @@ impl<T> Schedule<T> {
 
     fn is_long(&self, caller: &Arc<str>, request: u64, short: f64) -> bool {
         let request = self.waiting.get(caller).and_then(|waiting| waiting.jobs.get(&request));
-        request.is_some_and(|request| request.work() > short)
+        request.is_some_and(|request| request.is_long(short))
     }
 
     /// Of the requests that are `meant`, the one whose turn it is, and the work of its next job in a wave where these requests

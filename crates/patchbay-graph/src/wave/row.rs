@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use super::Asked;
 use super::mark::Mark;
-use crate::plan::{Event, Source, ValueId};
+use crate::plan::{Event, Pass, Plan, Source, ValueId};
 use crate::selection::Selection;
 use crate::site::{Packing, Site};
 use crate::tree::Tree;
@@ -73,39 +73,7 @@ pub fn rows<'a>(asked: &Asked<'a>, tree: &Tree, alike: Alike) -> Vec<Row<'a>> {
     for skip in &plan.skips {
         asking.skip(skip.input, skip.first, skip.with.is_some());
     }
-    // what is asked for once at a site need not be asked for again
-    let mut seen: Vec<(Site, usize, Access, &Selection)> = Vec::new();
-    let mut reads = BTreeSet::new();
-    for step in &pass.steps {
-        let (input, access, selection) = match step.event {
-            Event::Read(id) => match &plan.values[id].source {
-                Source::Read(read) => {
-                    reads.insert(id);
-                    (read.input, Access::Look, &read.selection)
-                }
-                _ => continue,
-            },
-            Event::Write(number) => {
-                let write = &plan.writes[number];
-                let copied = plan.copied(write).filter(|_| reads.contains(&write.value));
-                let access = copied.map_or(Access::Change, |from| Access::Copy { from, value: write.value });
-                (write.input, access, &write.selection)
-            }
-            // a derivative goes through everything
-            Event::Compute(_) | Event::Grad { .. } => continue,
-        };
-        seen.retain(|(site, ..)| *site == step.site);
-        if seen.contains(&(step.site, input, access, selection)) {
-            continue;
-        }
-        seen.push((step.site, input, access, selection));
-        asking.look(input, step.site, selection);
-        match access {
-            Access::Look => {}
-            Access::Copy { from, .. } => asking.part(input, step.site, selection, Some(from)),
-            Access::Change => asking.part(input, step.site, selection, None),
-        }
-    }
+    asking.follow(plan, pass);
     let private = !plan.gradients.is_empty();
     for row in &mut asking.rows {
         if private {
@@ -148,6 +116,43 @@ impl<'a> Asking<'_, 'a> {
 
     fn of_input(&mut self, input: usize) -> impl Iterator<Item = &mut Row<'a>> {
         self.rows.iter_mut().filter(move |row| row.input == input)
+    }
+
+    /// Looks and parts where the steps of a pass read and write.
+    fn follow(&mut self, plan: &Plan, pass: &Pass) {
+        // what is asked for once at a site need not be asked for again
+        let mut seen: Vec<(Site, usize, Access, &Selection)> = Vec::new();
+        let mut reads = BTreeSet::new();
+        for step in &pass.steps {
+            let (input, access, selection) = match step.event {
+                Event::Read(id) => match &plan.values[id].source {
+                    Source::Read(read) => {
+                        reads.insert(id);
+                        (read.input, Access::Look, &read.selection)
+                    }
+                    _ => continue,
+                },
+                Event::Write(number) => {
+                    let write = &plan.writes[number];
+                    let copied = plan.copied(write).filter(|_| reads.contains(&write.value));
+                    let access = copied.map_or(Access::Change, |from| Access::Copy { from, value: write.value });
+                    (write.input, access, &write.selection)
+                }
+                // a derivative goes through everything
+                Event::Compute(_) | Event::Grad { .. } => continue,
+            };
+            seen.retain(|(site, ..)| *site == step.site);
+            if seen.contains(&(step.site, input, access, selection)) {
+                continue;
+            }
+            seen.push((step.site, input, access, selection));
+            self.look(input, step.site, selection);
+            match access {
+                Access::Look => {}
+                Access::Copy { from, .. } => self.part(input, step.site, selection, Some(from)),
+                Access::Change => self.part(input, step.site, selection, None),
+            }
+        }
     }
 
     /// The tokens of each row that a selection of a site names. Nothing at all is looked at through the first token.
