@@ -238,10 +238,16 @@ fn rows_have_no_neighbours() {
 #[test]
 fn a_copy_changes_what_is_another_value_and_nothing_else() {
     on_every_model(|lab, _, model| {
-        let inputs = json!({"a": [[7, 3, 90, 12, 55], [1, 2]], "b": [[7, 3, 90, 40, 55], [1, 2, 3, 4]]});
+        let rows = json!([[7, 3, 90, 40, 55], [1, 2, 3, 4]]);
+        // what nobody writes to shares its tokens with what is written
+        let inputs = json!({"a": [[7, 3, 90, 12, 55], [1, 2, 8, 4]], "b": rows, "bystander": rows});
         let run = |site: &str, change: &[Value], value: Value| {
             let set = json!({"op": "set", "target": format!("b/{site}"), "value": value});
-            let saves = [save("b/logits[:, -1]", "x"), save("b/layers.*.output[0]", "h")];
+            let saves = [
+                save("b/logits[:, -1]", "x"),
+                save("b/layers.*.output[0]", "h"),
+                save("bystander/logits[:, -1]", "plain"),
+            ];
             let graph = [change, &[set], &saves].concat();
             lab.run(&json!({"inputs": inputs, "graph": graph}))
         };
@@ -255,7 +261,7 @@ fn a_copy_changes_what_is_another_value_and_nothing_else() {
             for change in [&[][..], std::slice::from_ref(&change)] {
                 let copied = run(&at, change, json!(format!("a/{at}")));
                 let made = run(&at, change, json!({"op": "mul", "args": [format!("a/{at}"), 1]}));
-                for name in ["x", "h"] {
+                for name in ["x", "h", "plain"] {
                     assert!(same_bits(&copied.raw(name), &made.raw(name)), "{model}: {name} after {at}");
                 }
                 assert_eq!(copied.outcome.receipts, made.outcome.receipts, "{model}: {at}");

@@ -138,6 +138,8 @@ async fn a_model_is_unloaded_while_it_is_asked() {
     while let Some(client) = clients.join_next().await {
         client.unwrap();
     }
+    let answered = answered.load(Ordering::Relaxed);
+    assert!(answered > 0, "somebody has to have been answered for this to say anything");
     calm.server.request(Method::DELETE, "/v1/models/other").send().await.unwrap();
     Arc::into_inner(calm).unwrap().still().await;
 }

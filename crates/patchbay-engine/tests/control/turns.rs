@@ -23,9 +23,10 @@ fn a_short_trace_runs_between_the_layers_of_a_long_wave() {
     let passing = NORMS + NORMS * LAYERS;
     place.gate.let_pass(passing);
     place.gate.wait_beyond(came + passing);
-    assert!(short.has_ended() && !long.has_ended(), "the long one stands before its second block");
-    let short = short.wait().unwrap();
-    assert!(same_bits(&short.raw("x"), &short_alone.raw("x")));
+    let ended = (short.has_ended(), long.has_ended());
+    // a wave that stands at the gate would keep the engine, and so this test, from ending
     place.gate.open();
+    assert_eq!(ended, (true, false), "the long one stands before its second block");
+    assert!(same_bits(&short.wait().unwrap().raw("x"), &short_alone.raw("x")));
     assert!(same_bits(&long.wait().unwrap().raw("x"), &long_alone.raw("x")));
 }
