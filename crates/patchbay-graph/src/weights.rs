@@ -1,6 +1,6 @@
 //! The weights that a model has, by name.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::ops::Deref;
 
 use serde::{Deserialize, Serialize};
@@ -12,12 +12,19 @@ use serde::{Deserialize, Serialize};
 pub struct Weights {
     shapes: BTreeMap<String, Vec<usize>>,
     kinds: HashSet<String>,
+    /// For each block the first one that has weights of the same names and shapes.
+    alike: BTreeMap<usize, usize>,
 }
 
-/// The name without its block: `layers.5.mlp.up_proj` → `mlp.up_proj`.
+/// A name's block and what stands behind it: `layers.5.mlp.up_proj` → 5, `mlp.up_proj`.
+fn split(name: &str) -> Option<(usize, &str)> {
+    let (block, kind) = name.strip_prefix("layers.")?.split_once('.')?;
+    Some((block.parse().ok()?, kind))
+}
+
+/// The name without its block.
 fn kind(name: &str) -> &str {
-    let behind = name.strip_prefix("layers.").and_then(|rest| rest.split_once('.'));
-    behind.map_or(name, |(_, kind)| kind)
+    split(name).map_or(name, |(_, kind)| kind)
 }
 
 impl Weights {
@@ -25,6 +32,23 @@ impl Weights {
     pub fn has(&self, name: &str) -> bool {
         self.kinds.contains(kind(name)) && self.shapes.contains_key(name)
     }
+
+    /// The first block whose weights have the names and shapes of this one's.
+    pub(crate) fn first_alike(&self, block: usize) -> usize {
+        self.alike.get(&block).copied().unwrap_or(block)
+    }
+}
+
+/// For each block the first one of which there is the same.
+fn alike(shapes: &BTreeMap<String, Vec<usize>>) -> BTreeMap<usize, usize> {
+    let mut blocks: BTreeMap<usize, Vec<(&str, &[usize])>> = BTreeMap::new();
+    for (name, shape) in shapes {
+        if let Some((block, kind)) = split(name) {
+            blocks.entry(block).or_default().push((kind, shape));
+        }
+    }
+    let mut first = HashMap::new();
+    blocks.into_iter().map(|(block, has)| (block, *first.entry(has).or_insert(block))).collect()
 }
 
 impl Deref for Weights {
@@ -38,7 +62,8 @@ impl Deref for Weights {
 impl From<BTreeMap<String, Vec<usize>>> for Weights {
     fn from(shapes: BTreeMap<String, Vec<usize>>) -> Self {
         let kinds = shapes.keys().map(|name| kind(name).to_owned()).collect();
-        Self { shapes, kinds }
+        let alike = alike(&shapes);
+        Self { shapes, kinds, alike }
     }
 }
 
@@ -68,5 +93,14 @@ mod tests {
         {
             assert!(!weights.has(name), "{name}");
         }
+    }
+    #[test]
+    fn blocks_are_alike_whose_weights_have_the_same_names_and_shapes() {
+        let weight = |(name, size): (&str, usize)| (format!("layers.{name}"), vec![size, 4]);
+        let names =
+            [("0.up", 2), ("0.up.bias", 2), ("1.up", 2), ("2.up", 2), ("2.up.bias", 2), ("10.up", 3), ("11.up", 2)];
+        let weights: Weights = names.map(weight).into_iter().collect();
+        let alike = [0, 1, 2, 10, 11, 12].map(|block| weights.first_alike(block));
+        assert_eq!(alike, [0, 1, 0, 10, 1, 12]);
     }
 }

@@ -1,7 +1,7 @@
 //! Fast float32 kernels for the processor.
 //!
-//! Written once against pulp's portable vectors and dispatched at run time to AVX-512, AVX2, NEON or scalar code. All
-//! of it is safe Rust.
+//! Written once against pulp's portable vectors and dispatched at run time to AVX-512, AVX2, NEON or scalar code. They
+//! are safe Rust but for how work is lent to the crew of threads, and columns of a matrix to each of them.
 //!
 //! **The same bits alone or in any batch.** The order of every reduction depends on nothing but the length of what is
 //! reduced: a projection sums over its inputs, a norm over its width, a softmax over the keys of a query counted from
@@ -13,8 +13,8 @@
 
 mod activation;
 mod attention;
+mod crew;
 mod derived;
-
 mod exp;
 mod grouped;
 mod heads;

@@ -2,6 +2,7 @@
 
 use super::kernels::{Heads, Kernels, Packed};
 use super::meter::{F32, Meter, Tensor};
+use super::priced::Priced;
 use crate::module::{Module, NormPlace};
 use crate::site::{LayerSite, Site};
 use crate::tree::{LayerTree, Tree};
@@ -9,6 +10,8 @@ use crate::tree::{LayerTree, Tree};
 /// What looks into the priced pass.
 pub(super) trait Tap {
     fn wants(&self, site: Site) -> bool;
+    /// Whether it wants some site of a block.
+    fn wants_of(&self, layer: usize) -> bool;
     fn visit(&mut self, site: Site, value: Tensor) -> Tensor;
 }
 
@@ -17,6 +20,10 @@ pub(super) struct NoTap;
 
 impl Tap for NoTap {
     fn wants(&self, _: Site) -> bool {
+        false
+    }
+
+    fn wants_of(&self, _: usize) -> bool {
         false
     }
 
@@ -44,9 +51,11 @@ struct Latent {
 pub(super) struct Decoder<'a> {
     pub(super) tree: &'a Tree,
     pub(super) kernels: Kernels<'a>,
+    pub(super) priced: &'a Priced,
 }
 
 /// What goes through a block.
+#[derive(Clone, PartialEq, Eq)]
 pub(super) struct Through {
     /// Tokens that come in.
     pub(super) tokens: usize,
@@ -108,6 +117,14 @@ impl<'a> Decoder<'a> {
     }
 
     pub(super) fn block(&self, layer: usize, x: Tensor, through: &Through, tap: &mut dyn Tap) -> Tensor {
+        match tap.wants_of(layer) || x.varies() {
+            true => self.block_in_full(layer, x, through, tap),
+            false => self.priced.block(self, layer, x, through),
+        }
+    }
+
+    /// A block, step by step.
+    pub(super) fn block_in_full(&self, layer: usize, x: Tensor, through: &Through, tap: &mut dyn Tap) -> Tensor {
         let at = |site| Site::Layer(layer, site);
         let sum = |a: &Tensor, b: Tensor| self.meter().make(a.elements, &[a, &b]);
         let x = offer(tap, at(LayerSite::Input), x);

@@ -27,6 +27,14 @@ pub(super) struct Meter {
     tape: RefCell<Vec<Node>>,
 }
 
+/// What something takes.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Taken {
+    flops: f64,
+    /// Bytes at its worst moment beyond those that were held before.
+    most: u64,
+}
+
 /// Bytes that are taken until this is dropped.
 #[derive(Debug)]
 pub(super) struct Held {
@@ -125,6 +133,23 @@ impl Meter {
     pub(super) fn work(&self, flops: f64) {
         let books = self.books.get();
         self.books.set(Books { flops: books.flops + flops, ..books });
+    }
+
+    /// Does something, and says what it takes.
+    pub(super) fn taken<T>(&self, work: impl FnOnce() -> T) -> (T, Taken) {
+        let before = self.books.get();
+        self.books.set(Books { flops: 0.0, most: before.now, ..before });
+        let made = work();
+        let after = self.books.get();
+        let (flops, most) = (before.flops + after.flops, before.most.max(after.most));
+        self.books.set(Books { flops, most, ..after });
+        (made, Taken { flops: after.flops, most: after.most - before.now })
+    }
+
+    /// Takes what something took that was done before.
+    pub(super) fn take_again(&self, taken: Taken) {
+        self.work(taken.flops);
+        drop(self.hold(taken.most));
     }
 
     pub(super) fn hold(&self, bytes: u64) -> Held {
@@ -241,6 +266,11 @@ impl Tensor {
     /// Whether this is the very same tensor.
     pub(super) fn is(&self, other: &Self) -> bool {
         Rc::ptr_eq(&self.memory, &other.memory) && self.elements == other.elements
+    }
+
+    /// Whether nothing else stands on its memory.
+    pub(super) fn is_alone(&self) -> bool {
+        Rc::strong_count(&self.memory) == 1
     }
 
     /// Whether it is made of something that varies.

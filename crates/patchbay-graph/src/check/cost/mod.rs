@@ -11,6 +11,7 @@ mod decoder;
 mod experts;
 mod kernels;
 mod meter;
+mod priced;
 mod values;
 mod visit;
 mod walk;
@@ -19,6 +20,7 @@ use backward::Tape;
 use decoder::Decoder;
 use kernels::Kernels;
 use meter::Meter;
+use priced::Priced;
 use values::Values;
 use walk::{Angles, Walk};
 
@@ -31,8 +33,9 @@ const TOKEN: u64 = 12;
 
 /// Prices a plan.
 pub(super) fn cost(plan: &Plan, tree: &Tree) -> Cost {
-    let meter = Meter::default();
-    let token_layers = run(plan, Decoder { tree, kernels: Kernels { meter: &meter, plain: !tree.fused } });
+    let (meter, priced) = (Meter::default(), Priced::default());
+    let kernels = Kernels { meter: &meter, plain: !tree.fused };
+    let token_layers = run(plan, Decoder { tree, kernels, priced: &priced });
     let result_bytes = plan.results.iter().map(|result| result_bytes(plan, result, tree));
     Cost {
         flops: meter.flops(),

@@ -18,6 +18,8 @@ pub(super) struct Visitor<'a, 'v> {
     plan: &'a Plan,
     steps: &'a [Step],
     at: HashMap<Site, Range<usize>>,
+    /// Whether there are steps inside of each block.
+    looked_at: Vec<bool>,
     pub(super) values: &'v mut Values<'a>,
     finished: Vec<usize>,
     /// The gradient that is being taken, if one is.
@@ -37,16 +39,21 @@ impl<'a, 'v> Visitor<'a, 'v> {
         let finished = pass.inputs.iter().filter(|input| input.finished && taking.is_none());
         let finished = finished.map(|input| input.input).collect();
         let mut at: HashMap<Site, Range<usize>> = HashMap::new();
+        let mut looked_at = vec![false; values.decoder.tree.layers.len()];
         for (i, step) in pass.steps.iter().enumerate() {
             match step.event {
                 Event::Grad { gradient, .. } if taking != Some(gradient) => {}
                 _ => at.entry(step.site).or_insert(i..i).end = i + 1,
+            }
+            if let Site::Layer(layer, _) = step.site {
+                looked_at[layer] = true;
             }
         }
         Self {
             plan: values.plan,
             steps: &pass.steps,
             at,
+            looked_at,
             values,
             finished,
             taking,
@@ -153,6 +160,10 @@ impl Tap for Visitor<'_, '_> {
     fn wants(&self, site: Site) -> bool {
         let boundary = matches!(site, Site::Layer(_, LayerSite::Input | LayerSite::Output));
         !boundary && self.at.contains_key(&site)
+    }
+
+    fn wants_of(&self, layer: usize) -> bool {
+        self.looked_at[layer]
     }
 
     fn visit(&mut self, site: Site, value: Tensor) -> Tensor {

@@ -12,7 +12,7 @@ use pulp::Arch;
 
 use super::super::Scoring;
 use super::heads::{Heads, Queries, Stored};
-use super::memory::{Floats, split_columns};
+use super::memory::{Columns, Floats, split_columns};
 use super::mix::Mix;
 use super::parallel::share;
 use super::scores::{Query, Scores};
@@ -93,7 +93,8 @@ pub(super) fn mix(arch: Arch, probs: &Tensor, values: &[Tensor], segments: &Segm
         start += pairs;
         (number, segment, head, rows, &probs[start - pairs..start])
     });
-    share(jobs.collect(), |(number, segment, head, mut output, probs)| {
+    share(jobs.collect(), |(number, segment, head, output, probs)| {
+        let mut output: Vec<_> = output.into_rows().collect();
         let probs: Vec<_> = probs.chunks_exact(segment.key_count()).collect();
         let looks = vec![0..segment.key_count(); segment.len];
         let values = &values[number];
@@ -124,8 +125,8 @@ pub(super) fn fused(
     for (number, segment, head, mut rows) in head_rows(&mut output, segments, shared, group * dim) {
         let together = (SCORES / (group * segment.key_count()).max(1)).clamp(POSITIONS.start, POSITIONS.end);
         for first in segment.positions().step_by(together) {
-            let rest = rows.split_off(rows.len().min(together));
-            let output = std::mem::replace(&mut rows, rest);
+            let (output, rest) = rows.split_rows(together);
+            rows = rest;
             jobs.push(Block { segment, keys: &keys[number], values: &values[number], head, first, output });
         }
     }
@@ -163,19 +164,14 @@ fn matrices<'a>(flat: &'a mut [f32], segments: &'a Segments, heads: usize) -> Ve
 }
 
 /// Every segment's and head's rows of a `[T, heads, dim]`, segments first.
-fn head_rows<'a>(
-    flat: &'a mut [f32],
-    segments: &'a Segments,
-    heads: usize,
-    dim: usize,
-) -> Vec<Share<'a, Vec<&'a mut [f32]>>> {
-    let columns = split_columns(flat, heads * dim, std::iter::repeat_n(dim, heads));
-    let mut columns: Vec<_> = columns.into_iter().map(Vec::into_iter).collect();
+fn head_rows<'a>(flat: &'a mut [f32], segments: &'a Segments, heads: usize, dim: usize) -> Vec<Share<'a, Columns<'a>>> {
+    let mut columns: Vec<_> = split_columns(flat, heads * dim, std::iter::repeat_n(dim, heads)).collect();
     let mut parts = Vec::new();
     for (number, segment) in segments.iter().enumerate() {
-        for (head, column) in columns.iter_mut().enumerate() {
-            parts.push((number, segment, head, column.by_ref().take(segment.len).collect()));
-        }
+        let (rows, rest) = columns.into_iter().map(|column| column.split_rows(segment.len)).unzip();
+        columns = rest;
+        let rows: Vec<_> = rows;
+        parts.extend(rows.into_iter().enumerate().map(|(head, rows)| (number, segment, head, rows)));
     }
     parts
 }
@@ -190,13 +186,13 @@ struct Block<'a> {
     /// The first position.
     first: usize,
     /// For each position what the heads give, one after the other.
-    output: Vec<&'a mut [f32]>,
+    output: Columns<'a>,
 }
 
 impl Block<'_> {
     fn attend(self, arch: Arch, queries: &Queries<'_>, group: usize, scoring: &Scoring) {
         let Self { segment, keys, values, head, first, output } = self;
-        let width = first + output.len();
+        let width = first + output.rows();
         let heads = |position| (0..group).map(move |number| (head * group + number, position));
         let queries: Vec<_> =
             (first..width).flat_map(heads).map(|(head, position)| query(queries, segment, head, position)).collect();
@@ -213,7 +209,7 @@ impl Block<'_> {
             arch.dispatch(Softmax { row: &mut row[look.clone()], sink });
         }
         let probs: Vec<_> = scratch.chunks_exact(width).collect();
-        let mut output: Vec<_> = output.into_iter().flat_map(|row| row.chunks_exact_mut(values.dim)).collect();
+        let mut output: Vec<_> = output.into_rows().flat_map(|row| row.chunks_exact_mut(values.dim)).collect();
         arch.dispatch(Mix { probs: &probs, looks: &looks, values, head, output: &mut output });
     }
 }

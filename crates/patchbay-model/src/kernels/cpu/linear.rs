@@ -11,7 +11,7 @@ use candle_core::{Device, Result, Tensor, bail};
 use pulp::{Arch, Simd, WithSimd};
 
 use super::grouped::Grouped;
-use super::memory::{Floats, split_columns};
+use super::memory::{Columns, Floats, split_columns};
 use super::parallel::{part, share};
 use super::tile::{multiply, multiply_widening};
 use crate::matrix::Matrix;
@@ -83,7 +83,7 @@ fn columns_of_a_job(numbers: usize, panels: usize) -> usize {
 }
 
 /// A matrix's outputs in jobs of `columns`, each with its part of every row.
-fn split(width: usize, columns: usize, output: &mut [f32]) -> impl Iterator<Item = (Range<usize>, Vec<&mut [f32]>)> {
+fn split(width: usize, columns: usize, output: &mut [f32]) -> impl Iterator<Item = (Range<usize>, Columns<'_>)> {
     let ranges = (0..width).step_by(columns).map(move |first| first..width.min(first + columns));
     ranges.clone().zip(split_columns(output, width, ranges.map(|range| range.len())))
 }
@@ -133,7 +133,7 @@ struct Job<'a> {
     columns: Range<usize>,
     bias: Option<&'a [f32]>,
     /// A row's outputs, for each row of `x`.
-    output: Vec<&'a mut [f32]>,
+    output: Columns<'a>,
 }
 
 impl WithSimd for Job<'_> {
@@ -154,7 +154,7 @@ impl WithSimd for Job<'_> {
                 let at = first - self.columns.start;
                 for group in groups {
                     multiply(simd, panel, self.x.of(group), group.len(), |row, offset, products| {
-                        put(self.output[group.start + row], at + offset, products, self.bias);
+                        put(self.output.row(group.start + row), at + offset, products, self.bias);
                     });
                 }
             }
@@ -169,7 +169,7 @@ impl Job<'_> {
         for first in self.columns.clone().step_by(PANEL) {
             let (panel, at) = ((panels, first / PANEL), first - self.columns.start);
             multiply_widening(simd, panel, self.x.of(&group), group.len(), |row, offset, products| {
-                put(self.output[group.start + row], at + offset, products, self.bias);
+                put(self.output.row(group.start + row), at + offset, products, self.bias);
             });
         }
     }

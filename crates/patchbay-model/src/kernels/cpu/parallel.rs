@@ -2,29 +2,21 @@
 
 use std::sync::{Mutex, PoisonError};
 
+use super::crew::crew;
+
 /// Elements of light work (a norm, an activation) that are worth a job of their own.
 const LIGHT_JOB: usize = 1 << 14;
 
-/// Does all jobs, on the calling thread and as many of rayon's as are free, each taking the next job when it is done
+/// Does all jobs, on the calling thread and as many of the crew's as there is work for, each taking the next job when it is done
 /// with one. Whoever calls does not sleep while there is work, and a core that is busy elsewhere delays nobody.
 pub(super) fn share<J: Send>(jobs: Vec<J>, work: impl Fn(J) + Sync) {
-    let helpers = rayon::current_num_threads().min(jobs.len()).saturating_sub(1);
-    if helpers == 0 {
-        jobs.into_iter().for_each(work);
-        return;
-    }
+    let helpers = jobs.len().saturating_sub(1);
     let queue = Mutex::new(jobs.into_iter());
     let next = || queue.lock().unwrap_or_else(PoisonError::into_inner).next();
-    let drain = || {
+    crew().work(helpers, &|| {
         while let Some(job) = next() {
             work(job);
         }
-    };
-    rayon::in_place_scope(|scope| {
-        for _ in 0..helpers {
-            scope.spawn(|_| drain());
-        }
-        drain();
     });
 }
 
@@ -33,8 +25,12 @@ pub(super) fn rows_per_job(width: usize) -> usize {
     LIGHT_JOB.div_ceil(width.max(1))
 }
 
-/// How to split `length` items in equal parts, a few for every core, each a multiple of `unit` but for the last.
+/// Parts for every core: so many that those who are done first wait for one of a sixteenth of their share at most, and not so many
+/// that rows are taken up again and again.
+const PARTS: usize = 16;
+
+/// How to split `length` items in equal parts, some for every core, each a multiple of `unit` but for the last.
 pub(super) fn part(length: usize, unit: usize) -> usize {
-    let parts = 4 * rayon::current_num_threads();
+    let parts = PARTS * crew().threads();
     length.div_ceil(parts).next_multiple_of(unit).max(unit)
 }
