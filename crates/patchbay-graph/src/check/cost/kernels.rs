@@ -175,7 +175,6 @@ impl Kernels<'_> {
         let (m, each) = (self.meter, sizes.heads * sizes.value);
         let flops = |pairs: u64| 2.0 * (pairs * sizes.heads) as f64 * sizes.value as f64;
         if !self.plain {
-            let _rows = m.hold(32 * packed.tokens * sizes.heads);
             return m.product(packed.tokens * each, &[probs, v], flops(packed.pairs));
         }
         self.each_row(packed, |len, keys| {
@@ -192,11 +191,9 @@ impl Kernels<'_> {
             let scores = self.scores(q, k, packed, sizes);
             return self.mix(&self.probs(&scores, packed, sizes), v, packed, sizes);
         }
-        // each head's rows, and some rows of scores
-        let _rows = self.meter.hold(
-            32 * packed.tokens * sizes.heads
-                + 4 * QUERIES * packed.segments.iter().map(|(_, keys)| *keys).max().unwrap_or(0),
-        );
+        // some rows of scores
+        let longest = packed.segments.iter().map(|(_, keys)| *keys).max().unwrap_or(0);
+        let _rows = self.meter.hold(4 * QUERIES * longest);
         let flops = 2.0 * (packed.seen * sizes.heads) as f64 * (sizes.key + sizes.value) as f64;
         self.meter.product(packed.tokens * sizes.heads * sizes.value, &qkv, flops)
     }
