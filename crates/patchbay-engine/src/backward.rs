@@ -121,7 +121,7 @@ impl<'a> Back<'_, 'a> {
         let given = incoming.as_ref().map(|var| var.as_tensor().clone()).or_else(|| stage.stream.clone());
         let tree = self.tape.decoder.tree();
         let track = Track::new(0, job, tree, pass, &mut again).taking(self.gradient);
-        let mut visit = Visit::new(wave.clone(), tree, vec![track], Vec::new());
+        let mut visit = Visit::new(wave.clone(), vec![track], Vec::new());
         let stage = Stage { part: stage.part, stream: given, matrix: stage.matrix.clone() };
         let (outgoing, _) = walk::stage(&self.tape.decoder, &mut visit, &stage)?;
         if let Some(failure) = visit.failures.swap_remove(0) {

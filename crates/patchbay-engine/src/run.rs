@@ -94,7 +94,7 @@ fn wave<'a>(
     }
     let histories: Vec<Option<History>> =
         wave.rows().map(|((track, input, row), _)| jobs[track].histories.get(input)?.get(row).cloned()).collect();
-    let mut visit = Visit::new(wave, decoder.tree(), tracks, histories);
+    let mut visit = Visit::new(wave, tracks, histories);
     let mut stages = Vec::new();
     let look = |visit: &mut Visit<'_, '_>| {
         between();

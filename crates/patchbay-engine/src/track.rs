@@ -174,9 +174,19 @@ impl<'a, 'v> Track<'a, 'v> {
         }
     }
 
-    /// The packed tokens that are looked at from the final norm on.
-    pub(crate) fn final_rows(&self, wave: &Wave, matrix: &Matrix) -> Vec<u32> {
-        wave.final_rows(self.number, self.plan, self.pass, matrix)
+    /// What its pass asks of a wave, by its number there.
+    pub(crate) fn asks(&self) -> (usize, &'a Plan, &'a Pass) {
+        (self.number, self.plan, self.pass)
+    }
+
+    /// How a site's packed value lies in memory for it.
+    pub(crate) fn packing(&self, site: Site) -> Option<Packing> {
+        self.pass.packing(site, self.tree)
+    }
+
+    /// Whether it looks at logits, and at which; of all token ids where none are listed.
+    pub(crate) fn logits(&self) -> (bool, Option<&'a [u32]>) {
+        (self.pass.unembeds(), self.pass.vocab.as_deref())
     }
 
     /// Skips that begin at a layer and put something in the place of what they leave out.

@@ -8,7 +8,7 @@ use candle_core::{Result, Tensor};
 use patchbay_graph::wave::Wave;
 use patchbay_graph::wave::mark::has_all_rows;
 use patchbay_graph::wave::matrix::Matrix;
-use patchbay_graph::{LayerSite, Site, Tree};
+use patchbay_graph::{LayerSite, Site};
 use patchbay_model::Tap;
 
 use crate::engine::{EngineError, panic_message};
@@ -19,7 +19,6 @@ use crate::track::{Here, Track};
 /// The requests of a wave while it runs.
 pub(crate) struct Visit<'a, 'v> {
     pub(crate) wave: Wave,
-    tree: &'a Tree,
     pub(crate) tracks: Vec<Track<'a, 'v>>,
     /// What came between a request and its end.
     pub(crate) failures: Vec<Option<EngineError>>,
@@ -27,6 +26,8 @@ pub(crate) struct Visit<'a, 'v> {
     pub(crate) histories: Vec<Option<History>>,
     /// Who has which steps at a site.
     at: HashMap<Site, Vec<(usize, Range<usize>)>>,
+    /// Who is shown the values that come.
+    shown_to: Vec<bool>,
     /// Where lanes are at sites that all rows of a block have.
     running: Matrix,
     /// Where they are at the others.
@@ -34,18 +35,37 @@ pub(crate) struct Visit<'a, 'v> {
 }
 
 impl<'a, 'v> Visit<'a, 'v> {
-    pub(crate) fn new(wave: Wave, tree: &'a Tree, tracks: Vec<Track<'a, 'v>>, histories: Vec<Option<History>>) -> Self {
+    pub(crate) fn new(wave: Wave, tracks: Vec<Track<'a, 'v>>, histories: Vec<Option<History>>) -> Self {
         let mut at: HashMap<Site, Vec<(usize, Range<usize>)>> = HashMap::new();
         for (number, track) in tracks.iter().enumerate() {
             track.sites().into_iter().for_each(|(site, range)| at.entry(site).or_default().push((number, range)));
         }
-        let failures = tracks.iter().map(|_| None).collect();
-        Self { wave, tree, tracks, failures, histories, at, running: Matrix::default(), onward: Matrix::default() }
+        let (failures, shown_to) = (tracks.iter().map(|_| None).collect(), vec![true; tracks.len()]);
+        let (running, onward) = (Matrix::default(), Matrix::default());
+        Self { wave, tracks, failures, histories, at, shown_to, running, onward }
     }
 
     /// Says where lanes are in the values that come.
     pub(crate) fn place(&mut self, running: Matrix, onward: Matrix) {
         (self.running, self.onward) = (running, onward);
+    }
+
+    /// The requests that look at the same logits, group by group, with the token ids of these; of all where none are listed.
+    pub(crate) fn by_logits(&self) -> Vec<(Option<&'a [u32]>, Vec<usize>)> {
+        let mut groups: Vec<((bool, Option<&[u32]>), Vec<usize>)> = Vec::new();
+        for (number, track) in self.tracks.iter().enumerate() {
+            match groups.iter_mut().find(|(logits, _)| *logits == track.logits()) {
+                Some((_, group)) => group.push(number),
+                None => groups.push((track.logits(), vec![number])),
+            }
+        }
+        groups.into_iter().map(|((_, ids), group)| (ids, group)).collect()
+    }
+
+    /// Shows what comes to these alone.
+    pub(crate) fn show_to(&mut self, tracks: &[usize]) {
+        self.shown_to.fill(false);
+        tracks.iter().for_each(|track| self.shown_to[*track] = true);
     }
 
     /// Ends a request before its time. What only it needs is not computed any more.
@@ -67,17 +87,15 @@ impl<'a, 'v> Visit<'a, 'v> {
     /// Carries out the steps of a site, block boundaries included. `value` is packed, and so is the result.
     pub(crate) fn steps_at(&mut self, site: Site, value: Tensor) -> Result<Tensor> {
         let Some(steps) = self.at.get(&site) else { return Ok(value) };
-        let Some(packing) = self.tree.packing(site) else {
-            candle_core::bail!("the plan has steps at `{site}`, which this model does not have");
-        };
-        let matrix = match site {
-            Site::Layer(_, site) if has_all_rows(site) => &self.running,
-            _ => &self.onward,
-        };
-        let here = Here { wave: &self.wave, matrix, packing };
+        let matrix = if has_all_rows(site) { &self.running } else { &self.onward };
         let mut shown = Shown::new(&value)?;
         let mut failed = Vec::new();
-        for (track, range) in steps.iter().filter(|(track, _)| self.failures[*track].is_none()) {
+        let takes_part = |track: usize| self.shown_to[track] && self.failures[track].is_none();
+        for (track, range) in steps.iter().filter(|(track, _)| takes_part(*track)) {
+            let Some(packing) = self.tracks[*track].packing(site) else {
+                candle_core::bail!("the plan has steps at `{site}`, which this model does not have");
+            };
+            let here = Here { wave: &self.wave, matrix, packing };
             let steps = AssertUnwindSafe(|| self.tracks[*track].steps(range.clone(), here, &mut shown));
             match catch_unwind(steps) {
                 Ok(Ok(())) => {}
@@ -107,7 +125,8 @@ impl Tap for Visit<'_, '_> {
     fn wants(&self, site: Site) -> bool {
         // the walk itself visits the ends of a block: blocks that do not run have them too
         let boundary = matches!(site, Site::Layer(_, LayerSite::Input | LayerSite::Output));
-        !boundary && self.at.contains_key(&site)
+        let steps = self.at.get(&site).filter(|_| !boundary);
+        steps.is_some_and(|steps| steps.iter().any(|(track, _)| self.shown_to[*track]))
     }
 
     fn visit(&mut self, site: Site, value: Tensor) -> Result<Tensor> {

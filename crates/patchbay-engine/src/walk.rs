@@ -5,7 +5,7 @@ use patchbay_graph::stage::Part;
 use patchbay_graph::wave::lanes::Lane;
 use patchbay_graph::wave::matrix::Matrix;
 use patchbay_graph::{LayerSite, Site};
-use patchbay_model::{Decoder, Onward, Run, Segment, Segments, Span};
+use patchbay_model::{Decoder, Onward, Outputs, Run, Segment, Segments, Span};
 
 use crate::kept::Kept;
 use crate::part;
@@ -122,17 +122,24 @@ fn block(
     decoder.block(layer, x, &mut Run { segments: &segments, onward: onward_run.as_ref(), memory: &mut memory }, visit)
 }
 
-/// The final norm and the unembedding, for the tokens that are looked at there.
+/// The final norm and the unembedding, for the tokens that are looked at there, and for each group of requests that look at the
+/// same logits.
 fn unembed(decoder: &Decoder, visit: &mut Visit<'_, '_>, stream: &Tensor, matrix: &Matrix) -> Result<()> {
     if !visit.has_steps_from(Site::LnFinalInput) {
         return Ok(());
     }
-    let mut rows: Vec<u32> = visit.tracks.iter().flat_map(|track| track.final_rows(&visit.wave, matrix)).collect();
-    rows.sort_unstable();
-    rows.dedup();
-    let kept = matrix.keep(&rows);
-    visit.place(kept.clone(), kept);
-    decoder.unembed(part::rows(stream, &rows)?, visit)
+    for (ids, group) in visit.by_logits() {
+        let asking = group.iter().map(|track| visit.tracks[*track].asks());
+        let [rows, onward] = visit.wave.final_rows(asking, matrix);
+        let place = |row: &u32| rows.binary_search(row).ok().map(|place| place as u32);
+        let going_on: Vec<u32> = onward.iter().filter_map(place).collect();
+        let all_go_on = onward.len() == rows.len();
+        visit.show_to(&group);
+        visit.place(matrix.keep(&rows), matrix.keep(&onward));
+        let outputs = Outputs { rows: (!all_go_on).then_some(&going_on), ids };
+        decoder.unembed(part::rows(stream, &rows)?, outputs, visit)?;
+    }
+    Ok(())
 }
 
 /// The stream before a layer: without those who leave, with those who join.

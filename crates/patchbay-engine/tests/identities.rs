@@ -234,6 +234,37 @@ fn rows_have_no_neighbours() {
     });
 }
 
+/// A logit has the same bits whether it is made alone or among all, and so has what follows from it.
+#[test]
+fn logits_that_are_made_alone() {
+    on_every_model(|lab, input, model| {
+        let few = [
+            save("logits[:, -1, [5, 2, 5]]", "list"),
+            save("lm_head.output[:, [0, -1], [7, 95]]", "pairs"),
+            save("logits[0, :, 90:94]", "span"),
+            save("ln_final.output[:, 1]", "before"),
+            save(json!({"op": "grad", "of": "logits[0, -1, 5]", "wrt": "layers.1.output"}), "gradient"),
+        ];
+        let all = [save("lm_head.output", "raw"), save("logits", "all")];
+        let (_, narrow) = lab.plan(&json!({"input": input, "graph": few})).unwrap();
+        let ids = narrow.passes[0].vocab.as_deref().unwrap();
+        assert_eq!(ids, [2, 5, 7, 90, 91, 92, 93, 95]);
+        let ran = lab.trace(input, json!(few));
+        let beside = lab.trace(input, json!([&few[..], &all].concat()));
+        for name in ["list", "pairs", "span", "before"] {
+            assert!(same_bits(&ran.raw(name), &beside.raw(name)), "{model}: {name}");
+        }
+        assert_close(&ran.tensor("gradient"), &beside.tensor("gradient"), SUMS, &format!("{model}: gradient"));
+        let logit = |row: usize, token: usize, id: usize| -> f64 {
+            let of = |tensor: Tensor| tensor.get(row).unwrap().get(token).unwrap().get(id).unwrap();
+            of(beside.tensor("all")).to_scalar().unwrap()
+        };
+        let expected: Vec<f64> = [5, 2, 5].iter().map(|id| logit(1, 4, *id)).collect();
+        assert_eq!(numbers(&ran.tensor("list").get(1).unwrap()), expected, "{model}");
+        assert_eq!(numbers(&ran.tensor("span").get(2).unwrap()), [90, 91, 92, 93].map(|id| logit(0, 2, id)), "{model}");
+    });
+}
+
 /// A copy of what is there already is a write like any other, to the bit, though nothing is computed anew after it.
 #[test]
 fn a_copy_changes_what_is_another_value_and_nothing_else() {

@@ -8,7 +8,7 @@ use crate::module::Module;
 use crate::ops::{Attr, OpSpec};
 use crate::selection::Selection;
 use crate::shape::Shape;
-use crate::site::{LayerSite, Site};
+use crate::site::{LayerSite, Packing, Site};
 use crate::tree::Tree;
 use crate::weight::Weight;
 
@@ -230,6 +230,8 @@ pub struct Pass {
     pub gradients: Vec<usize>,
     /// Values to make of them, in this order.
     pub after: Vec<ValueId>,
+    /// The token ids whose logits are made, in ascending order, where the steps look at few; all where nothing stands here.
+    pub vocab: Option<Arc<[u32]>>,
 }
 
 /// An input's part in a pass.
@@ -243,6 +245,8 @@ pub struct PassInput {
     pub finished: bool,
     /// Tokens of each row that are looked at from the final norm on.
     pub final_tokens: Vec<Vec<usize>>,
+    /// Those of them that are looked at from the unembedding on.
+    pub unembedded: Vec<Vec<usize>>,
 }
 
 /// Something that happens at a site.
@@ -299,9 +303,17 @@ pub struct Cost {
 }
 
 impl Pass {
-    /// Whether the unembedding runs, for all tokens that are looked at from the final norm on.
+    /// Whether the unembedding runs.
     pub fn unembeds(&self) -> bool {
         self.steps.last().is_some_and(|step| step.site >= Site::LmHead)
+    }
+
+    /// How a site's packed value lies in memory in this pass, or nothing where the model has no such site.
+    pub fn packing(&self, site: Site, tree: &Tree) -> Option<Packing> {
+        match (&self.vocab, site) {
+            (Some(ids), Site::LmHead | Site::Logits) => Some(Packing::Channels { width: ids.len() }),
+            _ => tree.packing(site),
+        }
     }
 }
 

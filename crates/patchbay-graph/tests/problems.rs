@@ -242,7 +242,7 @@ fn bodies_are_refused_with_place_and_remedy() {
 #[test]
 fn limits_are_named() {
     let limits =
-        Limits { max_nodes: 2, max_cells: 3, max_rows: 2, max_tokens: 5, max_result_bytes: 200, max_peak_bytes: 1800 };
+        Limits { max_nodes: 2, max_cells: 3, max_rows: 2, max_tokens: 5, max_result_bytes: 200, max_peak_bytes: 1500 };
     let nested = json!([{"op": "save", "value": {"op": "abs", "args": [{"op": "neg", "args": [1]}]}, "as": "x"}]);
     for (input, graph, pointer, hint) in [
         (json!("a b"), nested, "/graph", "max_nodes"),

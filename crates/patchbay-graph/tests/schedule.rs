@@ -118,7 +118,7 @@ fn values_flow_between_inputs_in_one_pass() {
     let clean = &plan.passes[0].inputs[0];
     assert_eq!(clean.until.to_string(), "layers.1.output", "the clean run ends where it was read");
     assert!(clean.finished && clean.final_tokens.iter().all(Vec::is_empty));
-    assert_eq!(plan.passes[0].inputs[1].final_tokens, [[2]], "only the last token's logits are wanted");
+    assert_eq!(plan.passes[0].inputs[1].unembedded, [[2]], "only the last token's logits are wanted");
     assert_eq!(plan.cost.layers_run, 4);
     assert_in_order(&plan);
 }
@@ -234,6 +234,32 @@ fn only_tokens_that_are_looked_at_reach_the_logits() {
     ]});
     let plan = plan_body(&body).unwrap();
     assert_eq!(plan.passes[0].inputs[0].final_tokens, [vec![0, 2], vec![0], vec![0, 1]]);
+    assert_eq!(plan.passes[0].inputs[0].unembedded, [vec![0, 2], vec![0], vec![1]]);
+}
+
+#[test]
+fn logits_that_nobody_looks_at_are_not_made() {
+    let ids = |graph: &[Value]| {
+        let plan = plan(json!(graph)).unwrap();
+        (plan.passes[0].vocab.as_deref().map(<[u32]>::to_vec), plan.cost.flops)
+    };
+    let few = [
+        save("logits[:, -1, 3]", "x"),
+        save("lm_head.output[0, [0, 1], [-8, 3]]", "y"),
+        save("logits[:, :, 3:4]", "z"),
+    ];
+    let (listed, flops) = ids(&few);
+    assert_eq!(listed, Some(vec![3]));
+    for more in [
+        json!({"op": "top_tokens", "value": "logits[:, -1]", "k": 1, "as": "t"}),
+        save("logits[:, 0, [1, 2, 3]]", "t"),
+        json!({"op": "set", "target": "logits[:, -1, 3]", "value": 0}),
+        json!({"op": "save", "value": {"op": "grad", "of": "logits[0, -1, 3]", "wrt": "logits"}, "as": "g"}),
+    ] {
+        let (listed, with) = ids(&[&[more][..], &few].concat());
+        assert!(listed.is_none() && with > flops);
+    }
+    assert_eq!(ids(&[save("ln_final.output", "x")]).0, None);
 }
 
 #[test]

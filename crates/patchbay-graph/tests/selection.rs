@@ -2,6 +2,7 @@
 
 mod common;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use patchbay_graph::index::Index;
@@ -139,6 +140,36 @@ proptest! {
                 prop_assert_eq!(*value, padded(i, &dims[1..], &alone_dims[1..], &expected));
             }
         }
+    }
+
+    /// A part of a source is the same part of the places of an axis that it touches, and some others.
+    #[test]
+    fn a_part_within_the_places_that_it_touches(
+        lengths in prop::collection::vec(1usize..6, 1..4),
+        tokens in prop_oneof![Just(":".to_owned()), item()],
+        channels in prop_oneof![item(), Just("11".to_owned()), Just("[3, 7]".to_owned()), Just("[10]".to_owned())],
+        others in prop::collection::btree_set(0usize..12, 0..5),
+    ) {
+        const WIDTH: usize = 12;
+        let wide = Packing::Channels { width: WIDTH };
+        // lists in several axes are paired
+        prop_assume!(!(tokens.starts_with('[') && channels.starts_with("[3")));
+        let selection = select(&format!("[:, {tokens}, {channels}]"), TokenRows::extents_of(&lengths, wide)).unwrap();
+        let placement = packed(wide, &lengths);
+        let memory: Vec<i64> = (0..placement.elements as i64).collect();
+        let whole = gather(&memory, &selection.blocks(&placement));
+        let touched = whole.iter().filter(|element| **element >= 0).map(|element| *element as usize % WIDTH);
+        let places: BTreeSet<usize> = others.into_iter().chain(touched).collect();
+        let places: Vec<usize> = places.into_iter().collect();
+        prop_assume!(!places.is_empty());
+        let within = selection.within(2, &places);
+        let narrow = packed(Packing::Channels { width: places.len() }, &lengths);
+        let there = |i: usize| (i / places.len() * WIDTH + places[i % places.len()]) as i64;
+        let memory: Vec<i64> = (0..narrow.elements).map(there).collect();
+        prop_assert_eq!(within.shape(), selection.shape());
+        prop_assert_eq!(gather(&memory, &within.blocks(&narrow)), whole);
+        let listed = within.gather(&narrow);
+        prop_assert_eq!(listed.size * listed.blocks, selection.shape().dims.iter().product::<usize>());
     }
 
     /// `tokens` names just the tokens that the blocks touch.

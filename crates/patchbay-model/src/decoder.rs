@@ -15,6 +15,7 @@ use crate::load::{Loader, ModelWeights};
 use crate::matrix::Form;
 use crate::memory::NoMemory;
 use crate::names::Weight;
+use crate::outputs::Outputs;
 use crate::precision::Precision;
 use crate::rope::{RotaryScaling, RotarySpec};
 use crate::run::Run;
@@ -178,12 +179,12 @@ impl Decoder {
         block.forward(&*self.kernels, x, run, &mut LayerTap { layer, tap })
     }
 
-    /// The residual stream of any N tokens, `[N, D]`, to logits. Offers `ln_final.input`, `ln_final.output`,
-    /// `lm_head.output` and `logits`, and stops after the last of them that the tap wants.
+    /// The residual stream of any N tokens, `[N, D]`, to those logits that are asked for. Offers `ln_final.input`,
+    /// `ln_final.output`, `lm_head.output` and `logits`, and stops after the last of them that the tap wants.
     ///
     /// # Errors
-    /// Where a shape does not fit, the tap fails or memory runs out.
-    pub fn unembed(&self, x: Tensor, tap: &mut dyn Tap) -> Result<()> {
+    /// Where a shape does not fit, there is no such row or token id, the tap fails or memory runs out.
+    pub fn unembed(&self, x: Tensor, outputs: Outputs<'_>, tap: &mut dyn Tap) -> Result<()> {
         let wanted_from = |tap: &dyn Tap, first| {
             [Site::LnFinalOutput, Site::LmHead, Site::Logits].into_iter().any(|site| site >= first && tap.wants(site))
         };
@@ -195,7 +196,12 @@ impl Decoder {
         if !wanted_from(tap, Site::LmHead) {
             return Ok(());
         }
-        let raw = offer(tap, Site::LmHead, linear(&*self.kernels, &x, &self.weights.head)?)?;
+        let x = outputs.rows.map_or(Ok(x.clone()), |rows| x.index_select(&Tensor::new(rows, &self.device)?, 0))?;
+        let raw = match outputs.ids {
+            None => linear(&*self.kernels, &x, &self.weights.head)?,
+            Some(ids) => linear(&*self.kernels, &x, &self.weights.head.outputs(ids)?)?,
+        };
+        let raw = offer(tap, Site::LmHead, raw)?;
         if wanted_from(tap, Site::Logits) {
             offer(tap, Site::Logits, self.transform(raw)?)?;
         }
@@ -276,7 +282,7 @@ impl Decoder {
         for layer in 0..self.weights.blocks.len() {
             x = self.block(layer, x, &mut Run::whole(segments, &mut NoMemory), tap)?;
         }
-        self.unembed(x, tap)
+        self.unembed(x, Outputs::default(), tap)
     }
 
     /// Whether the keys of a sequence of `before` tokens are still right when it has `after`. They are not where a rotation

@@ -1,6 +1,6 @@
 //! Weights as the kernels see them, whatever the checkpoint's layout was.
 
-use candle_core::Tensor;
+use candle_core::{Result, Tensor};
 
 use crate::matrix::Matrix;
 use crate::spec::NormKind;
@@ -12,6 +12,17 @@ pub struct Linear {
     pub weight: Matrix,
     /// `[out]`.
     pub bias: Option<Tensor>,
+}
+
+impl Linear {
+    /// Some of its outputs: `[ids, in]`.
+    ///
+    /// # Errors
+    /// Where there is no such output, or memory runs out.
+    pub(crate) fn outputs(&self, ids: &[u32]) -> Result<Self> {
+        let bias = self.bias.as_ref().map(|bias| bias.index_select(&Tensor::new(ids, bias.device())?, 0));
+        Ok(Self { weight: self.weight.select(ids)?.into(), bias: bias.transpose()? })
+    }
 }
 
 /// A norm over the last axis.

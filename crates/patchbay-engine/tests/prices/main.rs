@@ -77,6 +77,9 @@ fn reads() {
         let one = || rows(&[400]);
         prices.trace("last logits", one(), save("logits[:, -1]"));
         prices.trace("all logits", one(), save("logits"));
+        prices.trace("few logits", one(), save("logits[:, :, 5:105]"));
+        let before = json!({"op": "save", "value": "ln_final.output", "as": "y"});
+        prices.trace("few rows of logits", one(), json!([save("logits[:, -20:]")[0], before]));
         prices.trace("every layer", one(), save("layers.*.output"));
         prices.trace("every layer of a few", rows(&[200, 90, 150]), save("layers.*.output"));
         prices.trace("last token, every layer", one(), save("layers.*.output[:, -1]"));

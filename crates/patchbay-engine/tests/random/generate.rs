@@ -99,9 +99,10 @@ impl<'a> Generator<'a> {
         self.random.shuffle(&mut nodes);
         // whatever is written is seen
         for input in 0..self.inputs.len() {
-            let site = self.name(input, "logits[:, -1]");
-            let dims = vec![self.inputs[input].1.len(), self.tree.vocab];
-            self.save(json!(site), Some(dims));
+            let [few, vocab] = [self.random.below(self.tree.vocab), self.tree.vocab];
+            let (places, count) = if self.random.once_in(2) { (format!("[{few}, 0]"), 2) } else { (":".into(), vocab) };
+            let site = self.name(input, &format!("logits[:, -1, {places}]"));
+            self.save(json!(site), Some(vec![self.inputs[input].1.len(), count]));
         }
         nodes.append(&mut self.nodes);
         let mut inputs = serde_json::Map::new();

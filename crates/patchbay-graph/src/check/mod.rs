@@ -2,7 +2,8 @@
 //!
 //! `build` walks through the nodes and notes every write and access to a site, `values` gives every value a number, a shape
 //! and a type, `gradients` finds the
-//! ways that derivatives take, `schedule` puts what happens into passes (each a `walk` through the layers), and `cost` prices them.
+//! ways that derivatives take, `schedule` puts what happens into passes (each a `walk` through the layers), `vocab` finds which logits
+//! they need, and `cost` prices them.
 
 mod build;
 mod cost;
@@ -16,6 +17,7 @@ mod step;
 mod sweep;
 mod texts;
 mod values;
+mod vocab;
 mod walk;
 mod window;
 
@@ -74,6 +76,7 @@ fn check_marked(
         idle,
         cost: Cost::default(),
     };
+    vocab::narrow(&mut plan, context.tree.vocab);
     let axes = sweep::dependences(&plan, named);
     plan.cost = cost::cost(&plan, context.tree);
     check_cost(&plan.cost, context)?;

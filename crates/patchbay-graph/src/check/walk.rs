@@ -82,12 +82,15 @@ impl<'a> Walk<'a> {
             Event::Read(_) | Event::Compute(_) => true,
         });
         let mut until = vec![Site::EmbedTokens; running.len()];
-        let mut looked_at = self.no_tokens();
+        let (mut looked_at, mut unembedded) = (self.no_tokens(), self.no_tokens());
         for step in &self.pass.steps {
             let Some((input, selection)) = self.access(step) else { continue };
             until[input] = until[input].max(step.site);
             if step.site >= Site::LnFinalInput {
                 selection.mark(1, &mut looked_at[input]);
+            }
+            if step.site >= Site::LmHead {
+                selection.mark(1, &mut unembedded[input]);
             }
         }
         let listed = |row: &Vec<bool>| (0..row.len()).filter(|token| row[*token]).collect();
@@ -96,6 +99,7 @@ impl<'a> Walk<'a> {
             until: until[input],
             finished: self.standing[input] == Standing::Runs,
             final_tokens: looked_at[input].iter().map(listed).collect(),
+            unembedded: unembedded[input].iter().map(listed).collect(),
         });
         self.pass.inputs = inputs.collect();
         self.pass

@@ -177,6 +177,24 @@ impl Selection {
         self.picks[axis].places(row, size)
     }
 
+    /// The same part of a source that has of an axis these places alone, in ascending order. The part's are among them, and the
+    /// axis is equally long in all rows.
+    pub fn within(&self, axis: usize, places: &[usize]) -> Self {
+        let picked = self.picks[axis].places(0, self.source.axes[axis].longest());
+        let place = |place: Option<usize>| places.binary_search(&place?).ok();
+        let moved =
+            || picked.iter().map(|picked| Place::Int(place(*picked).map_or(-1, |place| place as i64))).collect();
+        let pick = match &self.picks[axis] {
+            Pick::Joint(_) => Pick::Joint(moved()),
+            _ if picked.iter().copied().eq(places.iter().copied().map(Some)) => Pick::ALL,
+            _ => Pick::Each(moved()),
+        };
+        let mut within = self.clone();
+        within.picks[axis] = pick;
+        within.source.axes[axis] = Extent::Fixed(places.len());
+        within
+    }
+
     /// The rows that are selected, in the order of the result; a single one where none decides.
     pub(crate) fn rows(&self) -> &[usize] {
         &self.rows

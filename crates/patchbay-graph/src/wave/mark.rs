@@ -32,7 +32,7 @@ impl Mark {
             Site::EmbedTokens => Self::EMBEDDED,
             Site::Layer(layer, S::Input) => Self::stream(layer),
             Site::Layer(layer, S::Output) => Self::stream(layer + 1),
-            Site::Layer(layer, site) if has_all_rows(site) => Self::keys(layer),
+            Site::Layer(layer, _) if has_all_rows(site) => Self::keys(layer),
             Site::Layer(layer, _) => Self::handed(layer + 1),
             Site::LnFinalInput | Site::LnFinalOutput | Site::LmHead | Site::Logits => Self::stream(layers),
         }
@@ -65,11 +65,14 @@ impl Mark {
     }
 }
 
-/// Whether all rows that go through a block have a value at this site; at others those alone have one which go on after
-/// keys and values are made.
-pub fn has_all_rows(site: LayerSite) -> bool {
+/// Whether all rows that come have a value at this site; at others those alone have one which go on after a block's keys and
+/// values, or the final norm, are made.
+pub fn has_all_rows(site: Site) -> bool {
     use LayerSite as S;
-    matches!(site, S::Input | S::AttnInput | S::K | S::V | S::KRot)
+    matches!(
+        site,
+        Site::LnFinalInput | Site::LnFinalOutput | Site::Layer(_, S::Input | S::AttnInput | S::K | S::V | S::KRot)
+    )
 }
 
 #[cfg(test)]

@@ -104,14 +104,27 @@ impl Wave {
         self.rows.iter().zip(&self.lanes.views).filter_map(of).collect()
     }
 
-    /// The tokens of a matrix that a request's pass looks at from the final norm on.
-    pub fn final_rows(&self, track: usize, plan: &Plan, pass: &Pass, matrix: &Matrix) -> Vec<u32> {
-        let mut found = Vec::new();
-        for input in &pass.inputs {
-            for (row, view) in self.views(track, input.input) {
-                let tokens = matrix.tokens_of(view, plan.inputs[input.input].lengths[row]);
-                found.extend(input.final_tokens[row].iter().filter_map(|token| tokens[*token]));
+    /// The tokens of a matrix that requests' passes look at from the final norm on, and those of them that they look at from the
+    /// unembedding on, in their order.
+    pub fn final_rows<'a>(
+        &self,
+        passes: impl Iterator<Item = (usize, &'a Plan, &'a Pass)>,
+        matrix: &Matrix,
+    ) -> [Vec<u32>; 2] {
+        let mut found = [Vec::new(), Vec::new()];
+        for (track, plan, pass) in passes {
+            for input in &pass.inputs {
+                for (row, view) in self.views(track, input.input) {
+                    let tokens = matrix.tokens_of(view, plan.inputs[input.input].lengths[row]);
+                    for (found, looked_at) in found.iter_mut().zip([&input.final_tokens, &input.unembedded]) {
+                        found.extend(looked_at[row].iter().filter_map(|token| tokens[*token]));
+                    }
+                }
             }
+        }
+        for rows in &mut found {
+            rows.sort_unstable();
+            rows.dedup();
         }
         found
     }

@@ -46,6 +46,9 @@ pub struct WalkSummary {
     pub layers: Runs,
     /// Tokens of all rows for which the unembedding (`lm_head`) is computed.
     pub logits: usize,
+    /// Of how many tokens of the vocabulary; absent where it is all of them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub of: Option<usize>,
 }
 
 /// What no result needs, and therefore never runs.
@@ -64,9 +67,10 @@ impl PlanSummary {
         let walk = |pass: &Pass| {
             let summary = |input: &PassInput| {
                 let layers = runs(plan.layers_of(input, tree));
-                let logits = unembedded(pass, input).map(|(_, tokens)| tokens.len()).sum();
+                let logits = input.unembedded.iter().map(Vec::len).sum();
+                let of = pass.vocab.as_ref().map(|ids| ids.len());
                 let name = plan.inputs[input.input].name.clone();
-                (name, WalkSummary { until: input.until.to_string(), layers, logits })
+                (name, WalkSummary { until: input.until.to_string(), layers, logits, of })
             };
             pass.inputs.iter().map(summary).collect()
         };
@@ -102,7 +106,7 @@ impl Dead {
         for pass in &plan.passes {
             for input in &pass.inputs {
                 plan.layers_of(input, tree).for_each(|layer| ran[layer] = true);
-                for (row, tokens) in unembedded(pass, input) {
+                for (row, tokens) in input.unembedded.iter().enumerate() {
                     tokens.iter().for_each(|token| looked_at[input.input][row][*token] = true);
                 }
             }
@@ -113,12 +117,6 @@ impl Dead {
         });
         Self { layers: runs((0..ran.len()).filter(|layer| !ran[*layer])), logits: logits.collect() }
     }
-}
-
-/// The tokens of each row of an input that a pass unembeds.
-fn unembedded<'a>(pass: &Pass, input: &'a PassInput) -> impl Iterator<Item = (usize, &'a Vec<usize>)> {
-    let rows = if pass.unembeds() { &input.final_tokens[..] } else { &[] };
-    rows.iter().enumerate()
 }
 
 /// Ascending numbers as runs of neighbours.

@@ -7,6 +7,9 @@ use crate::module::{Module, NormPlace};
 use crate::site::{LayerSite, Site};
 use crate::tree::{LayerTree, Tree};
 
+/// Outputs of a projection that the kernels make together.
+const PANEL: u64 = 32;
+
 /// What looks into the priced pass.
 pub(super) trait Tap {
     fn wants(&self, site: Site) -> bool;
@@ -301,7 +304,15 @@ impl<'a> Decoder<'a> {
         self.kernels.linear(x, [self.hidden(), self.tree.vocab as u64], self.has("lm_head.bias"))
     }
 
-    pub(super) fn unembed(&self, x: Tensor, tap: &mut dyn Tap) {
+    /// The outputs of so many token ids, whose weights are copied, and laid out for the kernels.
+    fn head_of(&self, x: &Tensor, ids: u64) -> Tensor {
+        let panels = if self.kernels.plain { 0 } else { ids.next_multiple_of(PANEL) };
+        let _weights = self.meter().hold(F32 * (ids + panels) * self.hidden());
+        self.kernels.linear(x, [self.hidden(), ids], self.has("lm_head.bias"))
+    }
+
+    /// The unembedding, of so many of the rows from the final norm on, and of these token ids or all.
+    pub(super) fn unembed(&self, x: Tensor, onward: u64, ids: Option<&[u32]>, tap: &mut dyn Tap) {
         let wanted_from = |tap: &dyn Tap, first| {
             [Site::LnFinalOutput, Site::LmHead, Site::Logits].into_iter().any(|site| site >= first && tap.wants(site))
         };
@@ -313,7 +324,13 @@ impl<'a> Decoder<'a> {
         if !wanted_from(tap, Site::LmHead) {
             return;
         }
-        let raw = offer(tap, Site::LmHead, self.head(&x));
+        let elements = onward * self.hidden();
+        let x = if elements == x.elements { x } else { self.meter().make(elements, &[&x]) };
+        let raw = match ids {
+            None => self.head(&x),
+            Some(ids) => self.head_of(&x, ids.len() as u64),
+        };
+        let raw = offer(tap, Site::LmHead, raw);
         if wanted_from(tap, Site::Logits) {
             offer(tap, Site::Logits, raw);
         }

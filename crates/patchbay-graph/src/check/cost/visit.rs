@@ -6,7 +6,7 @@ use std::ops::Range;
 use super::decoder::Tap;
 use super::meter::Tensor;
 use super::values::{Values, elements, read, write};
-use crate::plan::{Event, Pass, Plan, Skip, Source, Step, WriteMode, Wrt};
+use crate::plan::{Event, Pass, Plan, Skip, Source, WriteMode, Wrt};
 use crate::selection::{Gather, Placement, Selection};
 use crate::site::{LayerSite, Packing, Site};
 use crate::wave::Wave;
@@ -16,7 +16,7 @@ use crate::wave::matrix::{Matrix, packed};
 /// The tap of one pass.
 pub(super) struct Visitor<'a, 'v> {
     plan: &'a Plan,
-    steps: &'a [Step],
+    pass: &'a Pass,
     at: HashMap<Site, Range<usize>>,
     /// Whether there are steps inside of each block.
     looked_at: Vec<bool>,
@@ -51,7 +51,7 @@ impl<'a, 'v> Visitor<'a, 'v> {
         }
         Self {
             plan: values.plan,
-            steps: &pass.steps,
+            pass,
             at,
             looked_at,
             values,
@@ -83,7 +83,7 @@ impl<'a, 'v> Visitor<'a, 'v> {
             self.placements.len() - 1
         });
         let matrix = match site {
-            Site::Layer(_, site) if has_all_rows(site) => &self.running,
+            site if has_all_rows(site) => &self.running,
             _ => &self.onward,
         };
         matrix.gather(&self.placements[known].2, packing, selection)
@@ -91,12 +91,12 @@ impl<'a, 'v> Visitor<'a, 'v> {
 
     pub(super) fn steps_at(&mut self, site: Site, mut value: Tensor) -> Tensor {
         let Some(range) = self.at.get(&site).cloned() else { return value };
-        let Some(packing) = self.values.decoder.tree.packing(site) else { return value };
+        let Some(packing) = self.pass.packing(site, self.values.decoder.tree) else { return value };
         let meter = self.values.meter();
         value = meter.contiguous(&value);
         // whether the value's memory is nobody else's, so that it is written in place
         let mut own = false;
-        for step in &self.steps[range] {
+        for step in &self.pass.steps[range] {
             match step.event {
                 Event::Compute(id) => self.values.compute(id),
                 Event::Read(id) => {

@@ -140,14 +140,11 @@ impl<'a> Walk<'a> {
         if !visitor.has_steps_from(Site::LnFinalInput) {
             return;
         }
-        let mut rows = visitor.wave.final_rows(0, self.plan, self.pass, matrix);
-        rows.sort_unstable();
-        rows.dedup();
-        let kept = matrix.keep(&rows);
-        visitor.place(kept.clone(), kept);
+        let [rows, onward] = visitor.wave.final_rows([(0, self.plan, self.pass)].into_iter(), matrix);
+        visitor.place(matrix.keep(&rows), matrix.keep(&onward));
         let x = self.rows(visitor, &stream, rows.len());
         let decoder = visitor.values.decoder;
-        decoder.unembed(x, visitor);
+        decoder.unembed(x, onward.len() as u64, self.pass.vocab.as_deref(), visitor);
     }
 
     fn arrive(&self, visitor: &Visitor<'a, '_>, layer: usize, stream: Tensor, after: &Matrix) -> (Tensor, Matrix) {
