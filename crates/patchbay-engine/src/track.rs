@@ -42,6 +42,14 @@ pub(crate) struct Delta {
     pub(crate) blocks: Blocks,
 }
 
+/// Which logits a request looks at.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Logits<'a> {
+    any: bool,
+    /// Those of these token ids; of all where none are listed.
+    pub(crate) of: Option<&'a [u32]>,
+}
+
 /// What lies at a site.
 #[derive(Clone, Copy)]
 pub(crate) struct Here<'w> {
@@ -184,9 +192,9 @@ impl<'a, 'v> Track<'a, 'v> {
         self.pass.packing(site, self.tree)
     }
 
-    /// Whether it looks at logits, and at which; of all token ids where none are listed.
-    pub(crate) fn logits(&self) -> (bool, Option<&'a [u32]>) {
-        (self.pass.unembeds(), self.pass.vocab.as_deref())
+    /// The logits that it looks at.
+    pub(crate) fn logits(&self) -> Logits<'a> {
+        Logits { any: self.pass.unembeds(), of: self.pass.vocab.as_deref() }
     }
 
     /// Skips that begin at a layer and put something in the place of what they leave out.

@@ -14,7 +14,7 @@ use patchbay_model::Tap;
 use crate::engine::{EngineError, panic_message};
 use crate::job::History;
 use crate::part::Shown;
-use crate::track::{Here, Track};
+use crate::track::{Here, Logits, Track};
 
 /// The requests of a wave while it runs.
 pub(crate) struct Visit<'a, 'v> {
@@ -50,16 +50,16 @@ impl<'a, 'v> Visit<'a, 'v> {
         (self.running, self.onward) = (running, onward);
     }
 
-    /// The requests that look at the same logits, group by group, with the token ids of these; of all where none are listed.
-    pub(crate) fn by_logits(&self) -> Vec<(Option<&'a [u32]>, Vec<usize>)> {
-        let mut groups: Vec<((bool, Option<&[u32]>), Vec<usize>)> = Vec::new();
+    /// The requests that look at the same logits, group by group.
+    pub(crate) fn by_logits(&self) -> Vec<(Logits<'a>, Vec<usize>)> {
+        let mut groups: Vec<(Logits<'a>, Vec<usize>)> = Vec::new();
         for (number, track) in self.tracks.iter().enumerate() {
             match groups.iter_mut().find(|(logits, _)| *logits == track.logits()) {
                 Some((_, group)) => group.push(number),
                 None => groups.push((track.logits(), vec![number])),
             }
         }
-        groups.into_iter().map(|((_, ids), group)| (ids, group)).collect()
+        groups
     }
 
     /// Shows what comes to these alone.

@@ -128,7 +128,7 @@ fn unembed(decoder: &Decoder, visit: &mut Visit<'_, '_>, stream: &Tensor, matrix
     if !visit.has_steps_from(Site::LnFinalInput) {
         return Ok(());
     }
-    for (ids, group) in visit.by_logits() {
+    for (logits, group) in visit.by_logits() {
         let asking = group.iter().map(|track| visit.tracks[*track].asks());
         let [rows, onward] = visit.wave.final_rows(asking, matrix);
         let place = |row: &u32| rows.binary_search(row).ok().map(|place| place as u32);
@@ -136,7 +136,7 @@ fn unembed(decoder: &Decoder, visit: &mut Visit<'_, '_>, stream: &Tensor, matrix
         let all_go_on = onward.len() == rows.len();
         visit.show_to(&group);
         visit.place(matrix.keep(&rows), matrix.keep(&onward));
-        let outputs = Outputs { rows: (!all_go_on).then_some(&going_on), ids };
+        let outputs = Outputs { rows: (!all_go_on).then_some(&going_on), ids: logits.of };
         decoder.unembed(part::rows(stream, &rows)?, outputs, visit)?;
     }
     Ok(())

@@ -70,7 +70,7 @@ impl Decoder {
     ) -> std::result::Result<Self, LoadError> {
         let spec = describe(&checkpoint.config)?;
         let LoadOptions { device, precision, plain } = options.clone();
-        let kernels: Arc<dyn Kernels> = if plain { Arc::new(Plain) } else { fastest(&device) };
+        let kernels: Arc<dyn Kernels> = if plain { Arc::new(Plain) } else { fastest(&device)? };
         let form = if kernels.reads_panels() { Form::Panels(precision) } else { Form::plain(precision)? };
         let (weights, dtype) = (&checkpoint.weights, form.activations());
         let weights = Loader::new(weights, &spec, &device, form, progress).load()?;

@@ -42,6 +42,14 @@ pub enum LoadError {
         /// What was asked for.
         precision: Precision,
     },
+    /// The environment names instructions that this machine does not have.
+    #[error("PATCHBAY_INSTRUCTIONS: there is no \"{name}\" on this machine; there is {}", .there.join(", "))]
+    Instructions {
+        /// What was asked for.
+        name: String,
+        /// What there is, the best first.
+        there: Vec<&'static str>,
+    },
     /// A tensor operation failed, as when the device is out of memory.
     #[error("building the model failed: {0}")]
     Tensor(#[from] candle_core::Error),

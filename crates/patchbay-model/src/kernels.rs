@@ -14,6 +14,8 @@ use candle_core::{Device, Result, Tensor};
 
 pub use self::cpu::{Cpu, softmax};
 pub use self::plain::Plain;
+use crate::error::LoadError;
+use crate::instructions::instructions;
 use crate::parameters::{Linear, Norm};
 use crate::rope::RotaryRows;
 use crate::segments::{Segments, Span};
@@ -163,6 +165,12 @@ pub(crate) fn check_spans(segments: &Segments, sources: &[Tensor]) -> Result<()>
 }
 
 /// The fastest kernels for a device.
-pub fn fastest(device: &Device) -> Arc<dyn Kernels> {
-    if device.is_cpu() { Arc::new(Cpu::new()) } else { Arc::new(Plain) }
+///
+/// # Errors
+/// The environment names instructions that the processor does not have.
+pub fn fastest(device: &Device) -> std::result::Result<Arc<dyn Kernels>, LoadError> {
+    if !device.is_cpu() {
+        return Ok(Arc::new(Plain));
+    }
+    instructions().map(|_| Arc::new(Cpu::new()) as _)
 }

@@ -128,8 +128,9 @@ proptest! {
     fn fewer_bits_stay_near(input in 1usize..300, out in 1usize..40, which in 1usize..5, seed in 1u64..1000) {
         let matrix = random(&[out, input], seed);
         let kept = Panels::of(&matrix, Precision::ALL[which]).unwrap().tensor().unwrap();
-        // of the largest number: half a place of 16-bit floats, of 8 bits, of 4
-        close(&kept, &matrix, [0.0, 5e-4, 4e-3, 5e-3, 9e-2][which])?;
+        // of the largest number: half a place of 16-bit floats and of 8 bits, and a whole one of 4, where candle's search for the least
+        // squares may give up the largest number for the others
+        close(&kept, &matrix, [0.0, 5e-4, 4e-3, 5e-3, 2.0 / 15.0][which])?;
     }
 
     #[test]

@@ -36,6 +36,7 @@ use candle_core::{DType, Result, Tensor};
 use pulp::Arch;
 
 use super::{Kernels, Scoring};
+use crate::instructions::arch;
 use crate::parameters::{Linear, Norm};
 use crate::rope::RotaryRows;
 use crate::segments::Segments;
@@ -48,9 +49,9 @@ pub struct Cpu {
 }
 
 impl Cpu {
-    /// The kernels for the instruction set found on this machine.
+    /// The kernels for the best instruction set found on this machine, or for the one that the environment names.
     pub fn new() -> Self {
-        Self { arch: Arch::new() }
+        Self { arch: arch() }
     }
 }
 
@@ -61,7 +62,7 @@ impl Cpu {
 pub fn softmax(x: &Tensor, axis: usize) -> Result<Tensor> {
     let x = x.detach();
     if axis + 1 == x.rank() && x.device().is_cpu() && x.dtype() == DType::F32 {
-        return softmax::softmax(Arch::new(), &x);
+        return softmax::softmax(arch(), &x);
     }
     let raised = x.broadcast_sub(&x.contiguous()?.max_keepdim(axis)?)?.exp()?;
     raised.broadcast_div(&raised.sum_keepdim(axis)?)

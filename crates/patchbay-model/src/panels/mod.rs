@@ -15,7 +15,7 @@ use std::ops::Range;
 use candle_core::{CpuStorage, Device, Result, Storage, Tensor, bail};
 use half::slice::HalfFloatSliceExt;
 use half::{bf16, f16};
-use pulp::{Arch, Simd, WithSimd};
+use pulp::{Simd, WithSimd};
 use rayon::prelude::*;
 
 use self::half_precision::single;
@@ -23,6 +23,7 @@ pub(crate) use self::interleave::interleave;
 use self::pages::Pages;
 use self::q4::Super;
 use self::q8::Block;
+use crate::instructions::arch;
 use crate::precision::Precision;
 use crate::prefetch::ahead;
 
@@ -182,7 +183,7 @@ impl Panels {
                 self.0.widen(simd, self.1, self.2, self.3);
             }
         }
-        Arch::new().dispatch(Widen(self, number, columns, to));
+        arch().dispatch(Widen(self, number, columns, to));
     }
 
     /// The same within code for a processor's vectors.

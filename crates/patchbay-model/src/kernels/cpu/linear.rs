@@ -199,6 +199,7 @@ fn add(to: &mut [f32], products: &[f32], bias: Option<&[f32]>) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::instructions::arch;
 
     /// A row's outputs have the same bits alone, in a few rows and in many, whatever the weights are kept as.
     #[test]
@@ -212,9 +213,8 @@ mod tests {
             for precision in Precision::ALL {
                 let weight = Matrix::Panels(Arc::new(Panels::of(&weight, precision).unwrap()));
                 let projection = Linear { weight, bias: None };
-                let out = |x: &Tensor| -> Vec<Vec<f32>> {
-                    linear(Arch::new(), x, &[&projection]).unwrap()[0].to_vec2().unwrap()
-                };
+                let out =
+                    |x: &Tensor| -> Vec<Vec<f32>> { linear(arch(), x, &[&projection]).unwrap()[0].to_vec2().unwrap() };
                 let all = out(&x);
                 for (first, count) in [(0, 1), (3, 2), (5, 7), (4, 12), (9, 20)] {
                     let few = out(&x.narrow(0, first, count).unwrap());
