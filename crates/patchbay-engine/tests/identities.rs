@@ -271,8 +271,10 @@ fn a_copy_changes_what_is_another_value_and_nothing_else() {
     on_every_model(|lab, _, model| {
         let rows = json!([[7, 3, 90, 40, 55], [1, 2, 3, 4]]);
         // what nobody writes to shares its tokens with what is written
-        let inputs = json!({"a": [[7, 3, 90, 12, 55], [1, 2, 8, 4]], "b": rows, "bystander": rows});
-        let run = |site: &str, change: &[Value], value: Value| {
+        let equal = json!([[7, 3, 90, 12, 55], [1, 2, 8, 4]]);
+        let longer = json!([[7, 3, 90, 12, 55, 2], [1, 2, 8, 4]]);
+        let run = |given: &Value, site: &str, change: &[Value], value: Value| {
+            let inputs = json!({"a": given, "b": rows, "bystander": rows});
             let set = json!({"op": "set", "target": format!("b/{site}"), "value": value});
             let saves = [
                 save("b/logits[:, -1]", "x"),
@@ -289,9 +291,9 @@ fn a_copy_changes_what_is_another_value_and_nothing_else() {
             let heads = site.ends_with(".q") || site.ends_with(".z");
             let place = if heads { part.replacen(", ", ", :, ", 1) } else { part.to_owned() };
             let at = format!("{site}[{place}]");
-            for change in [&[][..], std::slice::from_ref(&change)] {
-                let copied = run(&at, change, json!(format!("a/{at}")));
-                let made = run(&at, change, json!({"op": "mul", "args": [format!("a/{at}"), 1]}));
+            for (given, change) in [(&equal, &[][..]), (&equal, std::slice::from_ref(&change)), (&longer, &[][..])] {
+                let copied = run(given, &at, change, json!(format!("a/{at}")));
+                let made = run(given, &at, change, json!({"op": "mul", "args": [format!("a/{at}"), 1]}));
                 for name in ["x", "h", "plain"] {
                     assert!(same_bits(&copied.raw(name), &made.raw(name)), "{model}: {name} after {at}");
                 }

@@ -341,7 +341,7 @@ impl Plan {
     pub fn copied(&self, write: &Write) -> Option<usize> {
         match &self.values[write.value].source {
             Source::Read(read) => {
-                let same = read.site == write.site && read.selection == write.selection;
+                let same = read.site == write.site && read.selection.names_the_same(&write.selection);
                 (same && write.mode == WriteMode::Replace).then_some(read.input)
             }
             _ => None,

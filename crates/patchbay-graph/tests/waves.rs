@@ -122,6 +122,14 @@ fn a_row_that_is_given_what_it_has_does_not_part() {
     // of many tokens only those from there on change
     assert_eq!(counts(&[patch("layers.1.output", &[])]), [(6, 6), (6, 6), (4, 4), (4, 1)]);
     assert_eq!(counts(&[patch("layers.1.mlp.output[:, :2]", &[])]), [(4, 4), (4, 4), (4, 4), (4, 1)]);
+    // nor does it matter how long they are, where the same tokens are meant
+    let longer = |site: &str| {
+        let set = json!({"op": "set", "target": format!("b/{site}"), "value": format!("a/{site}")});
+        json!({"inputs": {"a": [[1, 2, 3, 4, 5]], "b": [[1, 2, 9, 4]]}, "graph": [set, save("b/logits[:, -1]")]})
+    };
+    for (place, layer) in [("1", (4, 4)), (":2", (4, 4)), ("-3", (7, 7)), ("2", (6, 6))] {
+        assert_eq!(counts(&[bare.clone(), longer(&format!("layers.1.output[:, {place}]"))])[2], layer, "{place}");
+    }
     // what is no longer as the model makes it is another value
     let apart = |body: Value| counts(&[bare.clone(), body])[2];
     assert_eq!(apart(patch("layers.1.output[:, 1]", &[])), (4, 4));

@@ -239,6 +239,21 @@ impl Selection {
         }
     }
 
+    /// Whether it names the same places as a part of another source of the same axes, one after the other, though these may be longer
+    /// or shorter there.
+    pub(crate) fn names_the_same(&self, other: &Self) -> bool {
+        let alike = |one: &Self| (one.outs.clone(), one.joint, one.source.rows, Arc::clone(&one.rows));
+        let places = |one: &Self, axis: usize| -> Vec<Vec<Option<usize>>> {
+            one.rows.iter().enumerate().map(|(entry, row)| one.places_of(axis, entry, *row)).collect()
+        };
+        let same = |axis: usize| {
+            let named_alike =
+                self.picks[axis] == other.picks[axis] && self.source.axes[axis] == other.source.axes[axis];
+            named_alike || places(self, axis) == places(other, axis)
+        };
+        alike(self) == alike(other) && (0..self.picks.len().max(other.picks.len())).all(same)
+    }
+
     /// Marks the selected places of an axis of the source, row by row; the same as [`tokens`](Self::tokens).
     pub(crate) fn mark(&self, axis: usize, marks: &mut [Vec<bool>]) {
         for (entry, row) in self.rows.iter().enumerate() {
