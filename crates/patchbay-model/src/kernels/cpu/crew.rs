@@ -103,7 +103,7 @@ impl Crew {
         // SAFETY: the lifetime is made longer than it is. Nobody but the helpers sees the work, and `Asked` is dropped, however
         // this function ends, only when it is not put up any more and no helper is at it.
         let lasting = unsafe { std::mem::transmute::<&(dyn Fn() + Sync), Work>(work) };
-        let asked = Asked::put_up(&self.board, lasting, helpers.min(self.helpers));
+        let asked = self.put_up(lasting, helpers.min(self.helpers));
         work();
         drop(asked);
         let panic = self.board.notice().panic.take();
@@ -111,22 +111,21 @@ impl Crew {
             resume_unwind(panic);
         }
     }
+
+    /// Puts work up, and wakes as many as those that are awake lack.
+    fn put_up(&self, work: Work, helpers: usize) -> Asked<'_> {
+        let mut notice = self.board.notice();
+        (notice.work, notice.wanted, notice.panic) = (Some(work), helpers, None);
+        self.board.turn.fetch_add(1, Ordering::Release);
+        let awake = self.helpers - notice.sleeping;
+        drop(notice);
+        (awake..helpers).for_each(|_| self.board.put_up.notify_one());
+        Asked(&self.board)
+    }
 }
 
 /// Work that is put up. When this is dropped nobody is at it, and nobody will be.
 struct Asked<'a>(&'a Board);
-
-impl<'a> Asked<'a> {
-    fn put_up(board: &'a Board, work: Work, helpers: usize) -> Self {
-        let mut notice = board.notice();
-        (notice.work, notice.wanted, notice.panic) = (Some(work), helpers, None);
-        board.turn.fetch_add(1, Ordering::Release);
-        let woken = helpers.min(notice.sleeping);
-        drop(notice);
-        (0..woken).for_each(|_| board.put_up.notify_one());
-        Self(board)
-    }
-}
 
 impl Drop for Asked<'_> {
     fn drop(&mut self) {
