@@ -82,10 +82,7 @@ impl<'a, 'v> Visitor<'a, 'v> {
             self.placements.push((input, packing, packed(&self.plan.inputs[input], packing)));
             self.placements.len() - 1
         });
-        let matrix = match site {
-            site if has_all_rows(site) => &self.running,
-            _ => &self.onward,
-        };
+        let matrix = if has_all_rows(site) { &self.running } else { &self.onward };
         matrix.gather(&self.placements[known].2, packing, selection)
     }
 

@@ -28,7 +28,6 @@ pub(super) fn crew() -> &'static Crew {
 }
 
 /// Threads that help with one piece of work at a time.
-#[derive(Debug)]
 pub(super) struct Crew {
     helpers: usize,
     /// Held by whom they help.
@@ -37,7 +36,7 @@ pub(super) struct Crew {
 }
 
 /// Where work is put up.
-#[derive(Debug, Default)]
+#[derive(Default)]
 struct Board {
     /// How often work was put up. It changes while the notice is locked, and is looked at without.
     turn: AtomicUsize,
@@ -62,12 +61,6 @@ struct Notice {
 
 /// Work that everybody who takes part in does until nothing is left of it.
 type Work = &'static (dyn Fn() + Sync);
-
-impl std::fmt::Debug for Notice {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Notice").field("wanted", &self.wanted).field("sleeping", &self.sleeping).finish_non_exhaustive()
-    }
-}
 
 impl Crew {
     /// So many threads, or as many as the system lets there be.
