@@ -133,10 +133,9 @@ fn unembed(decoder: &Decoder, visit: &mut Visit<'_, '_>, stream: &Tensor, matrix
         let [rows, onward] = visit.wave.final_rows(asking, matrix);
         let place = |row: &u32| rows.binary_search(row).ok().map(|place| place as u32);
         let going_on: Vec<u32> = onward.iter().filter_map(place).collect();
-        let all_go_on = onward.len() == rows.len();
         visit.show_to(&group);
         visit.place(matrix.keep(&rows), matrix.keep(&onward));
-        let outputs = Outputs { rows: (!all_go_on).then_some(&going_on), ids: logits.of };
+        let outputs = Outputs { rows: (going_on.len() < rows.len()).then_some(&going_on), ids: logits.of };
         decoder.unembed(part::rows(stream, &rows)?, outputs, visit)?;
     }
     Ok(())

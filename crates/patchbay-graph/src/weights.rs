@@ -94,6 +94,7 @@ mod tests {
             assert!(!weights.has(name), "{name}");
         }
     }
+
     #[test]
     fn blocks_are_alike_whose_weights_have_the_same_names_and_shapes() {
         let weight = |(name, size): (&str, usize)| (format!("layers.{name}"), vec![size, 4]);

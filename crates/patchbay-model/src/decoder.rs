@@ -197,11 +197,9 @@ impl Decoder {
             return Ok(());
         }
         let x = outputs.rows.map_or(Ok(x.clone()), |rows| x.index_select(&Tensor::new(rows, &self.device)?, 0))?;
-        let raw = match outputs.ids {
-            None => linear(&*self.kernels, &x, &self.weights.head)?,
-            Some(ids) => linear(&*self.kernels, &x, &self.weights.head.outputs(ids)?)?,
-        };
-        let raw = offer(tap, Site::LmHead, raw)?;
+        let head = &self.weights.head;
+        let head = outputs.ids.map_or(Ok(head.clone()), |ids| head.outputs(ids))?;
+        let raw = offer(tap, Site::LmHead, linear(&*self.kernels, &x, &head)?)?;
         if wanted_from(tap, Site::Logits) {
             offer(tap, Site::Logits, self.transform(raw)?)?;
         }

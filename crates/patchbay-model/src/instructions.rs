@@ -33,22 +33,19 @@ fn find(name: Option<&str>) -> Result<(&'static str, Arch), LoadError> {
     })
 }
 
-/// The name of the set that is taken.
+/// The set that the environment names, or the best one.
 ///
 /// # Errors
 /// The environment names one that this machine does not have.
-pub fn instructions() -> Result<&'static str, LoadError> {
+pub(crate) fn instructions() -> Result<Arch, LoadError> {
     let name = std::env::var_os(CHOICE);
-    find(name.map(|name| name.to_string_lossy().into_owned()).as_deref()).map(|(name, _)| name)
+    find(name.map(|name| name.to_string_lossy().into_owned()).as_deref()).map(|(_, arch)| arch)
 }
 
-/// The set that is taken; the best one where the environment names none that is there.
+/// The set that is taken: the same one always, and the best one where the environment names none that is there.
 pub(crate) fn arch() -> Arch {
     static TAKEN: OnceLock<Arch> = OnceLock::new();
-    *TAKEN.get_or_init(|| {
-        let name = instructions().ok();
-        find(name).map_or(Arch::Scalar, |(_, arch)| arch)
-    })
+    *TAKEN.get_or_init(|| instructions().unwrap_or_else(|_| Arch::new()))
 }
 
 #[cfg(test)]

@@ -72,7 +72,6 @@ pub use cache::{Caches, KeyCache};
 pub use checks::{Check, CheckReport, run_checks};
 pub use decoder::{Decoder, LoadOptions};
 pub use error::LoadError;
-pub use instructions::instructions;
 pub use matrix::Matrix;
 pub use memory::{KeyMemory, NoMemory, Sources};
 pub use outputs::Outputs;

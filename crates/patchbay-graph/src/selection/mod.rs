@@ -181,9 +181,9 @@ impl Selection {
     /// axis is equally long in all rows.
     pub fn within(&self, axis: usize, places: &[usize]) -> Self {
         let picked = self.picks[axis].places(0, self.source.axes[axis].longest());
-        let place = |place: Option<usize>| places.binary_search(&place?).ok();
-        let moved =
-            || picked.iter().map(|picked| Place::Int(place(*picked).map_or(-1, |place| place as i64))).collect();
+        // one that is not among them would be beyond the end, where nothing is
+        let place = |place: Option<usize>| place.and_then(|place| places.binary_search(&place).ok());
+        let moved = || picked.iter().map(|picked| Place::Int(place(*picked).unwrap_or(places.len()) as i64)).collect();
         let pick = match &self.picks[axis] {
             Pick::Joint(_) => Pick::Joint(moved()),
             _ if picked.iter().copied().eq(places.iter().copied().map(Some)) => Pick::ALL,
@@ -242,7 +242,6 @@ impl Selection {
     /// Whether it names the same places as a part of another source of the same axes, one after the other, though these may be longer
     /// or shorter there.
     pub(crate) fn names_the_same(&self, other: &Self) -> bool {
-        let alike = |one: &Self| (one.outs.clone(), one.joint, one.source.rows, Arc::clone(&one.rows));
         let places = |one: &Self, axis: usize| -> Vec<Vec<Option<usize>>> {
             one.rows.iter().enumerate().map(|(entry, row)| one.places_of(axis, entry, *row)).collect()
         };
@@ -251,7 +250,9 @@ impl Selection {
                 self.picks[axis] == other.picks[axis] && self.source.axes[axis] == other.source.axes[axis];
             named_alike || places(self, axis) == places(other, axis)
         };
-        alike(self) == alike(other) && (0..self.picks.len().max(other.picks.len())).all(same)
+        (&self.outs, self.joint, &self.rows) == (&other.outs, other.joint, &other.rows)
+            && (self.source.rows, self.picks.len()) == (other.source.rows, other.picks.len())
+            && (0..self.picks.len()).all(same)
     }
 
     /// Marks the selected places of an axis of the source, row by row; the same as [`tokens`](Self::tokens).

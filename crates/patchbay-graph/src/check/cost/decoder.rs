@@ -301,14 +301,18 @@ impl<'a> Decoder<'a> {
     }
 
     fn head(&self, x: &Tensor) -> Tensor {
-        self.kernels.linear(x, [self.hidden(), self.tree.vocab as u64], self.has("lm_head.bias"))
+        self.outputs(x, self.tree.vocab as u64)
+    }
+
+    fn outputs(&self, x: &Tensor, ids: u64) -> Tensor {
+        self.kernels.linear(x, [self.hidden(), ids], self.has("lm_head.bias"))
     }
 
     /// The outputs of so many token ids, whose weights are copied, and laid out for the kernels.
     fn head_of(&self, x: &Tensor, ids: u64) -> Tensor {
         let panels = if self.kernels.plain { 0 } else { ids.next_multiple_of(PANEL) };
         let _weights = self.meter().hold(F32 * (ids + panels) * self.hidden());
-        self.kernels.linear(x, [self.hidden(), ids], self.has("lm_head.bias"))
+        self.outputs(x, ids)
     }
 
     /// The unembedding, of so many of the rows from the final norm on, and of these token ids or all.

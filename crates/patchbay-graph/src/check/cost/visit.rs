@@ -18,7 +18,7 @@ pub(super) struct Visitor<'a, 'v> {
     plan: &'a Plan,
     pass: &'a Pass,
     at: HashMap<Site, Range<usize>>,
-    /// Whether there are steps inside of each block.
+    /// Whether there are steps inside of each block, its ends left out.
     looked_at: Vec<bool>,
     pub(super) values: &'v mut Values<'a>,
     finished: Vec<usize>,
@@ -39,14 +39,16 @@ impl<'a, 'v> Visitor<'a, 'v> {
         let finished = pass.inputs.iter().filter(|input| input.finished && taking.is_none());
         let finished = finished.map(|input| input.input).collect();
         let mut at: HashMap<Site, Range<usize>> = HashMap::new();
-        let mut looked_at = vec![false; values.decoder.tree.layers.len()];
         for (i, step) in pass.steps.iter().enumerate() {
             match step.event {
                 Event::Grad { gradient, .. } if taking != Some(gradient) => {}
                 _ => at.entry(step.site).or_insert(i..i).end = i + 1,
             }
-            if let Site::Layer(layer, _) = step.site {
-                looked_at[layer] = true;
+        }
+        let mut looked_at = vec![false; values.decoder.tree.layers.len()];
+        for site in at.keys().filter(|site| !is_boundary(**site)) {
+            if let Site::Layer(layer, _) = site {
+                looked_at[*layer] = true;
             }
         }
         Self {
@@ -153,10 +155,14 @@ impl<'a, 'v> Visitor<'a, 'v> {
     }
 }
 
+/// Whether it is an end of a block, which the walk itself visits.
+fn is_boundary(site: Site) -> bool {
+    matches!(site, Site::Layer(_, LayerSite::Input | LayerSite::Output))
+}
+
 impl Tap for Visitor<'_, '_> {
     fn wants(&self, site: Site) -> bool {
-        let boundary = matches!(site, Site::Layer(_, LayerSite::Input | LayerSite::Output));
-        !boundary && self.at.contains_key(&site)
+        !is_boundary(site) && self.at.contains_key(&site)
     }
 
     fn wants_of(&self, layer: usize) -> bool {

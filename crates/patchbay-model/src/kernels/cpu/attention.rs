@@ -168,9 +168,9 @@ fn head_rows<'a>(flat: &'a mut [f32], segments: &'a Segments, heads: usize, dim:
     let mut columns: Vec<_> = split_columns(flat, heads * dim, std::iter::repeat_n(dim, heads)).collect();
     let mut parts = Vec::new();
     for (number, segment) in segments.iter().enumerate() {
-        let (rows, rest) = columns.into_iter().map(|column| column.split_rows(segment.len)).unzip();
+        let split = columns.into_iter().map(|column| column.split_rows(segment.len));
+        let (rows, rest): (Vec<_>, Vec<_>) = split.unzip();
         columns = rest;
-        let rows: Vec<_> = rows;
         parts.extend(rows.into_iter().enumerate().map(|(head, rows)| (number, segment, head, rows)));
     }
     parts

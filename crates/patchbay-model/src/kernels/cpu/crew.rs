@@ -85,18 +85,20 @@ impl Crew {
     /// # Panics
     /// Where the work does, on any of the threads.
     pub(super) fn work(&self, helpers: usize, work: &(dyn Fn() + Sync)) {
-        let asking = match self.asking.try_lock() {
-            _ if helpers.min(self.helpers) == 0 => None,
-            Ok(asking) => Some(asking),
-            Err(TryLockError::Poisoned(asking)) => Some(asking.into_inner()),
-            Err(TryLockError::WouldBlock) => None,
+        let helpers = helpers.min(self.helpers);
+        if helpers == 0 {
+            return work();
+        }
+        let _asking = match self.asking.try_lock() {
+            Ok(asking) => asking,
+            Err(TryLockError::Poisoned(asking)) => asking.into_inner(),
+            Err(TryLockError::WouldBlock) => return work(),
         };
-        let Some(_asking) = asking else { return work() };
         #[allow(unsafe_code)]
         // SAFETY: the lifetime is made longer than it is. Nobody but the helpers sees the work, and `Asked` is dropped, however
         // this function ends, only when it is not put up any more and no helper is at it.
         let lasting = unsafe { std::mem::transmute::<&(dyn Fn() + Sync), Work>(work) };
-        let asked = self.put_up(lasting, helpers.min(self.helpers));
+        let asked = self.put_up(lasting, helpers);
         work();
         drop(asked);
         let panic = self.board.notice().panic.take();
