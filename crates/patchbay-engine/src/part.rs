@@ -106,12 +106,17 @@ fn write(target: &Tensor, blocks: &Blocks, part: &Tensor) -> Result<Tensor> {
     Tensor::cat(&[&table, &part], 0)?.index_select(&tensor(index, target.device())?, 0)?.reshape(target.dims())
 }
 
-/// Euclidean norm of the difference, in double precision. Equal elements differ by nothing, infinite ones too.
-pub(crate) fn distance(before: &Tensor, after: &Tensor) -> Result<f64> {
+/// Euclidean norm of the difference of two parts that were read from these blocks, in double precision; padding does not count.
+/// Equal elements differ by nothing, infinite ones too.
+pub(crate) fn distance(before: &Tensor, after: &Tensor, blocks: &Blocks) -> Result<f64> {
     let flat = |tensor: &Tensor| tensor.to_dtype(DType::F32)?.flatten_all()?.to_vec1::<f32>();
     let (before, after) = (flat(before)?, flat(after)?);
     let square = |(a, b): (&f32, &f32)| if a == b { 0.0 } else { (f64::from(*a) - f64::from(*b)).powi(2) };
-    Ok(before.iter().zip(&after).map(square).sum::<f64>().sqrt())
+    let size = blocks.size.max(1);
+    let parts = before.chunks_exact(size).zip(after.chunks_exact(size)).zip(&blocks.index);
+    let there = parts.filter(|(_, block)| **block != Blocks::PAD);
+    let squares = there.flat_map(|((before, after), _)| before.iter().zip(after)).map(square);
+    Ok(squares.sum::<f64>().sqrt())
 }
 
 /// Rows of a matrix.

@@ -154,10 +154,8 @@ impl<'a, 'v> Track<'a, 'v> {
         };
         shown.write(&blocks, &after)?;
         if self.finished.contains(&write.input) {
-            // of rows that are not there nothing was written
-            let after = if self.is_partial(&write.selection) { shown.read(&blocks, dims)? } else { after };
-            let receipt = self.receipt(write, here.packing, part::distance(&before, &after)?);
-            self.receipts.push(receipt);
+            let norm = part::distance(&before, &after, &blocks)?;
+            self.receipts.push(self.receipt(write, here.packing, norm));
         }
         Ok(())
     }

@@ -136,11 +136,18 @@ fn a_row_is_the_row_alone() {
             let graph = Generator::graph(lab.tree(), seed * 10 + number as u64, true);
             let together = lab.run(&graph.body);
             as_planned(&together, &graph);
+            let mut changed = vec![0.0f64; together.outcome.receipts.len()];
             for row in 0..graph.body["input"].as_array().unwrap().len() {
                 let mut body = graph.body.clone();
                 body["input"] = json!([graph.body["input"][row]]);
                 let alone = lab.run(&body);
                 assert_row(&together, &alone, row, &graph.body);
+                let norms = alone.outcome.receipts.iter().map(|receipt| receipt.delta_norm);
+                changed.iter_mut().zip(norms).for_each(|(all, norm)| *all = all.hypot(norm));
+            }
+            for (receipt, changed) in together.outcome.receipts.iter().zip(changed) {
+                let near = receipt.delta_norm == changed || (receipt.delta_norm - changed).abs() <= 1e-6 * changed;
+                assert!(near || changed.is_nan(), "{receipt:?}, and {changed} row by row: {}", graph.body);
             }
         }
     }
