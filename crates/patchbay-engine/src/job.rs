@@ -245,6 +245,9 @@ pub struct Usage {
     /// Cells of a sweep.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cells: Option<usize>,
+    /// Parts that the rows ran in, where all of them together would have held too much.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub parts: Option<usize>,
     /// Walks through the layers.
     pub passes: usize,
     /// Blocks run, over all passes.

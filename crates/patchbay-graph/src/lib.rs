@@ -86,8 +86,8 @@ pub mod weight;
 pub mod weights;
 
 pub use check::{
-    Generation, NEXT_LOGITS, PROMPT_LOGPROBS, PROMPT_TOP, SweepPlan, Swept, cell, check, check_sweep,
-    check_sweep_while, score_prompt,
+    Generation, Joined, NEXT_LOGITS, PROMPT_LOGPROBS, PROMPT_TOP, Parts, Saved, SweepPlan, Swept, cell, check,
+    check_parts, check_sweep, check_sweep_while, score_prompt,
 };
 pub use context::{Context, Limits, Store, TokenRow, TokenRows};
 pub use conversation::Conversation;

@@ -186,13 +186,8 @@ enum Kind {
 
 fn kind(op: Op) -> Kind {
     match op {
-        Op::Add | Op::Sub | Op::Mul | Op::Div | Op::Pow | Op::Maximum | Op::Minimum => Kind::PlaceByPlace,
-        Op::Neg | Op::Abs | Op::Sqrt | Op::Rsqrt | Op::Exp | Op::Log | Op::Sin | Op::Cos => Kind::PlaceByPlace,
-        Op::Tanh | Op::Sigmoid | Op::Relu | Op::Gelu | Op::Silu | Op::Floor | Op::Ceil => Kind::PlaceByPlace,
-        Op::Round | Op::Sign | Op::Clamp | Op::Cast | Op::Clone | Op::Detach => Kind::PlaceByPlace,
+        op if op.is_place_by_place() => Kind::PlaceByPlace,
         Op::Cumsum | Op::Softmax | Op::LogSoftmax | Op::Topk | Op::Sort => Kind::PlaceByPlace,
-        Op::Eq | Op::Ne | Op::Lt | Op::Le | Op::Gt | Op::Ge => Kind::PlaceByPlace,
-        Op::LogicalAnd | Op::LogicalOr | Op::LogicalNot | Op::Where | Op::MaskedFill => Kind::PlaceByPlace,
         Op::Sum | Op::Mean | Op::Var | Op::Std | Op::Norm | Op::Prod | Op::Logsumexp => Kind::Folds,
         Op::Max | Op::Min | Op::Argmax | Op::Argmin => Kind::Folds,
         Op::Matmul => Kind::Rows,

@@ -40,8 +40,11 @@ fn results_gain_the_axes_they_depend_on_and_only_those() {
         ]),
     )
     .unwrap();
-    let found: Vec<(&str, &[usize], &[usize])> =
-        plan.results.iter().map(|r| (r.name.as_str(), r.axes.as_slice(), r.shape.dims.as_slice())).collect();
+    let found: Vec<(&str, &[usize], &[usize])> = plan
+        .results
+        .iter()
+        .map(|r| (r.saved.name.as_str(), r.axes.as_slice(), r.saved.shape.dims.as_slice()))
+        .collect();
     assert_eq!(
         found,
         [

@@ -8,15 +8,14 @@ use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
-use patchbay_engine::{Job, Order};
-use patchbay_graph::{Context, Encoding, Input, Request, timeout_ms};
+use patchbay_engine::{Memory, Order};
+use patchbay_graph::{Code, Context, Encoding, Input, Request, timeout_ms};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
 use crate::Failure;
 use crate::blocking::blocking;
 use crate::caller::Caller;
-use crate::cells::Cells;
 use crate::deadline::{Deadline, Timeouts};
 use crate::edits::EditStore;
 use crate::inputs::{InputReader, Tokenized};
@@ -29,11 +28,9 @@ use crate::registry::{Placed, Registry};
 use crate::sessions::SessionStore;
 use crate::settings::Settings;
 use crate::store::{Shelf, StoredTensor, TensorStore};
-use crate::sweep::Collector;
-use crate::trace::{Checked, Finished, Frame, Planned, Running, StopOnDrop, Work, job};
+use crate::trace::{Checked, Finished, Frame, Planned, Running, StopOnDrop, Work};
 use crate::wire::json::read;
 use crate::wire::model::LoadRequest;
-use crate::wire::result::Style;
 use crate::wire::tokens::{DetokenizeRequest, DetokenizeResponse, TokenizeRequest, TokenizeResponse};
 use crate::wire::trace::{ReceiptBody, TraceAnswer, TraceResponse};
 use crate::wire::validation::ValidateResponse;
@@ -176,47 +173,9 @@ impl Service {
                 let outcome = running.outcome().await?;
                 Finished::new(outcome, &frame.style)?
             }
-            Work::Sweep(checked, order) => {
-                let collector = self.sweep(checked, frame.style.clone(), order, progress).await?;
-                blocking(move || collector.finish()).await?
-            }
+            Work::Several(checked, order) => self.several(checked, frame.style.clone(), order, progress).await?,
         };
         Ok((frame, finished))
-    }
-
-    /// Runs the cells, which are one request.
-    async fn sweep(
-        self: &Arc<Self>,
-        checked: Arc<Checked>,
-        style: Style,
-        order: Order,
-        progress: &Progress,
-    ) -> Result<Collector, Failure> {
-        let (Planned::Sweep(plan), Some(sweep)) = (&checked.planned, &checked.request.sweep) else {
-            return Err(Failure::internal("a sweep without axes"));
-        };
-        let mut collector = Collector::new(plan, style);
-        let (service, owner) = (Arc::clone(self), Arc::clone(&checked));
-        let make = Arc::new(move |cell| service.cell(&owner, cell, order.clone()));
-        let mut cells = Cells::new(Arc::clone(&checked.model), plan.cells, make);
-        cells.begin().await?;
-        progress.begun(plan.cells);
-        for cell in 0..plan.cells {
-            let (places, outcome) = (sweep.places(cell), cells.take().await?);
-            collector = blocking(move || collector.add(&places, outcome).map(|()| collector)).await?;
-            progress.more(1);
-        }
-        Ok(collector)
-    }
-
-    /// The job of one cell.
-    fn cell(&self, checked: &Checked, cell: usize, order: Order) -> Result<Job, Failure> {
-        let Checked { model, request, tokenized, shelf, .. } = checked;
-        let sweep = request.sweep.as_ref().ok_or_else(|| Failure::internal("a sweep without axes"))?;
-        let limits = &self.settings.limits;
-        let context = Context { tree: model.tree(), inputs: &tokenized.rows, store: shelf, limits };
-        let plan = patchbay_graph::check(&patchbay_graph::cell(request, sweep, cell)?, &context)?;
-        job(model, plan, tokenized.ids.clone(), shelf, order)
     }
 
     /// Says what a trace would return, how it would run and what it would cost.
@@ -234,6 +193,7 @@ impl Service {
             let response = match &planned {
                 Planned::Once(plan) => ValidateResponse::new(name, tokenized.shown, plan, model.tree()),
                 Planned::Sweep(plan) => ValidateResponse::of_sweep(name, tokenized.shown, plan, model.tree()),
+                Planned::Parts(parts) => ValidateResponse::of_parts(name, tokenized.shown, parts, model.tree()),
             };
             Ok(ValidateResponse { warnings, ..response })
         })
@@ -316,16 +276,23 @@ impl Service {
         let shelf = self.store.shelf(caller);
         let limits = &self.settings.limits;
         let context = Context { tree: model.tree(), inputs: &tokenized.rows, store: &shelf, limits };
+        let memory = model.engine.memory();
         let planned = match &request.sweep {
             None => patchbay_graph::check(&request, &context).map(Planned::Once),
             Some(sweep) => patchbay_graph::check_sweep_while(wanted, &request, sweep, &context).map(Planned::Sweep),
         };
-        let planned = planned.map_err(|problem| chosen.placed(problem))?;
-        self.budget.admit(model.engine.memory(), planned.peak_bytes())?;
+        let planned = match planned.map_err(|problem| chosen.placed(problem)) {
+            Ok(planned) => self.budget.admit(memory, planned.peak_bytes()).map(|()| planned),
+            Err(problem) => Err(problem.into()),
+        };
+        let planned = planned.or_else(|failure| in_parts(failure, wanted, &request, &context, memory))?;
         let name = chosen.name;
         let checked = Checked { model, name, request, tokenized, planned, shelf };
         let kept = checked.planned.kept();
-        self.check_kept(&checked.shelf, kept.iter().map(|kept| (kept.name, kept.at, kept.bytes)))?;
+        self.check_kept(
+            &checked.shelf,
+            kept.iter().map(|saved| (saved.name.as_str(), saved.at.as_str(), saved.bytes())),
+        )?;
         Ok(checked)
     }
 
@@ -358,5 +325,32 @@ impl Service {
         let response =
             TraceResponse { id, model, outputs, results, inputs, receipts, usage, seed, session, warnings, notes };
         Ok(TraceAnswer { response, encoding: style.encoding, held, picture: None })
+    }
+}
+
+/// Runs a request in parts which `failure` refuses because all its rows together would hold too much.
+///
+/// # Errors
+/// The same failure, with what takes the rows together.
+fn in_parts(
+    failure: Failure,
+    wanted: &dyn Fn() -> bool,
+    request: &Request,
+    context: &Context<'_>,
+    memory: &Memory,
+) -> Result<Planned, Failure> {
+    if failure.code != Code::TooLarge.name() || request.sweep.is_some() {
+        return Err(failure);
+    }
+    let most = memory.limit().min(context.limits.max_peak_bytes);
+    match patchbay_graph::check_parts(wanted, request, context, most) {
+        Ok(parts) => Ok(Planned::Parts(parts)),
+        // it is refused for something else than the memory that it holds
+        Err(problem) if problem.detail == failure.detail => Err(failure),
+        Err(problem) => {
+            let place = if problem.pointer.is_empty() { String::new() } else { format!(" at {}", problem.pointer) };
+            let detail = format!("{}; its rows cannot run in parts: {}{place}", failure.detail, problem.detail);
+            Err(Failure { detail, ..failure })
+        }
     }
 }

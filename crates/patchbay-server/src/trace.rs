@@ -1,5 +1,6 @@
 //! A trace on its way: understood, queued, answered.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -7,7 +8,7 @@ use candle_core::Tensor;
 use patchbay_engine::{Cancel, EngineError, Held, Job, Order, Outcome, Receipt, Usage};
 use patchbay_generate::Tensors;
 use patchbay_graph::plan::Source;
-use patchbay_graph::{DType, Edits, Encoding, Plan, Request, SweepPlan};
+use patchbay_graph::{DType, Edits, Encoding, Parts, Plan, Request, Saved, SweepPlan};
 use tokio::sync::oneshot::Receiver;
 
 use crate::Failure;
@@ -32,20 +33,22 @@ pub(crate) struct Checked {
 pub(crate) enum Planned {
     Once(Plan),
     Sweep(SweepPlan),
+    /// The rows, some at a time: together they would hold too much.
+    Parts(Parts),
 }
 
 /// What is to be run.
 pub(crate) enum Work {
     /// A job of a model.
     Once(Arc<Loaded>, Job),
-    /// The cells of a sweep.
-    Sweep(Arc<Checked>, Order),
+    /// The jobs of one request.
+    Several(Arc<Checked>, Order),
 }
 
 impl Work {
     /// Of a trace that was understood.
     pub(crate) fn new(checked: Checked, order: Order) -> Result<Self, Failure> {
-        let Planned::Once(plan) = checked.planned else { return Ok(Self::Sweep(Arc::new(checked), order)) };
+        let Planned::Once(plan) = checked.planned else { return Ok(Self::Several(Arc::new(checked), order)) };
         let Checked { model, tokenized, shelf, .. } = checked;
         let job = job(&model, plan, tokenized.ids, &shelf, order)?;
         Ok(Self::Once(model, job))
@@ -128,6 +131,7 @@ impl Checked {
         let idle = match &self.planned {
             Planned::Once(plan) => &plan.idle,
             Planned::Sweep(plan) => &plan.idle,
+            Planned::Parts(parts) => &parts.idle,
         };
         let untouched = self.request.edits.untouched(idle);
         self.model.warnings.iter().cloned().chain(untouched).collect()
@@ -137,7 +141,7 @@ impl Checked {
     pub(crate) fn frame(&self, accept: Option<Encoding>) -> Result<Frame, Failure> {
         let encoding = self.request.output.encoding.or(accept).unwrap_or(Encoding::Json);
         check_result_names(self.planned.results(), encoding)?;
-        let kept = self.planned.kept().into_iter().map(|kept| (kept.name.to_owned(), kept.dtype)).collect();
+        let kept = self.planned.kept().into_iter().map(|saved| (saved.name.clone(), saved.dtype)).collect();
         Ok(Frame {
             model: self.name.clone(),
             edits: self.request.edits.clone(),
@@ -149,46 +153,37 @@ impl Checked {
     }
 }
 
-/// A tensor that a trace will keep.
-pub(crate) struct Kept<'a> {
-    pub(crate) name: &'a str,
-    pub(crate) at: &'a str,
-    dtype: DType,
-    pub(crate) bytes: u64,
-}
-
 impl Planned {
     /// Bytes that it holds at its worst moment.
     pub(crate) fn peak_bytes(&self) -> u64 {
         match self {
             Self::Once(plan) => plan.cost.peak_bytes,
             Self::Sweep(plan) => plan.cost.peak_bytes,
+            Self::Parts(parts) => parts.cost.peak_bytes,
         }
     }
 
-    pub(crate) fn kept(&self) -> Vec<Kept<'_>> {
+    /// What will be kept in the caller's store.
+    pub(crate) fn kept(&self) -> Vec<Cow<'_, Saved>> {
         match self {
-            Self::Once(plan) => {
-                let kept = plan.kept.iter().map(|(name, value)| (name, &plan.values[*value]));
-                kept.map(|(name, value)| Kept { name, at: &value.at, dtype: value.dtype, bytes: value.bytes() })
-                    .collect()
-            }
-            Self::Sweep(plan) => {
-                let kept = plan.kept.iter();
-                kept.map(|kept| Kept { name: &kept.name, at: &kept.at, dtype: kept.dtype, bytes: kept.bytes() })
-                    .collect()
-            }
+            Self::Once(plan) => plan.stored().map(|(_, saved)| Cow::Owned(saved)).collect(),
+            Self::Sweep(plan) => plan.kept.iter().map(|swept| Cow::Borrowed(&swept.saved)).collect(),
+            Self::Parts(parts) => parts.kept.iter().map(|joined| Cow::Borrowed(&joined.saved)).collect(),
         }
     }
 
     /// The results: their names, and where they stand.
     fn results(&self) -> Vec<(&str, &str)> {
+        fn named(saved: &Saved) -> (&str, &str) {
+            (&saved.name, &saved.at)
+        }
         match self {
             Self::Once(plan) => {
                 let at = |value: usize| plan.values[value].at.as_str();
                 plan.results.iter().map(|result| (result.name.as_str(), at(result.value))).collect()
             }
-            Self::Sweep(plan) => plan.results.iter().map(|result| (result.name.as_str(), result.at.as_str())).collect(),
+            Self::Sweep(plan) => plan.results.iter().map(|swept| named(&swept.saved)).collect(),
+            Self::Parts(parts) => parts.results.iter().map(|joined| named(&joined.saved)).collect(),
         }
     }
 }

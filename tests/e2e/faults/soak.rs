@@ -4,23 +4,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use patchbay_graph::Tree;
-use patchbay_server::wire::model::LoadRequest;
-use patchbay_server::{Service, Settings};
-use serde_json::{Value, json};
+use serde_json::Value;
 use tokio::task::JoinSet;
 
 use super::{Calm, quick};
 use crate::common::Random;
-use crate::server::golden;
-
-#[path = "../../../crates/patchbay-engine/tests/random/generate.rs"]
-#[allow(dead_code, reason = "the engine's tests look at more of it")]
-mod generate;
-#[path = "../../../crates/patchbay-engine/tests/random/operations.rs"]
-mod operations;
-#[path = "../../../crates/patchbay-engine/tests/random/writes.rs"]
-mod writes;
+use crate::graphs::{Generator, put_joy, tree};
 
 const CLIENTS: u64 = 64;
 const GRAPHS: u64 = 150;
@@ -38,22 +27,13 @@ async fn a_long_soak() {
     }
 }
 
-/// The tree of a golden model, which graphs are made for.
-async fn tree(model: &str) -> Arc<Tree> {
-    let service = Service::new(Settings::default());
-    let source = golden(model).display().to_string();
-    let placed = service.load_first(model, &LoadRequest { source, dtype: None, device: None }).unwrap();
-    Arc::clone(service.wait(placed.model()).await.unwrap().tree())
-}
-
 /// Random graphs that are right, and what they give alone.
 async fn alone(calm: &Calm, model: &str) -> Vec<(Value, Value)> {
     let tree = tree(model).await;
-    let joy: Vec<f32> = (0..tree.hidden).map(|i| ((i * 7 + 3) % 11) as f32 * 0.1 - 0.5).collect();
-    assert!(calm.server.put("/v1/tensors/joy", &json!(joy)).await.status().is_success());
+    put_joy(&calm.server, &tree).await;
     let mut graphs = Vec::new();
     for seed in 0..GRAPHS {
-        let body = generate::Generator::graph(&tree, 7000 + seed, false).body;
+        let body = Generator::graph(&tree, 7000 + seed, false).body;
         let results = calm.server.trace(&body).await["results"].take();
         graphs.push((body, results));
     }

@@ -5,12 +5,15 @@
 //! ways that derivatives take, `schedule` puts what happens into passes (each a `walk` through the layers), `vocab` finds which logits
 //! they need, and `cost` prices them.
 
+mod apart;
 mod build;
 mod cost;
 mod gradients;
 mod made;
 mod order;
+mod parts;
 mod prompt;
+mod saved;
 mod schedule;
 mod sites;
 mod step;
@@ -21,7 +24,9 @@ mod vocab;
 mod walk;
 mod window;
 
+pub use parts::{Joined, Parts, check_parts};
 pub use prompt::{PROMPT_LOGPROBS, PROMPT_TOP, score_prompt};
+pub use saved::Saved;
 pub use step::{Generation, NEXT_LOGITS};
 pub use sweep::{SweepPlan, Swept, cell, check_sweep, check_sweep_while};
 

@@ -3,13 +3,12 @@
 use std::cell::RefCell;
 use std::collections::HashMap;
 
-use super::cost::tokens_bytes;
+use super::saved::{Saved, held};
 use super::{check_marked, order};
 use crate::context::{Context, TokenRow};
 use crate::plan::{Cost, Event, Plan, Skip, Source, Value, ValueId};
 use crate::problem::{Code, Problem, Result};
 use crate::request::Request;
-use crate::shape::Shape;
 use crate::site::{LayerSite, Site};
 use crate::sweep::Sweep;
 use crate::template::NameSet;
@@ -56,28 +55,10 @@ pub struct SweepPlan {
 /// A value of a sweep that is returned or kept.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Swept {
-    /// Its name.
-    pub name: String,
-    /// JSON pointer to where the value stands.
-    pub at: String,
-    /// The axes that it depends on, by their numbers, ascending.
+    /// What it is, with the axes that it depends on in front of its own.
+    pub saved: Saved,
+    /// Those axes, by their numbers, ascending.
     pub axes: Vec<usize>,
-    /// Its shape with those axes in front.
-    pub shape: Shape,
-    /// Its type.
-    pub dtype: crate::DType,
-    /// How many of the likeliest tokens, where only those are wanted.
-    pub top_tokens: Option<usize>,
-}
-
-impl Swept {
-    /// Bytes of all its elements, and of nothing else.
-    pub fn bytes(&self) -> u64 {
-        match (self.top_tokens, self.shape.dims.last()) {
-            (Some(k), Some(vocab)) => tokens_bytes(&self.shape, *vocab, k),
-            _ => (self.shape.elements().unwrap_or(usize::MAX) as u64).saturating_mul(self.dtype.size() as u64),
-        }
-    }
 }
 
 /// The graph of one cell.
@@ -210,30 +191,23 @@ impl Found {
     fn finish(self, sweep: &Sweep, cells: usize, context: &Context<'_>) -> Result<SweepPlan> {
         let Self { first, axes, passes, receipts, mut cost } = self;
         let mut sets = axes.into_iter();
-        let mut swept = |name: &str, value: usize, top_tokens: Option<usize>| {
+        let mut swept = |(_, mut saved): (ValueId, Saved)| {
             let set = sets.next().unwrap_or_default();
             let axes: Vec<usize> = (0..sweep.axes.len()).filter(|axis| set & (1 << axis) != 0).collect();
-            let value = &first.values[value];
-            let mut shape = value.shape.clone();
-            shape.dims.splice(0..0, axes.iter().map(|axis| sweep.axes[*axis].len()));
-            if let Some(ragged) = &mut shape.ragged {
+            saved.shape.dims.splice(0..0, axes.iter().map(|axis| sweep.axes[*axis].len()));
+            if let Some(ragged) = &mut saved.shape.ragged {
                 ragged.rows += axes.len();
                 ragged.axes.iter_mut().for_each(|(axis, _)| *axis += axes.len());
             }
-            Swept { name: name.to_owned(), at: value.at.clone(), axes, shape, dtype: value.dtype, top_tokens }
+            Swept { saved, axes }
         };
-        let results: Vec<Swept> =
-            first.results.iter().map(|result| swept(&result.name, result.value, result.top_tokens)).collect();
-        let kept: Vec<Swept> = first.kept.iter().map(|(name, value)| swept(name, *value, None)).collect();
-        let bytes = |swept: &[Swept], which: fn(&Swept) -> bool| {
-            swept.iter().filter(|swept| which(swept)).map(Swept::bytes).fold(0, u64::saturating_add)
-        };
-        cost.result_bytes = bytes(&results, |_| true);
-        // results leave memory cell by cell, tokens aside; what is kept is there once as it came, and once put together
-        let tokens = bytes(&results, |result| result.top_tokens.is_some());
-        let held = bytes(&kept, |_| true).saturating_mul(2).saturating_add(tokens);
-        let held = held.saturating_add(receipts.saturating_mul(RECEIPT_BYTES));
-        cost.peak_bytes = cost.peak_bytes.saturating_add(held);
+        let results: Vec<Swept> = first.returned().map(&mut swept).collect();
+        let kept: Vec<Swept> = first.stored().map(&mut swept).collect();
+        cost.result_bytes = results.iter().map(|swept| swept.saved.bytes()).fold(0, u64::saturating_add);
+        // results leave memory cell by cell
+        let waiting = held(results.iter().map(|swept| &swept.saved), kept.iter().map(|swept| &swept.saved));
+        let waiting = waiting.saturating_add(receipts.saturating_mul(RECEIPT_BYTES));
+        cost.peak_bytes = cost.peak_bytes.saturating_add(waiting);
         super::check_cost(&cost, context)?;
         Ok(SweepPlan { cells, results, kept, passes, idle: first.idle, cost })
     }

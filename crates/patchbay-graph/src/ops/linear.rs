@@ -35,11 +35,21 @@ pub(super) const OPS: &[OpSpec] = &[
 /// Shapes that do not fit together, an equation that is none.
 pub fn product(given: &Given<'_>) -> Result<Product> {
     let shapes: Vec<_> = given.args.iter().map(|arg| arg.shape).collect();
-    let labels = match given.spec.op {
-        Op::Matmul => matmul_labels(given)?,
+    let (operands, output) = labels(given)?;
+    let broadcasts = matches!(given.spec.op, Op::Einsum | Op::Matmul);
+    if !broadcasts && shapes[0].ragged.is_some() {
+        return Err(super::ragged(given.spec.name));
+    }
+    Product::new(operands, output, &shapes, broadcasts)
+}
+
+/// Labels of the operands' axes and of the output's.
+pub(super) fn labels(given: &Given<'_>) -> Result<(Vec<Vec<usize>>, Vec<usize>)> {
+    match given.spec.op {
+        Op::Matmul => matmul_labels(given),
         Op::Einsum => {
-            let ranks: Vec<usize> = shapes.iter().map(|shape| shape.rank()).collect();
-            equation(given.attrs.word("equation").unwrap_or(""), &ranks)?
+            let ranks: Vec<usize> = given.args.iter().map(|arg| arg.shape.rank()).collect();
+            equation(given.attrs.word("equation").unwrap_or(""), &ranks)
         }
         op => {
             let both = op == Op::Dot;
@@ -48,14 +58,9 @@ pub fn product(given: &Given<'_>) -> Result<Product> {
                 return Err(misfit(detail).hint("`matmul` and `einsum` take more axes"));
             }
             let second = if both { 0 } else { 1 };
-            (vec![vec![0], vec![second]], if both { vec![] } else { vec![0, 1] })
+            Ok((vec![vec![0], vec![second]], if both { vec![] } else { vec![0, 1] }))
         }
-    };
-    if given.spec.op != Op::Einsum && given.spec.op != Op::Matmul && shapes[0].ragged.is_some() {
-        return Err(super::ragged(given.spec.name));
     }
-    let broadcasts = matches!(given.spec.op, Op::Einsum | Op::Matmul);
-    Product::new(labels.0, labels.1, &shapes, broadcasts)
 }
 
 /// Labels of operands and output: batch axes from the last backwards, then rows, columns, and what is summed over.

@@ -4,6 +4,7 @@
 //! says what the arguments are ([`Param`]), how shape and type of each output follow from them ([`Rule`]), whether it has a
 //! derivative ([`Gradient`]) and what it costs ([`Work`]); [`reference()`] writes the table as a page.
 
+mod along;
 mod args;
 mod compare;
 mod create;
@@ -21,6 +22,7 @@ mod scratch;
 mod shaping;
 mod work;
 
+pub use along::along;
 pub use args::{Arg, Attr, Attrs, Given, axes};
 pub use linear::product;
 pub use loss::ClassAxis;

@@ -132,12 +132,14 @@ fn add(
         let ResultBody::Tensor(body) = result else {
             return Err(Failure::internal(format!("`{name}` is no tensor, and cannot be put together")));
         };
+        let (mut whole, mut at) = (body.tensor.dims().to_vec(), vec![0; body.tensor.dims().len()]);
+        (whole[axis], at[axis]) = (rows, first);
         if joined.len() == number {
             joined.push(Joined { name, spool: Spool::new(), like: body.tensor });
             let Joined { spool, like, .. } = &mut joined[number];
-            like.gather_into(spool, axis, first, rows)?;
+            like.gather_into(spool, &whole, &at)?;
         } else {
-            body.tensor.gather_into(&mut joined[number].spool, axis, first, rows)?;
+            body.tensor.gather_into(&mut joined[number].spool, &whole, &at)?;
         }
     }
     Ok(joined)

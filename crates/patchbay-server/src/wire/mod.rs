@@ -3,6 +3,7 @@
 //! A tensor leaves the server in one of three forms ([`tensor`]), and all three carry the same bits: JSON prints each
 //! float with the fewest digits that read back as the same float, base64 and safetensors carry the bytes.
 
+pub mod block;
 pub mod edit;
 pub mod generation;
 pub mod job;

@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use patchbay_graph::plan::{Pass, PassInput};
-use patchbay_graph::{Plan, SweepPlan, Tree};
+use patchbay_graph::plan::{Cost, Pass, PassInput};
+use patchbay_graph::{Parts, Plan, SweepPlan, Tree};
 use serde::Serialize;
 use utoipa::ToSchema;
 
@@ -19,16 +19,20 @@ pub struct PlanSummary {
     /// Cells of a sweep.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cells: Option<usize>,
+    /// Parts that the rows run in, where all of them together would hold too much.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub parts: Option<usize>,
     /// Walks through the layers.
     pub passes: usize,
     /// Blocks run, over all passes.
     pub layers_run: usize,
     /// Blocks of the model.
     pub layer_count: usize,
-    /// Every pass, the first 64 at most: what each input that takes part does in it. Absent for a sweep, whose cells differ.
+    /// Every pass, the first 64 at most: what each input that takes part does in it. Absent for a sweep, whose cells differ, and
+    /// for parts.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub walks: Vec<BTreeMap<String, WalkSummary>>,
-    /// What never runs. Absent for a sweep.
+    /// What never runs. Absent for a sweep and for parts.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub dead: Option<Dead>,
 }
@@ -76,6 +80,7 @@ impl PlanSummary {
         };
         Self {
             cells: None,
+            parts: None,
             passes: plan.passes.len(),
             layers_run: plan.cost.layers_run,
             layer_count: tree.layers.len(),
@@ -86,14 +91,17 @@ impl PlanSummary {
 
     /// How the cells of a sweep would run.
     pub(crate) fn of_sweep(plan: &SweepPlan, tree: &Tree) -> Self {
-        Self {
-            cells: Some(plan.cells),
-            passes: plan.passes,
-            layers_run: plan.cost.layers_run,
-            layer_count: tree.layers.len(),
-            walks: Vec::new(),
-            dead: None,
-        }
+        Self { cells: Some(plan.cells), ..Self::of_several(plan.passes, &plan.cost, tree) }
+    }
+
+    /// How the parts of a trace would run.
+    pub(crate) fn of_parts(parts: &Parts, tree: &Tree) -> Self {
+        Self { parts: Some(parts.rows.len()), ..Self::of_several(parts.passes, &parts.cost, tree) }
+    }
+
+    fn of_several(passes: usize, cost: &Cost, tree: &Tree) -> Self {
+        let (layers_run, layer_count) = (cost.layers_run, tree.layers.len());
+        Self { cells: None, parts: None, passes, layers_run, layer_count, walks: Vec::new(), dead: None }
     }
 }
 

@@ -4,13 +4,14 @@ use std::sync::Arc;
 
 use patchbay_checkpoint::Tokenizer;
 use patchbay_engine::{Answer, TokenScore};
-use patchbay_graph::{DType, Encoding};
+use patchbay_graph::{DType, Encoding, Saved};
 use serde::ser::{Serialize, SerializeMap, Serializer};
 use serde_json::Value;
 
 use super::nested::Nested;
 use super::number::Number;
-use super::tensor::{WireTensor, lengths};
+use super::spool::Spool;
+use super::tensor::{WireTensor, converted, lengths};
 use super::tensor_body::{Form, TensorBody};
 use crate::Failure;
 
@@ -140,6 +141,21 @@ impl Style {
             Encoding::Safetensors => Form::Elsewhere,
         };
         ResultBody::Tensor(TensorBody { tensor, form })
+    }
+
+    /// A tensor whose elements were gathered, as it will be written.
+    ///
+    /// # Errors
+    /// Not all of them came, which is a fault of the server.
+    pub fn gathered(&self, saved: &Saved, spool: Spool) -> Result<ResultBody, Failure> {
+        let Saved { name, shape, dtype, .. } = saved;
+        let came = spool.byte_len();
+        let dtype = converted(*dtype, self.convert);
+        let tensor = WireTensor::spooled(spool, dtype, shape.dims.clone(), lengths(shape));
+        match came == tensor.byte_len() {
+            true => Ok(self.tensor(tensor)),
+            false => Err(Failure::internal(format!("{came} bytes came of `{name}`, not as many as planned"))),
+        }
     }
 
     /// Tokens as they will be written.

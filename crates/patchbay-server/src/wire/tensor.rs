@@ -7,6 +7,7 @@ use std::sync::{Mutex, PoisonError};
 use candle_core::{CpuStorage, Storage, Tensor};
 use patchbay_graph::{DType, Shape};
 
+use super::block::runs;
 use super::number::Number;
 use super::spool::{Gathered, Spool};
 use crate::Failure;
@@ -122,17 +123,20 @@ impl WireTensor {
         Ok(())
     }
 
-    /// Puts its elements into the place that its rows, from this one on, have among `rows` on an axis.
+    /// Puts its elements into a spool of the sizes `whole`, in which they begin `at` these places.
     ///
     /// # Errors
     /// When they cannot be read or written.
-    pub fn gather_into(&self, spool: &mut Spool, axis: usize, first: usize, rows: usize) -> io::Result<()> {
-        let inner = self.dims[axis + 1..].iter().product::<usize>() * self.dtype.size();
-        let outer: usize = self.dims[..axis].iter().product();
-        let mut bytes = vec![0; self.dims[axis] * inner];
-        for place in 0..outer {
-            self.read_at(place * bytes.len(), &mut bytes)?;
-            spool.write_at(((place * rows + first) * inner) as u64, &bytes)?;
+    pub fn gather_into(&self, spool: &mut Spool, whole: &[usize], at: &[usize]) -> io::Result<()> {
+        let (len, starts) = runs(&self.dims, whole, at);
+        let [len, size] = [len * self.dtype.size(), self.dtype.size()];
+        let mut piece = vec![0; PIECE.min(len)];
+        for [from, to] in starts {
+            for start in (0..len).step_by(PIECE) {
+                let piece = &mut piece[..PIECE.min(len - start)];
+                self.read_at(from * size + start, piece)?;
+                spool.write_at((to * size + start) as u64, piece)?;
+            }
         }
         Ok(())
     }
@@ -360,7 +364,9 @@ mod tests {
             let mut spool = Spool::new();
             for (first, count) in [(2, rows - 2), (0, 1), (1, 1)] {
                 let part = whole.narrow(axis, first, count).unwrap();
-                wire(&part, DType::F32, None).gather_into(&mut spool, axis, first, rows).unwrap();
+                let mut at = [0; 3];
+                at[axis] = first;
+                wire(&part, DType::F32, None).gather_into(&mut spool, whole.dims(), &at).unwrap();
             }
             let gathered = WireTensor::spooled(spool, DType::F32, vec![3, 5, 4], None);
             assert_eq!(bytes(&gathered), bytes(&wire(&whole, DType::F32, None)));

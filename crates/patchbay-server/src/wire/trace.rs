@@ -231,6 +231,8 @@ pub struct UsageSchema {
     pub new_tokens: usize,
     /// Cells of a sweep.
     pub cells: Option<usize>,
+    /// Parts that the rows ran in, where all of them together would have held too much.
+    pub parts: Option<usize>,
     /// Walks through the layers.
     pub passes: usize,
     /// Blocks run, over all passes.

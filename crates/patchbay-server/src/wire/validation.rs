@@ -1,7 +1,7 @@
 //! What a trace would do, without doing it.
 
 use patchbay_graph::plan::Cost;
-use patchbay_graph::{DType, Plan, Shape, SweepPlan, Swept, Tree};
+use patchbay_graph::{Parts, Plan, Saved, SweepPlan, Tree};
 use serde::Serialize;
 use utoipa::ToSchema;
 
@@ -64,12 +64,14 @@ pub struct CostSummary {
 }
 
 impl PlannedResult {
-    fn new(shape: &Shape, dtype: DType, top_tokens: Option<usize>) -> Self {
+    fn named(saved: &Saved) -> (String, Self) {
+        let Saved { name, shape, dtype, top_tokens, .. } = saved;
         let mut sizes = shape.dims.clone();
         if top_tokens.is_some() {
             sizes.pop();
         }
-        Self { dtype: top_tokens.is_none().then(|| dtype.name()), shape: sizes, lengths: lengths(shape), top_tokens }
+        let dtype = top_tokens.is_none().then(|| dtype.name());
+        (name.clone(), Self { dtype, shape: sizes, lengths: lengths(shape), top_tokens: *top_tokens })
     }
 }
 
@@ -82,32 +84,22 @@ impl CostSummary {
 impl ValidateResponse {
     /// What a sweep would do on the model of `tree`: `plan` is of all its cells.
     pub fn of_sweep(model: String, inputs: Vec<(String, InputTokens)>, plan: &SweepPlan, tree: &Tree) -> Self {
-        let result =
-            |swept: &Swept| (swept.name.clone(), PlannedResult::new(&swept.shape, swept.dtype, swept.top_tokens));
-        Self {
-            model,
-            results: plan.results.iter().map(result).collect(),
-            inputs,
-            plan: PlanSummary::of_sweep(plan, tree),
-            cost: CostSummary::new(&plan.cost),
-            warnings: Vec::new(),
-        }
+        let results = plan.results.iter().map(|swept| PlannedResult::named(&swept.saved)).collect();
+        let (cost, plan) = (CostSummary::new(&plan.cost), PlanSummary::of_sweep(plan, tree));
+        Self { model, results, inputs, plan, cost, warnings: Vec::new() }
+    }
+
+    /// What a trace would do on the model of `tree` whose rows run in parts.
+    pub fn of_parts(model: String, inputs: Vec<(String, InputTokens)>, parts: &Parts, tree: &Tree) -> Self {
+        let results = parts.results.iter().map(|joined| PlannedResult::named(&joined.saved)).collect();
+        let (cost, plan) = (CostSummary::new(&parts.cost), PlanSummary::of_parts(parts, tree));
+        Self { model, results, inputs, plan, cost, warnings: Vec::new() }
     }
 
     /// What `plan` would do on the model of `tree`.
     pub fn new(model: String, inputs: Vec<(String, InputTokens)>, plan: &Plan, tree: &Tree) -> Self {
-        let result = |returned: &patchbay_graph::plan::Returned| {
-            let value = &plan.values[returned.value];
-            (returned.name.clone(), PlannedResult::new(&value.shape, value.dtype, returned.top_tokens))
-        };
-        let cost = plan.cost;
-        Self {
-            model,
-            results: plan.results.iter().map(result).collect(),
-            inputs,
-            plan: PlanSummary::new(plan, tree),
-            cost: CostSummary::new(&cost),
-            warnings: Vec::new(),
-        }
+        let results = plan.returned().map(|(_, saved)| PlannedResult::named(&saved)).collect();
+        let (cost, plan) = (CostSummary::new(&plan.cost), PlanSummary::new(plan, tree));
+        Self { model, results, inputs, plan, cost, warnings: Vec::new() }
     }
 }

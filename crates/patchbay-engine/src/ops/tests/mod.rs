@@ -1,5 +1,6 @@
 //! Tests of all operations: against PyTorch, and of what the plan says against what ran.
 
+mod pieces;
 mod random;
 mod recorded;
 mod rows;

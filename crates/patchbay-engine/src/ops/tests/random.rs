@@ -15,7 +15,7 @@ use super::{Shelf, plan, run};
 use crate::values::candle_dtype;
 
 /// How often each operation is called.
-const CALLS: usize = 500;
+pub(super) const CALLS: usize = 500;
 /// How many of the calls must be right, so that the test means something.
 const TAKEN: usize = 5;
 
@@ -27,8 +27,8 @@ type Tensors = Vec<(GraphType, Vec<usize>)>;
 
 /// A call, and the sizes and types of the tensors that it names.
 #[derive(Clone, Debug)]
-struct RandomCall {
-    node: Value,
+pub(super) struct RandomCall {
+    pub(super) node: Value,
     tensors: Tensors,
 }
 
@@ -123,7 +123,7 @@ fn argument(param: &'static Param, rank: usize, base: Vec<usize>) -> BoxedStrate
     }
 }
 
-fn call(spec: &'static OpSpec) -> impl Strategy<Value = RandomCall> {
+pub(super) fn call(spec: &'static OpSpec) -> impl Strategy<Value = RandomCall> {
     let given = |param: &'static Param, base: &Vec<usize>| {
         let argument = argument(param, base.len(), base.clone());
         match param.default {
@@ -153,7 +153,7 @@ fn call(spec: &'static OpSpec) -> impl Strategy<Value = RandomCall> {
     )
 }
 
-fn shelf(call: &RandomCall) -> Shelf {
+pub(super) fn shelf(call: &RandomCall) -> Shelf {
     let mut shelf = Shelf::default();
     for (number, (dtype, dims)) in call.tensors.iter().enumerate() {
         let count: usize = dims.iter().product();
@@ -167,6 +167,11 @@ fn shelf(call: &RandomCall) -> Shelf {
         shelf.put(&format!("t{number}"), *dtype, tensor.unwrap());
     }
     shelf
+}
+
+/// Draws the same calls every time.
+pub(super) fn runner() -> TestRunner {
+    TestRunner::new_with_rng(Config::default(), TestRng::from_seed(RngAlgorithm::ChaCha, &[7; 32]))
 }
 
 /// Runs every output of a call; whether it was planned.
@@ -200,8 +205,7 @@ fn try_call(spec: &OpSpec, call: &RandomCall) -> Result<bool, String> {
 
 #[test]
 fn what_is_planned_can_run() {
-    let rng = TestRng::from_seed(RngAlgorithm::ChaCha, &[7; 32]);
-    let mut runner = TestRunner::new_with_rng(Config::default(), rng);
+    let mut runner = runner();
     let (mut taken, mut wrong) = (BTreeMap::new(), Vec::new());
     for spec in ops::all() {
         let strategy = call(spec);
