@@ -20,6 +20,7 @@ mod models;
 mod openai;
 mod parts;
 mod precision;
+mod prefixes;
 mod problems;
 mod python;
 mod real;

@@ -9,13 +9,16 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use patchbay_graph::Problem;
+use patchbay_graph::plan::Pass;
+use patchbay_graph::wave::{Asked, Wave};
+use patchbay_graph::{Plan, Problem};
 use patchbay_model::Decoder;
 use tokio::sync::oneshot;
 
 use crate::job::{Job, Outcome};
 use crate::memory::{Held, Memory};
 use crate::ops::Refused;
+use crate::prefixes::Prefixes;
 use crate::run;
 use crate::schedule::pace::Pace;
 use crate::schedule::{Bounds, Chosen, Item, Price, Schedule};
@@ -31,6 +34,8 @@ pub struct EngineSettings {
     pub wave_bytes: u64,
     /// Bytes that waves and the results that were not taken yet may hold, by their prices.
     pub memory: Memory,
+    /// Bytes of prompts' keys that are kept for prompts that begin alike, of what is free.
+    pub prefix_bytes: u64,
 }
 
 /// Jobs that share a wave at most.
@@ -44,7 +49,7 @@ const REST: Duration = Duration::from_millis(250);
 
 impl Default for EngineSettings {
     fn default() -> Self {
-        Self { queue: 512, wave_bytes: 256 << 20, memory: Memory::default() }
+        Self { queue: 512, wave_bytes: 256 << 20, memory: Memory::default(), prefix_bytes: 256 << 20 }
     }
 }
 
@@ -95,6 +100,7 @@ pub struct Engine {
 #[derive(Debug)]
 struct Shared {
     settings: EngineSettings,
+    prefixes: Arc<Prefixes>,
     state: Mutex<State>,
     changed: Condvar,
 }
@@ -124,7 +130,8 @@ impl Engine {
     /// Starts the worker of a model.
     pub fn start(decoder: Arc<Decoder>, settings: EngineSettings) -> Self {
         let state = State { schedule: Schedule::new(settings.queue), pace: Pace::default(), stopping: false };
-        let shared = Arc::new(Shared { settings, state: Mutex::new(state), changed: Condvar::new() });
+        let prefixes = Prefixes::new(settings.prefix_bytes, &settings.memory);
+        let shared = Arc::new(Shared { settings, prefixes, state: Mutex::new(state), changed: Condvar::new() });
         let (model, with) = (Arc::clone(&decoder), Arc::clone(&shared));
         let worker = std::thread::spawn(move || work(&model, &with));
         Self { decoder, shared, worker: Some(worker) }
@@ -180,6 +187,18 @@ impl Engine {
     /// The memory that its waves are admitted against.
     pub fn memory(&self) -> &Memory {
         &self.shared.settings.memory
+    }
+
+    /// Bytes of prompts' keys that a request leaves at most for those that begin alike, beside what it holds.
+    pub fn prefix_bytes(&self, plan: &Plan, ids: &[Vec<Vec<u32>>]) -> u64 {
+        let (tree, by_length) = (self.decoder.tree(), self.decoder.depends_on_length());
+        let left = |pass: &Pass| {
+            let wave = Wave::new(&[Asked { plan, pass, ids, past: &[], keeps: 0 }], tree, by_length);
+            let rows: Vec<&[u32]> = wave.rows().map(|((_, input, row), _)| &ids[input][row][..]).collect();
+            self.shared.prefixes.left(&wave, &rows, tree)
+        };
+        let all = plan.passes.iter().map(left).fold(0, u64::saturating_add);
+        if by_length { 0 } else { all.min(self.shared.settings.prefix_bytes) }
     }
 
     /// Requests that wait.
@@ -318,7 +337,7 @@ fn run_together(
 ) {
     let (jobs, mut tickets): (Vec<Job>, Vec<Option<Ticket>>) =
         together.into_iter().map(|waiting| (waiting.job, Some(waiting.ticket))).unzip();
-    let ran = guarded(decoder, &jobs, between, &mut |number, outcome| {
+    let ran = guarded(decoder, &shared.prefixes, &jobs, between, &mut |number, outcome| {
         if let Some(ticket) = tickets[number].take() {
             answer(ticket, shared, started, outcome);
         }
@@ -329,7 +348,7 @@ fn run_together(
     for (job, ticket) in jobs.iter().zip(tickets).filter_map(|(job, ticket)| Some((job, ticket?))) {
         let mut outcome = Err(EngineError::Failed(error.clone()));
         let job = std::slice::from_ref(job);
-        if alone && let Err(error) = guarded(decoder, job, between, &mut |_, found| outcome = found) {
+        if alone && let Err(error) = guarded(decoder, &shared.prefixes, job, between, &mut |_, found| outcome = found) {
             outcome = Err(EngineError::Failed(error));
         }
         answer(ticket, shared, started, outcome);
@@ -356,11 +375,12 @@ fn answer(ticket: Ticket, shared: &Shared, started: Instant, outcome: Result<Out
 /// Runs jobs; a panic, or a device that fails, is an error of all of them that had not ended.
 fn guarded(
     decoder: &Decoder,
+    prefixes: &Prefixes,
     jobs: &[Job],
     between: &mut dyn FnMut(),
     done: &mut dyn FnMut(usize, Result<Outcome, EngineError>),
 ) -> Result<(), String> {
-    match catch_unwind(AssertUnwindSafe(|| run::run(decoder, jobs, between, done))) {
+    match catch_unwind(AssertUnwindSafe(|| run::run(decoder, prefixes, jobs, between, done))) {
         Ok(ran) => ran.map_err(|error| error.to_string()),
         Err(panic) => {
             let message = panic_message(&*panic);

@@ -270,6 +270,7 @@ impl Usage {
     /// What this took and another run of the same request after it: the work of both, and else what the other one says.
     pub fn and(self, next: Self) -> Self {
         Self {
+            cached_tokens: self.cached_tokens.max(next.cached_tokens),
             passes: self.passes + next.passes,
             layers_run: self.layers_run + next.layers_run,
             token_layers: self.token_layers + next.token_layers,

@@ -14,6 +14,7 @@ pub mod memory;
 mod module;
 mod ops;
 mod part;
+mod prefixes;
 mod ragged;
 mod run;
 pub mod schedule;

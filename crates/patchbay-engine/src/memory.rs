@@ -1,7 +1,8 @@
 //! Bytes that may be held, and those that are.
 
-use std::sync::Arc;
+use std::fmt::Debug;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use patchbay_heap::Expected;
 
@@ -15,6 +16,17 @@ struct Books {
     held: AtomicU64,
     /// Those of them that are held from wave to wave.
     kept: AtomicU64,
+    /// What has bytes beside them as long as nobody else needs these.
+    spare: Mutex<Vec<Weak<dyn Spare>>>,
+}
+
+/// Something that may take what is free, and lets go of it when it is held for something else.
+pub(crate) trait Spare: Debug + Send + Sync {
+    /// Bytes that it has.
+    fn bytes(&self) -> u64;
+
+    /// Lets go of all but so many bytes.
+    fn shrink(&self, bytes: u64);
 }
 
 /// Bytes that are held until this is dropped.
@@ -36,7 +48,8 @@ impl Default for Memory {
 impl Memory {
     /// A budget of so many bytes.
     pub fn new(limit: u64) -> Self {
-        Self(Arc::new(Books { limit: AtomicU64::new(limit), held: AtomicU64::new(0), kept: AtomicU64::new(0) }))
+        let (limit, spare) = (AtomicU64::new(limit), Mutex::default());
+        Self(Arc::new(Books { limit, held: AtomicU64::new(0), kept: AtomicU64::new(0), spare }))
     }
 
     /// Bytes that may be held.
@@ -44,9 +57,10 @@ impl Memory {
         self.0.limit.load(Ordering::Relaxed)
     }
 
-    /// Sets the budget to what is held now and so many bytes more.
+    /// Sets the budget to what is held or lent now and so many bytes more.
     pub fn set_free(&self, bytes: u64) {
-        self.0.limit.store(self.held().saturating_add(bytes), Ordering::Relaxed);
+        let lent = self.borrowers().iter().map(|spare| spare.bytes()).fold(0, u64::saturating_add);
+        self.0.limit.store(self.held().saturating_add(lent).saturating_add(bytes), Ordering::Relaxed);
     }
 
     /// Bytes that are held.
@@ -62,7 +76,32 @@ impl Memory {
     /// Holds so many bytes, whether or not they are free.
     pub fn hold(&self, bytes: u64) -> Held {
         self.0.held.fetch_add(bytes, Ordering::Relaxed);
+        self.take_back();
         Held { books: Arc::clone(&self.0), bytes, kept: false, expected: patchbay_heap::expect(bytes) }
+    }
+
+    /// Lends what is free, until it is held.
+    pub(crate) fn lend(&self, spare: &Arc<dyn Spare>) {
+        let mut all = self.0.spare.lock().unwrap_or_else(PoisonError::into_inner);
+        all.retain(|spare| spare.strong_count() > 0);
+        all.push(Arc::downgrade(spare));
+    }
+
+    fn borrowers(&self) -> Vec<Arc<dyn Spare>> {
+        let all = self.0.spare.lock().unwrap_or_else(PoisonError::into_inner);
+        all.iter().filter_map(Weak::upgrade).collect()
+    }
+
+    /// Takes back what was lent and is held now.
+    fn take_back(&self) {
+        let mut free = self.free();
+        for spare in self.borrowers() {
+            let bytes = spare.bytes();
+            if bytes > free {
+                spare.shrink(free);
+            }
+            free -= bytes.min(free);
+        }
     }
 
     /// Bytes that may be kept from wave to wave: half of all, so that waves have room in which to end what keeps the other half.

@@ -2,12 +2,14 @@
 
 use candle_core::{Device, Tensor};
 use patchbay_graph::plan::{Pass, Returned};
+use patchbay_graph::wave::recall::Known;
 use patchbay_graph::wave::{Asked, Wave};
 use patchbay_model::Decoder;
 
 use crate::backward::Tape;
 use crate::engine::EngineError;
 use crate::job::{Answer, History, Job, Outcome, Receipt, Usage};
+use crate::prefixes::Prefixes;
 use crate::tokens::top_tokens;
 use crate::track::Track;
 use crate::values::Values;
@@ -31,6 +33,8 @@ struct Task<'a> {
     company: usize,
     /// Tokens times blocks that ran for it.
     token_layers: f64,
+    /// Tokens that were not computed, as their keys were known.
+    recalled: usize,
 }
 
 /// Runs jobs in waves, one for the next pass of each, and says what each came to as soon as it is known. Before each part of a
@@ -40,6 +44,7 @@ struct Task<'a> {
 /// The device failed, and not for one job alone: those that were not `done` have no outcome.
 pub(crate) fn run(
     decoder: &Decoder,
+    prefixes: &Prefixes,
     jobs: &[Job],
     between: &mut dyn FnMut(),
     done: &mut dyn FnMut(usize, Result<Outcome, EngineError>),
@@ -52,7 +57,7 @@ pub(crate) fn run(
         }
     }
     while !tasks.is_empty() {
-        let mut ended = wave(decoder, tasks.iter_mut().map(|(_, task)| task).collect(), between)?;
+        let mut ended = wave(decoder, prefixes, tasks.iter_mut().map(|(_, task)| task).collect(), between)?;
         let mut going_on = Vec::with_capacity(tasks.len());
         for ((number, task), ended) in tasks.into_iter().zip(ended.drain(..)) {
             match ended {
@@ -69,6 +74,7 @@ pub(crate) fn run(
 /// One wave: the next pass of each task.
 fn wave<'a>(
     decoder: &'a Decoder,
+    prefixes: &Prefixes,
     mut tasks: Vec<&mut Task<'a>>,
     between: &mut dyn FnMut(),
 ) -> candle_core::Result<Vec<Result<(), EngineError>>> {
@@ -80,7 +86,10 @@ fn wave<'a>(
         passes[*task].map(|pass| job.asked(pass, &past[*task]))
     };
     let description: Vec<_> = with_pass.iter().filter_map(own).collect();
-    let wave = Wave::new(&description, decoder.tree(), decoder.depends_on_length());
+    let by_length = decoder.depends_on_length();
+    let known = if by_length { Vec::new() } else { prefixes.all() };
+    let all: Vec<Known<'_>> = known.iter().map(|prefix| prefix.known()).collect();
+    let wave = Wave::recalling(&description, decoder.tree(), by_length, &all);
     let records = description.iter().any(|asked| !asked.plan.gradients.is_empty());
     drop(description);
 
@@ -94,7 +103,12 @@ fn wave<'a>(
     }
     let histories: Vec<Option<History>> =
         wave.rows().map(|((track, input, row), _)| jobs[track].histories.get(input)?.get(row).cloned()).collect();
+    let ids: Vec<&[u32]> = wave.rows().map(|((track, input, row), _)| &jobs[track].ids[input][row][..]).collect();
+    let recorders = if by_length { Vec::new() } else { prefixes.record(&wave, &known, &ids, decoder.tree()) };
+    let (taken, recalled) = wave.recalled(jobs.len(), known.len());
+    prefixes.look_at(known.iter().zip(taken).filter(|(_, taken)| *taken).map(|(prefix, _)| prefix));
     let mut visit = Visit::new(wave, tracks, histories);
+    (visit.known, visit.recorders) = (known, recorders);
     let mut stages = Vec::new();
     let look = |visit: &mut Visit<'_, '_>| {
         between();
@@ -111,7 +125,8 @@ fn wave<'a>(
             stages.push(stage);
         }
     })?;
-    let Visit { wave, tracks, failures, histories, .. } = visit;
+    let Visit { wave, tracks, failures, histories, recorders, .. } = visit;
+    prefixes.keep(recorders);
     for (((track, input, row), _), history) in wave.rows().zip(&histories) {
         if let (Some(history), None) = (history, &failures[track]) {
             history.cache().advance(jobs[track].ids[input][row].len());
@@ -122,7 +137,8 @@ fn wave<'a>(
     let receipts: Vec<Vec<Receipt>> = tracks.into_iter().map(Track::into_receipts).collect();
     let company = receipts.len();
     let mut results: Vec<Result<(), EngineError>> = tasks.iter().map(|_| Ok(())).collect();
-    for (((task, receipts), failure), part) in with_pass.into_iter().zip(receipts).zip(failures).zip(parts) {
+    let each = with_pass.into_iter().zip(receipts).zip(failures).zip(parts).zip(recalled);
+    for ((((task, receipts), failure), part), recalled) in each {
         results[task] = match failure {
             Some(failure) => Err(failure),
             None => {
@@ -130,6 +146,7 @@ fn wave<'a>(
                 task.receipts.extend(receipts);
                 task.company = task.company.max(company);
                 task.token_layers += part;
+                task.recalled += recalled;
                 task.end_pass(recorded.take())
             }
         };
@@ -149,6 +166,7 @@ impl<'a> Task<'a> {
             next: 0,
             company: 1,
             token_layers: 0.0,
+            recalled: 0,
         })
     }
 
@@ -172,6 +190,7 @@ impl<'a> Task<'a> {
             token_layers,
             shared: plan.cost.token_layers.saturating_sub(token_layers),
             prompt_tokens: plan.inputs.iter().flat_map(|input| &input.lengths).sum(),
+            cached_tokens: (self.recalled > 0).then_some(self.recalled),
             passes: plan.passes.len(),
             layers_run: plan.cost.layers_run,
             layer_count: tree.layers.len(),

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
 
 use candle_core::{Result, Tensor};
 use patchbay_graph::wave::Wave;
@@ -14,6 +15,7 @@ use patchbay_model::Tap;
 use crate::engine::{EngineError, panic_message};
 use crate::job::History;
 use crate::part::Shown;
+use crate::prefixes::{Prefix, Recorder};
 use crate::track::{Here, Logits, Track};
 
 /// The requests of a wave while it runs.
@@ -24,6 +26,10 @@ pub(crate) struct Visit<'a, 'v> {
     pub(crate) failures: Vec<Option<EngineError>>,
     /// What came before each row of the wave, and goes on with it.
     pub(crate) histories: Vec<Option<History>>,
+    /// Sequences whose keys earlier waves left.
+    pub(crate) known: Vec<Arc<Prefix>>,
+    /// Rows whose keys this one leaves.
+    pub(crate) recorders: Vec<Recorder>,
     /// Who has which steps at a site.
     at: HashMap<Site, Vec<(usize, Range<usize>)>>,
     /// Who is shown the values that come.
@@ -42,7 +48,8 @@ impl<'a, 'v> Visit<'a, 'v> {
         }
         let (failures, shown_to) = (tracks.iter().map(|_| None).collect(), vec![true; tracks.len()]);
         let (running, onward) = (Matrix::default(), Matrix::default());
-        Self { wave, tracks, failures, histories, at, shown_to, running, onward }
+        let (known, recorders) = (Vec::new(), Vec::new());
+        Self { wave, tracks, failures, histories, known, recorders, at, shown_to, running, onward }
     }
 
     /// Says where lanes are in the values that come.

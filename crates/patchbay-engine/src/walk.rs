@@ -3,11 +3,11 @@
 use candle_core::{Result, Tensor};
 use patchbay_graph::stage::Part;
 use patchbay_graph::wave::lanes::Lane;
-use patchbay_graph::wave::matrix::Matrix;
+use patchbay_graph::wave::matrix::{Keys, Matrix};
 use patchbay_graph::{LayerSite, Site};
 use patchbay_model::{Decoder, Onward, Outputs, Run, Segment, Segments, Span};
 
-use crate::kept::Kept;
+use crate::kept::{Kept, Source};
 use crate::part;
 use crate::visit::Visit;
 
@@ -160,25 +160,28 @@ fn segments(matrix: &Matrix, lanes: &[Lane]) -> Segments {
     Segments::new(matrix.lanes().iter().map(segment).collect())
 }
 
-/// Lanes as segments that look on the keys of others, and on those of earlier passes: of these rows of the wave, the first
-/// of which is source 1.
-fn looking(running: &Matrix, onward: &Matrix, lanes: &[Lane]) -> Result<(Segments, Vec<usize>)> {
+/// Lanes as segments that look on the keys of others, and on those of earlier passes and waves, the first of which is source 1.
+fn looking(running: &Matrix, onward: &Matrix, lanes: &[Lane]) -> Result<(Segments, Vec<Source>)> {
     let (plain, mut sources) = (segments(onward, lanes), Vec::new());
+    let mut span = |of: Source, start: usize, len: usize| {
+        let known = sources.iter().position(|source| *source == of);
+        let source = known.unwrap_or_else(|| {
+            sources.push(of);
+            sources.len() - 1
+        });
+        Span { source: source + 1, start, len }
+    };
     let looking = plain.iter().zip(onward.lanes()).map(|(segment, number)| {
         let Some(keys) = running.keys(*number, lanes) else {
             candle_core::bail!("a lane looks on keys that were not computed");
         };
-        let before = lanes[*number].past;
-        let before = before.1.map(|row| {
-            let known = sources.iter().position(|source| *source == row);
-            let source = known.unwrap_or_else(|| {
-                sources.push(row);
-                sources.len() - 1
-            });
-            Span { source: source + 1, start: 0, len: before.0 }
-        });
-        let keys = keys.into_iter().map(|(start, len)| Span { source: 0, start, len });
-        Ok(Segment { keys: before.into_iter().chain(keys).collect(), ..segment.clone() })
+        let (past, row) = lanes[*number].past;
+        let mut spans: Vec<Span> = row.map(|row| span(Source::Past(row), 0, past)).into_iter().collect();
+        spans.extend(keys.into_iter().map(|Keys { known, start, len }| match known {
+            Some(known) => span(Source::Known(known), start, len),
+            None => Span { source: 0, start, len },
+        }));
+        Ok(Segment { keys: spans, ..segment.clone() })
     });
     let looking = looking.collect::<Result<_>>()?;
     Ok((Segments::new(looking), sources))

@@ -6,6 +6,7 @@ mod common;
 use common::{plan_body, tree};
 use patchbay_graph::wave::lanes::Lane;
 use patchbay_graph::wave::mark::Mark;
+use patchbay_graph::wave::recall::Known;
 use patchbay_graph::wave::{Asked, Wave};
 use patchbay_graph::{Plan, Site};
 use serde_json::{Value, json};
@@ -47,7 +48,7 @@ fn tokens(wave: &Wave) -> Vec<(usize, usize)> {
         let course = wave.course(layer, &before);
         counts.push((course.running.tokens(), course.onward.tokens()));
         for lane in course.onward.lanes() {
-            let keys: usize = course.running.keys(*lane, wave.lanes()).unwrap().iter().map(|(_, len)| len).sum();
+            let keys: usize = course.running.keys(*lane, wave.lanes()).unwrap().iter().map(|keys| keys.len).sum();
             let Lane { position, ids, .. } = &wave.lanes()[*lane];
             assert_eq!(keys, position + ids.len(), "a token looks on every token before it");
         }
@@ -63,6 +64,30 @@ fn save(value: &str) -> Value {
 
 fn counts(bodies: &[Value]) -> Vec<(usize, usize)> {
     tokens(&wave(&bodies.iter().map(asking).collect::<Vec<_>>()))
+}
+
+#[test]
+fn keys_that_are_known_are_not_made_again() {
+    let ids: Vec<u32> = (1..=5).collect();
+    let recalled = |body: Value, layers: usize| {
+        let asking = asking(&body);
+        let known = [Known { ids: &[1, 2, 9, 4], layers: 4 }, Known { ids: &ids, layers }];
+        let wave = Wave::recalling(&[asking.first()], &tree(), false, &known);
+        let (taken, recalled) = wave.recalled(1, 2);
+        (tokens(&wave), taken, recalled[0])
+    };
+    let last = |graph: Value| json!({"input": [[1, 2, 3, 4, 5]], "graph": graph});
+    // the last token alone, and the keys of those before it
+    let (counts, taken, tokens) = recalled(last(json!([save("logits[:, -1]")])), 4);
+    assert_eq!((counts, taken, tokens), (vec![(1, 1); 4], vec![true, true], 4));
+    // what is looked at is computed
+    let looked = json!([save("logits[:, -1]"), {"op": "save", "value": "layers.0.output[:, 1]", "as": "y"}]);
+    let (counts, _, tokens) = recalled(last(looked), 4);
+    assert_eq!((counts, tokens), (vec![(2, 2), (2, 2), (2, 2), (2, 1)], 3));
+    // keys of fewer layers than are needed are none, and so are those after a write
+    assert_eq!(recalled(last(json!([save("logits[:, -1]")])), 2).2, 2);
+    let written = json!([{"op": "set", "target": "layers.1.output[:, 1]", "value": 0}, save("logits[:, -1]")]);
+    assert_eq!(recalled(last(written), 4).2, 1);
 }
 
 #[test]

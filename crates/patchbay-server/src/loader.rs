@@ -126,7 +126,8 @@ fn load(model: &Model, settings: &Settings, budget: &Budget) -> Result<Loaded, S
     let memory = if decoder.device().is_cpu() { budget.memory().clone() } else { budget.elsewhere() };
     let by_default = EngineSettings::default();
     let queue = settings.queue.unwrap_or(by_default.queue);
-    let engine = Engine::start(Arc::new(decoder), EngineSettings { queue, memory, ..by_default });
+    let prefix_bytes = settings.prefix_cache.unwrap_or(by_default.prefix_bytes);
+    let engine = Engine::start(Arc::new(decoder), EngineSettings { queue, memory, prefix_bytes, ..by_default });
     let stop_ids = match &checkpoint.tokenizer {
         Some(tokenizer) => tokenizer.stop_ids().to_vec(),
         None => checkpoint.config.token_ids("eos_token_id"),

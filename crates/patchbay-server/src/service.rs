@@ -191,7 +191,10 @@ impl Service {
             let warnings = checked.warnings();
             let Checked { model, name, tokenized, planned, .. } = checked;
             let response = match &planned {
-                Planned::Once(plan) => ValidateResponse::new(name, tokenized.shown, plan, model.tree()),
+                Planned::Once(plan) => {
+                    let left = model.engine.prefix_bytes(plan, &tokenized.ids);
+                    ValidateResponse::new(name, tokenized.shown, plan, model.tree()).leaving(left)
+                }
                 Planned::Sweep(plan) => ValidateResponse::of_sweep(name, tokenized.shown, plan, model.tree()),
                 Planned::Parts(parts) => ValidateResponse::of_parts(name, tokenized.shown, parts, model.tree()),
             };

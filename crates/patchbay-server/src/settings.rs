@@ -24,6 +24,8 @@ pub struct Settings {
     pub max_load_bytes: Option<u64>,
     /// Bytes that all requests together may hold; what the machine has available where nothing stands here.
     pub memory: Option<u64>,
+    /// Bytes of prompts' keys that each model keeps; as the engine says, where nothing stands here.
+    pub prefix_cache: Option<u64>,
     /// Where models run, unless a load says otherwise.
     pub device: DeviceChoice,
     /// The type that models compute in, unless a load says otherwise.

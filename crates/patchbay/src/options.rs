@@ -89,6 +89,10 @@ pub(crate) struct ModelOptions {
     #[arg(long, env = "PATCHBAY_MEMORY", value_name = "BYTES", help_heading = "Limits")]
     #[serde(skip_serializing_if = "Option::is_none")]
     memory: Option<Bytes>,
+    /// Bytes of prompts' keys that each model keeps for prompts that begin alike, of what is free; 0 keeps none
+    #[arg(long, env = "PATCHBAY_PREFIX_CACHE", value_name = "BYTES", help_heading = "Limits")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    prefix_cache: Option<Bytes>,
     /// Requests that may wait for one model
     #[arg(long, env = "PATCHBAY_QUEUE", value_name = "N", help_heading = "Limits")]
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -176,6 +180,7 @@ impl ServeOptions {
             max_body_bytes: Some(0),
             max_load_bytes: Some(0),
             memory: Some(Bytes(0)),
+            prefix_cache: Some(Bytes(0)),
             queue: Some(0),
             max_names: Some(0),
             max_tensor_bytes: Some(0),
@@ -227,6 +232,7 @@ impl ModelOptions {
         settings.max_load_bytes = self.max_load_bytes.or(settings.max_load_bytes);
         settings.queue = self.queue.or(settings.queue);
         settings.memory = self.memory.map(|Bytes(bytes)| bytes).or(settings.memory);
+        settings.prefix_cache = self.prefix_cache.map(|Bytes(bytes)| bytes).or(settings.prefix_cache);
         if let Some(device) = &self.device {
             settings.device = device.parse()?;
         }

@@ -69,7 +69,13 @@ impl Store for Shelf<'_> {
 impl Lab {
     /// A model of `tests/golden`.
     pub(crate) fn golden(name: &str) -> Self {
-        Self::load(&Source::Folder(Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/golden").join(name)))
+        Self::golden_with(name, EngineSettings::default())
+    }
+
+    /// The same with an engine of these settings.
+    pub(crate) fn golden_with(name: &str, settings: EngineSettings) -> Self {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/golden").join(name);
+        Self::load(&Source::Folder(folder), settings)
     }
 
     /// SmolLM2, where the tests are told of a folder that has it.
@@ -79,16 +85,16 @@ impl Lab {
         if file.is_none() {
             eprintln!("skipped: SmolLM2 is not in the folder PATCHBAY_TEST_MODELS");
         }
-        Some(Self::load(&Source::Gguf(file?)))
+        Some(Self::load(&Source::Gguf(file?), EngineSettings::default()))
     }
 
-    fn load(source: &Source) -> Self {
+    fn load(source: &Source, settings: EngineSettings) -> Self {
         let checkpoint = open(source, &HubSettings::default(), &|_| ()).unwrap();
         let decoder = Decoder::load(&checkpoint, &LoadOptions::default(), &|_| ()).unwrap();
         let hidden = decoder.tree().hidden;
         let joy: Vec<f32> = (0..hidden).map(|i| ((i * 7 + 3) % 11) as f32 * 0.1 - 0.5).collect();
         let stored = HashMap::from([("joy".to_owned(), Tensor::new(joy, &Device::Cpu).unwrap())]);
-        Self { engine: Engine::start(Arc::new(decoder), EngineSettings::default()), stored }
+        Self { engine: Engine::start(Arc::new(decoder), settings), stored }
     }
 
     pub(crate) fn tree(&self) -> &Tree {
@@ -117,12 +123,21 @@ impl Lab {
 
     /// The same for somebody, who may stop it.
     pub(crate) fn submit_as(&self, body: &Value, order: Order, cancel: Cancel) -> Result<Running, EngineError> {
+        self.start(Job { order, cancel, ..self.job(body)? })
+    }
+
+    /// A body that can be put into the queue.
+    pub(crate) fn job(&self, body: &Value) -> Result<Job, EngineError> {
         let (request, plan) = self.plan(body).map_err(EngineError::Refused)?;
-        let plan = Arc::new(plan);
         let ids = request.inputs.iter().map(|input| input.rows.iter().map(ids).collect()).collect();
         let tensors = self.stored.iter().map(|(name, tensor)| ((name.clone(), None), tensor.clone())).collect();
-        let job = Job { plan: Arc::clone(&plan), ids, tensors, histories: Vec::new(), cancel, order };
-        Ok(Running { plan, reply: self.engine.submit(job)? })
+        let (cancel, order) = (Cancel::default(), Order::default());
+        Ok(Job { plan: Arc::new(plan), ids, tensors, histories: Vec::new(), cancel, order })
+    }
+
+    /// Puts it there.
+    pub(crate) fn start(&self, job: Job) -> Result<Running, EngineError> {
+        Ok(Running { plan: Arc::clone(&job.plan), reply: self.engine.submit(job)? })
     }
 
     /// Runs a body that is right.

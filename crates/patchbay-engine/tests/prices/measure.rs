@@ -128,7 +128,9 @@ pub(crate) fn measure(decoder: &Decoder, plain: bool, job: Job) -> Measured {
     let inner: Arc<dyn Kernels> = if plain { Arc::new(Plain) } else { Arc::new(Cpu::new()) };
     let kernels = Counting { inner, whole: plain, count: Arc::clone(&count) };
     let own = operations(&job.plan);
-    let engine = Engine::start(Arc::new(decoder.with_kernels(Arc::new(kernels))), EngineSettings::default());
+    // what waves leave for others is not in their price: it takes what is free
+    let settings = EngineSettings { prefix_bytes: 0, ..EngineSettings::default() };
+    let engine = Engine::start(Arc::new(decoder.with_kernels(Arc::new(kernels))), settings);
     let profiler = dhat::Profiler::builder().testing().build();
     let outcome = engine.submit(job).unwrap().blocking_recv().unwrap().unwrap();
     let peak_bytes = dhat::HeapStats::get().max_bytes as u64;

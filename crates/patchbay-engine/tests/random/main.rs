@@ -7,6 +7,7 @@ mod common;
 mod found;
 mod generate;
 mod operations;
+mod prefixes;
 mod writes;
 
 use std::collections::BTreeMap;
@@ -212,8 +213,9 @@ fn requests_in_company_are_what_they_are_alone() {
         // the others wait behind the first
         let long = json!({"input": [vec![5; 10]], "graph": [
             {"op": "save", "value": "layers.*.self_attn.heads", "as": "x"}]});
+        let jobs: Vec<_> = bodies.iter().map(|body| lab.job(body).unwrap()).collect();
         let first: Vec<_> = (0..20).map(|_| lab.submit(&long).unwrap()).collect();
-        let together: Vec<_> = bodies.iter().map(|body| lab.submit(body).unwrap()).collect();
+        let together: Vec<_> = jobs.into_iter().map(|job| lab.start(job).unwrap()).collect();
         first.into_iter().for_each(|running| drop(running.wait().unwrap()));
         let together: Vec<Ran> = together.into_iter().map(|running| running.wait().unwrap()).collect();
         let most = together.iter().map(|ran| ran.outcome.usage.co_batched).max();

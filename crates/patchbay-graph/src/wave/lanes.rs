@@ -8,6 +8,7 @@
 use std::collections::BTreeMap;
 
 use super::mark::Mark;
+use super::recall::{Known, Recalled};
 use super::row::Row;
 
 /// A run of tokens that are computed together, from one moment to another.
@@ -27,6 +28,8 @@ pub struct Lane {
     pub claims: Vec<(usize, Mark)>,
     /// The tokens before its first one.
     pub before: Vec<Piece>,
+    /// Those of them whose keys earlier waves left.
+    pub recalled: Vec<Recalled>,
     /// Where its residual stream is copied from when it joins, if it does not begin with the embedding.
     pub source: Vec<Piece>,
     /// Blocks that it does not run through: first and last.
@@ -53,6 +56,8 @@ pub struct View {
     pub clean: Vec<Piece>,
     /// In the row's own way; where such a lane has joined it stands for the token.
     pub own: Vec<Piece>,
+    /// The tokens that are not computed, as their keys are there.
+    pub recalled: Vec<Recalled>,
 }
 
 impl Lane {
@@ -77,10 +82,11 @@ pub struct Lanes {
 }
 
 /// Lays rows out: each with the number of its request. Where values depend on the length of a sequence (`by_length`), only
-/// sequences of equal length begin alike.
-pub fn lay_out(rows: &[(usize, &Row<'_>)], by_length: bool) -> Lanes {
+/// sequences of equal length begin alike; then nothing is `known`.
+pub fn lay_out(rows: &[(usize, &Row<'_>)], by_length: bool, known: &[Known<'_>]) -> Lanes {
     let mut tree = Tree::default();
     let paths: Vec<Vec<usize>> = rows.iter().map(|(track, row)| tree.insert(*track, row, by_length)).collect();
+    tree.recall(known);
     let mut lanes = tree.lanes();
     let views = rows.iter().zip(&paths).enumerate();
     let views = views.map(|(number, (row, path))| own_lanes(&mut lanes, &tree, (number, *row), path)).collect();
@@ -106,6 +112,10 @@ struct Node {
     children: Few<u32, usize>,
     /// By their requests.
     claims: Few<usize, Mark>,
+    /// Whether nothing but its keys is wanted.
+    keys_alone: bool,
+    /// The known sequence that its keys are taken from.
+    known: Option<usize>,
 }
 
 /// A map that has one entry as a rule: there is a node for every token of a wave.
@@ -127,6 +137,11 @@ impl<K: Ord, V> Few<K, V> {
             place
         });
         &mut self.0[place].1
+    }
+
+    fn get(&self, key: &K) -> Option<&V> {
+        let place = self.0.binary_search_by(|(known, _)| known.cmp(key)).ok()?;
+        self.0.get(place).map(|(_, value)| value)
     }
 
     fn values(&self) -> impl DoubleEndedIterator<Item = &V> {
@@ -161,16 +176,45 @@ impl Tree {
             let node = *known;
             if node == next {
                 let (children, claims) = (Few::new(), Few::new());
-                self.nodes.push(Node { id: *id, position, length, parent, children, claims });
+                let (keys_alone, known) = (true, None);
+                self.nodes.push(Node { id: *id, position, length, parent, children, claims, keys_alone, known });
             }
             if let Some(need) = row.clean_need(position) {
-                let claim = self.nodes[node].claims.entry(track, need);
+                let node = &mut self.nodes[node];
+                let claim = node.claims.entry(track, need);
                 *claim = need.max(*claim);
+                node.keys_alone &= row.wants_keys_alone(position);
             }
             path.push(node);
             parent = Some(node);
         }
         path
+    }
+
+    /// Finds the nodes whose keys are known in as many layers as they are needed in.
+    fn recall(&mut self, known: &[Known<'_>]) {
+        for (number, Known { ids, layers }) in known.iter().enumerate() {
+            let mut next = ids.first().and_then(|id| self.roots.get(&(0, *id))).copied();
+            for place in 1.. {
+                let Some(node) = next.map(|node| &mut self.nodes[node]) else { break };
+                let need = node.need().map_or(0, Mark::layers_with_keys);
+                if node.keys_alone && (1..=*layers).contains(&need) {
+                    node.known.get_or_insert(number);
+                }
+                next = ids.get(place).and_then(|id| node.children.get(id)).copied();
+            }
+        }
+    }
+
+    /// The nodes of a path that are not computed.
+    fn recalled(&self, path: &[usize]) -> Vec<Recalled> {
+        let mut runs = Vec::new();
+        for (position, node) in path.iter().enumerate() {
+            if let Some(known) = self.nodes[*node].known {
+                Recalled::push(&mut runs, position, known);
+            }
+        }
+        runs
     }
 
     /// Unbranched runs of nodes that are needed equally far.
@@ -181,7 +225,7 @@ impl Tree {
         while let Some(number) = open.pop() {
             let node = &self.nodes[number];
             open.extend(node.children.values().rev().copied());
-            if node.claims.0.is_empty() {
+            if node.claims.0.is_empty() || node.known.is_some() {
                 continue;
             }
             let parent = node.parent.filter(|parent| self.goes_on(*parent, node));
@@ -197,6 +241,7 @@ impl Tree {
                     (lane, offset + 1)
                 }
                 None => {
+                    let before = self.ancestors(node);
                     lanes.push(Lane {
                         position: node.position,
                         past: (0, None),
@@ -204,7 +249,8 @@ impl Tree {
                         length: node.length,
                         from: Mark::EMBEDDED,
                         claims: node.claims.0.clone(),
-                        before: self.ancestors(node),
+                        before: self.pieces(&before, 0),
+                        recalled: self.recalled(&before),
                         source: Vec::new(),
                         skips: Vec::new(),
                     });
@@ -222,7 +268,7 @@ impl Tree {
         parent.children.0.len() == 1 && parent.need() == node.need()
     }
 
-    fn ancestors(&self, node: &Node) -> Vec<Piece> {
+    fn ancestors(&self, node: &Node) -> Vec<usize> {
         let mut path = Vec::new();
         let mut next = node.parent;
         while let Some(number) = next {
@@ -230,7 +276,7 @@ impl Tree {
             next = self.nodes[number].parent;
         }
         path.reverse();
-        self.pieces(&path, 0)
+        path
     }
 
     /// Where the tokens of a path are computed that begins at this position; those that are not needed are nowhere.
@@ -262,7 +308,8 @@ fn own_lanes(
         let run = row.own_need(token);
         let len = (token..row.ids.len()).take_while(|next| row.own_need(*next) == run).count();
         if let Some((from, need)) = run {
-            let mut before = tree.pieces(path.get(..first).unwrap_or_default(), 0);
+            let clean = path.get(..first).unwrap_or_default();
+            let mut before = tree.pieces(clean, 0);
             before.extend(own.iter().copied());
             let source = path.get(token..token + len).unwrap_or_default();
             let source = if from == Mark::EMBEDDED { Vec::new() } else { tree.pieces(source, token) };
@@ -275,11 +322,12 @@ fn own_lanes(
                 from,
                 claims: vec![(track, need)],
                 before,
+                recalled: tree.recalled(clean),
                 source,
                 skips: row.skips.clone(),
             });
         }
         token += len;
     }
-    View { clean, own }
+    View { clean, own, recalled: tree.recalled(path) }
 }

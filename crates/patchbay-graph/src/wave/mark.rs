@@ -59,6 +59,11 @@ impl Mark {
         self.0.saturating_sub(1) / 3
     }
 
+    /// Layers in which a token that has come this far has keys and values, from the first one on.
+    pub fn layers_with_keys(self) -> usize {
+        self.0 / 3
+    }
+
     /// The moment at which a copy of a token's stream is taken for one that parts from it now.
     pub fn copied(self) -> Option<Self> {
         self.0.checked_sub(1).map(Self)
@@ -100,6 +105,8 @@ mod tests {
         assert_eq!(Mark::EMBEDDED.copied(), None);
         let blocks: Vec<_> = moments.iter().map(|mark| mark.blocks()).collect();
         assert_eq!(blocks, [0, 0, 0, 0, 1, 1, 1, 2, 2]);
+        let keys: Vec<_> = moments.iter().map(|mark| mark.layers_with_keys()).collect();
+        assert_eq!(keys, [0, 0, 0, 1, 1, 1, 2, 2, 2]);
     }
 
     #[test]

@@ -1,7 +1,8 @@
 //! Where lanes and rows lie in a packed matrix.
 
-use super::lanes::{Lane, View};
+use super::lanes::{Lane, Piece, View};
 use super::mark::Mark;
+use super::recall::Recalled;
 use crate::plan::PlanInput;
 use crate::selection::{Blocks, Gather, Placement, RowPlacement, Selection};
 use crate::site::Packing;
@@ -19,6 +20,17 @@ pub struct Matrix {
     all_pairs: usize,
     /// For each packed token its place in the matrix at hand, where only some are there.
     kept: Option<(Vec<Option<u32>>, usize)>,
+}
+
+/// Neighbouring keys that a lane looks on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Keys {
+    /// The known sequence that they are taken from; none where they are of this pass.
+    pub known: Option<usize>,
+    /// The first row.
+    pub start: usize,
+    /// How many they are.
+    pub len: usize,
 }
 
 /// The rows of one input of a request in a wave: numbers of the rows, and where their tokens are.
@@ -73,21 +85,28 @@ impl Matrix {
         Self { kept: Some((kept, rows.len())), ..self.clone() }
     }
 
-    /// First row and number of the keys of this pass that a lane looks on, in the order of their positions: those before it,
-    /// and its own.
+    /// The keys that a lane looks on, in the order of their positions: those before it, and its own. Those of the tokens that earlier
+    /// passes of its row computed are left out.
+    ///
     /// Nothing where some of them are not in the matrix.
-    pub fn keys(&self, number: usize, all: &[Lane]) -> Option<Vec<(usize, usize)>> {
+    pub fn keys(&self, number: usize, all: &[Lane]) -> Option<Vec<Keys>> {
         let lane = &all[number];
-        let mut spans: Vec<(usize, usize)> = Vec::new();
-        let before = lane.before.iter().map(|piece| (piece.lane, piece.offset, piece.len));
-        for (lane, offset, len) in before.chain([(number, 0, lane.ids.len())]) {
-            let start = self.starts[lane]? + offset;
+        let own = Piece { position: usize::MAX, lane: number, offset: 0, len: lane.ids.len() };
+        let mut before = lane.recalled.iter().peekable();
+        let mut spans: Vec<Keys> = Vec::new();
+        for piece in lane.before.iter().chain([&own]) {
+            while let Some(Recalled { position, known, len }) =
+                before.next_if(|recalled| recalled.position < piece.position)
+            {
+                spans.push(Keys { known: Some(*known), start: *position, len: *len });
+            }
+            let start = self.starts[piece.lane]? + piece.offset;
             match spans.last_mut() {
-                Some((last, count)) if *last + *count == start => *count += len,
-                _ => spans.push((start, len)),
+                Some(last) if last.known.is_none() && last.start + last.len == start => last.len += piece.len,
+                _ => spans.push(Keys { known: None, start, len: piece.len }),
             }
         }
-        let count: usize = spans.iter().map(|(_, len)| len).sum();
+        let count: usize = spans.iter().map(|keys| keys.len).sum();
         (count + lane.past.0 == lane.position + lane.ids.len()).then_some(spans)
     }
 

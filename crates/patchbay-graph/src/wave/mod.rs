@@ -9,12 +9,14 @@
 pub mod lanes;
 pub mod mark;
 pub mod matrix;
+pub mod recall;
 pub mod row;
 mod work;
 
 use lanes::{Lane, Lanes, View};
 use mark::Mark;
 use matrix::{Matrix, joined};
+use recall::Known;
 use row::{Alike, Row};
 
 use crate::plan::{Pass, Plan};
@@ -41,6 +43,8 @@ pub struct Wave {
     lanes: Lanes,
     /// Request, input and row of each view.
     rows: Vec<(usize, usize, usize)>,
+    /// How many tokens each of them begins with that are as the model makes them, and in how many layers they have keys.
+    clean_keys: Vec<(usize, usize)>,
     /// How far each lane has to come; nothing for those that nobody needs any more.
     need: Vec<Option<Mark>>,
 }
@@ -60,13 +64,18 @@ impl Wave {
     /// The wave of these passes of requests. Where values depend
     /// on the length of a sequence (`by_length`), only sequences of equal length have anything in common.
     pub fn new(passes: &[Asked<'_>], tree: &Tree, by_length: bool) -> Self {
+        Self::recalling(passes, tree, by_length, &[])
+    }
+
+    /// The same where keys of some sequences are `known`, which nothing is where values depend on the length of a sequence.
+    pub fn recalling(passes: &[Asked<'_>], tree: &Tree, by_length: bool, known: &[Known<'_>]) -> Self {
         let alike = if by_length { Alike::ByIdsAndLength } else { Alike::ByIds };
         let rows: Vec<(usize, Row<'_>)> = passes
             .iter()
             .enumerate()
             .flat_map(|(track, asked)| row::rows(asked, tree, alike).into_iter().map(move |row| (track, row)))
             .collect();
-        Self::of_rows(rows, by_length)
+        Self::of_rows(rows, by_length, known)
     }
 
     /// The wave of one pass alone, none of whose rows begins like another, whatever their ids are.
@@ -77,15 +86,16 @@ impl Wave {
         let keeps = past.iter().rposition(|past| past.iter().any(|past| *past > 0)).map_or(0, |last| last + 1);
         let mut rows = row::rows(&Asked { plan, pass, ids: &ids, past: &past, keeps }, tree, Alike::Never);
         rows.iter_mut().for_each(|row| row.part_at_once());
-        Self::of_rows(rows.into_iter().map(|row| (0, row)).collect(), false)
+        Self::of_rows(rows.into_iter().map(|row| (0, row)).collect(), false, &[])
     }
 
-    fn of_rows(rows: Vec<(usize, Row<'_>)>, by_length: bool) -> Self {
+    fn of_rows(rows: Vec<(usize, Row<'_>)>, by_length: bool, known: &[Known<'_>]) -> Self {
         let borrowed: Vec<(usize, &Row<'_>)> = rows.iter().map(|(track, row)| (*track, row)).collect();
-        let lanes = lanes::lay_out(&borrowed, by_length);
+        let lanes = lanes::lay_out(&borrowed, by_length, known);
         let need = lanes.lanes.iter().map(|lane| lane.need(|_| true)).collect();
+        let clean_keys = rows.iter().map(|(_, row)| row.clean_keys()).collect();
         let rows = rows.iter().map(|(track, row)| (*track, row.input, row.row)).collect();
-        Self { lanes, rows, need }
+        Self { lanes, rows, clean_keys, need }
     }
 
     /// The lanes.
@@ -96,6 +106,11 @@ impl Wave {
     /// Request, input and row of every row that takes part, and where its tokens are.
     pub fn rows(&self) -> impl Iterator<Item = ((usize, usize, usize), &View)> {
         self.rows.iter().copied().zip(&self.lanes.views)
+    }
+
+    /// How many tokens each row begins with that are as the model makes them, and in how many layers all of them have keys.
+    pub fn clean_keys(&self) -> &[(usize, usize)] {
+        &self.clean_keys
     }
 
     /// Rows and views of one input of a request.

@@ -22,6 +22,8 @@ pub struct Row<'a> {
     pub past: usize,
     /// How far each token has to come; nothing where it is not needed.
     pub need: Vec<Option<Mark>>,
+    /// Whether more than its keys and values is wanted of each token.
+    pub looked_at: Vec<bool>,
     /// Where the row is no longer what the model makes of its ids.
     pub parting: Option<Parting>,
     /// Blocks that it does not run through: first and last.
@@ -65,6 +67,7 @@ pub fn rows<'a>(asked: &Asked<'a>, tree: &Tree, alike: Alike) -> Vec<Row<'a>> {
             ids,
             past: asked.past.get(input).and_then(|past| past.get(row)).copied().unwrap_or(0),
             need: vec![None; ids.len()],
+            looked_at: vec![false; ids.len()],
             parting: None,
             skips: skips.clone(),
             whole: false,
@@ -184,6 +187,7 @@ impl<'a> Asking<'_, 'a> {
             }
             for token in tokens.iter().filter(|token| **token < row.ids.len()) {
                 row.need[*token] = row.need[*token].max(Some(mark));
+                row.looked_at[*token] = true;
             }
         }
     }
@@ -251,6 +255,7 @@ impl Row<'_> {
     fn keep_keys(&mut self, layers: usize) {
         let keys = layers.checked_sub(1).map_or(Mark::EMBEDDED, Mark::keys);
         self.need.iter_mut().for_each(|need| *need = (*need).max(Some(keys)));
+        self.looked_at.fill(true);
     }
 
     /// Has the tokens before each one come as far as it needs their keys.
@@ -275,6 +280,24 @@ impl Row<'_> {
             },
             _ => self.need[token],
         }
+    }
+
+    /// Whether nothing but the keys and values of a token is wanted, as the model makes them.
+    pub fn wants_keys_alone(&self, token: usize) -> bool {
+        !self.looked_at[token] && self.parting.is_none_or(|parting| token < parting.token)
+    }
+
+    /// How many tokens it begins with that are as the model makes them, and in how many layers all of them have keys.
+    pub fn clean_keys(&self) -> (usize, usize) {
+        if self.past > 0 {
+            return (0, 0);
+        }
+        let clean = self.parting.map_or(self.ids.len(), |parting| parting.token);
+        let needed = self.need[..clean].iter().map_while(|need| *need);
+        let (tokens, least) = needed.fold((0, None), |(tokens, least): (usize, Option<Mark>), need| {
+            (tokens + 1, Some(least.map_or(need, |least| least.min(need))))
+        });
+        (tokens, least.map_or(0, Mark::layers_with_keys))
     }
 
     /// From when on and how far a token has to come in the row's own way, if it goes one.

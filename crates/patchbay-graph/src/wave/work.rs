@@ -42,6 +42,18 @@ impl Wave {
         parts
     }
 
+    /// Which of the `known` sequences are taken from, and how many tokens of all rows of each of `tracks` requests are.
+    pub fn recalled(&self, tracks: usize, known: usize) -> (Vec<bool>, Vec<usize>) {
+        let (mut taken, mut tokens) = (vec![false; known], vec![0; tracks]);
+        for ((track, ..), view) in self.rows() {
+            for run in &view.recalled {
+                taken[run.known] = true;
+                tokens[track] += run.len;
+            }
+        }
+        (taken, tokens)
+    }
+
     /// Tokens times blocks of what follows from a change, which no other request can have in common.
     pub fn own_token_layers(&self) -> usize {
         let own = self.lanes.views.iter().flat_map(|view| &view.own).map(|piece| piece.lane);

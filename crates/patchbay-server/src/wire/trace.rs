@@ -225,7 +225,7 @@ pub enum NumberSchema {
 pub struct UsageSchema {
     /// Tokens of all inputs; of a generation, those before the first new one.
     pub prompt_tokens: usize,
-    /// How many of them were not computed, as their keys had been kept in a session.
+    /// How many of them were not computed, as their keys had been kept: in a session, or of a prompt that began alike.
     pub cached_tokens: Option<usize>,
     /// Tokens generated.
     pub new_tokens: usize,

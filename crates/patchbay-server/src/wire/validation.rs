@@ -59,6 +59,9 @@ pub struct CostSummary {
     pub flops: f64,
     /// Bytes held at the worst moment, results included; the model's weights and the caller's stored tensors are not.
     pub peak_bytes: u64,
+    /// How many of them are prompts' keys that are left for those that begin alike, where there is room.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub prefix_bytes: Option<u64>,
     /// Bytes of all results' elements, 12 a token of `top_tokens`. JSON writes them longer; base64 takes 4 for 3.
     pub result_bytes: u64,
 }
@@ -77,11 +80,20 @@ impl PlannedResult {
 
 impl CostSummary {
     fn new(cost: &Cost) -> Self {
-        Self { flops: cost.flops, peak_bytes: cost.peak_bytes, result_bytes: cost.result_bytes }
+        let (flops, peak_bytes, result_bytes) = (cost.flops, cost.peak_bytes, cost.result_bytes);
+        Self { flops, peak_bytes, prefix_bytes: None, result_bytes }
     }
 }
 
 impl ValidateResponse {
+    /// The same of a trace that leaves so many bytes of prompts' keys.
+    #[must_use]
+    pub fn leaving(mut self, prefix_bytes: u64) -> Self {
+        self.cost.peak_bytes = self.cost.peak_bytes.saturating_add(prefix_bytes);
+        self.cost.prefix_bytes = (prefix_bytes > 0).then_some(prefix_bytes);
+        self
+    }
+
     /// What a sweep would do on the model of `tree`: `plan` is of all its cells.
     pub fn of_sweep(model: String, inputs: Vec<(String, InputTokens)>, plan: &SweepPlan, tree: &Tree) -> Self {
         let results = plan.results.iter().map(|swept| PlannedResult::named(&swept.saved)).collect();

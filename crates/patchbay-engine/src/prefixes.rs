@@ -1,0 +1,224 @@
+//! Keys and values of prompts that waves have computed, for later ones that begin alike.
+//!
+//! Kept is what the model makes of a sequence's ids and nothing else: the tokens of a row before the first one that is written.
+//! What is looked at least lately goes first, and all of it goes where waves need the room.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use candle_core::{Result, Tensor};
+use patchbay_graph::wave::Wave;
+use patchbay_graph::wave::recall::Known;
+use patchbay_graph::{LayerTree, Tree};
+
+use crate::memory::{Memory, Spare};
+
+/// How many tokens a row must have that are not known yet, so that it is kept.
+const FEWEST: usize = 8;
+/// How many sequences are kept.
+const MOST: usize = 256;
+/// How many rows of one wave are kept.
+const MOST_OF_WAVE: usize = 16;
+
+/// A sequence, with its keys `[tokens, K, d]` and values `[tokens, K, value dim]` at each layer from the first one on.
+#[derive(Debug)]
+pub(crate) struct Prefix {
+    ids: Vec<u32>,
+    layers: Vec<[Tensor; 2]>,
+    bytes: u64,
+    /// When it was looked at.
+    used: AtomicU64,
+    _expected: patchbay_heap::Expected,
+}
+
+impl Prefix {
+    pub(crate) fn layer(&self, layer: usize) -> Option<&[Tensor; 2]> {
+        self.layers.get(layer)
+    }
+
+    /// What a wave may take of it.
+    pub(crate) fn known(&self) -> Known<'_> {
+        Known { ids: &self.ids, layers: self.layers.len() }
+    }
+}
+
+fn bytes(layers: &[[Tensor; 2]]) -> u64 {
+    let size = |tensor: &Tensor| (tensor.elem_count() * tensor.dtype().size_in_bytes()) as u64;
+    layers.iter().flatten().map(size).sum()
+}
+
+/// What is kept of a model's prompts.
+#[derive(Debug)]
+pub(crate) struct Prefixes {
+    most: u64,
+    memory: Memory,
+    kept: Mutex<Kept>,
+}
+
+#[derive(Debug, Default)]
+struct Kept {
+    prefixes: Vec<Arc<Prefix>>,
+    /// Counts looks.
+    clock: u64,
+}
+
+impl Prefixes {
+    /// Room for so many bytes, which yields to what `memory` is held for.
+    pub(crate) fn new(most: u64, memory: &Memory) -> Arc<Self> {
+        let prefixes = Arc::new(Self { most, memory: memory.clone(), kept: Mutex::default() });
+        let spare: Arc<dyn Spare> = Arc::<Self>::clone(&prefixes);
+        memory.lend(&spare);
+        prefixes
+    }
+
+    fn kept(&self) -> MutexGuard<'_, Kept> {
+        // nothing panics while it has the lock
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// All sequences.
+    pub(crate) fn all(&self) -> Vec<Arc<Prefix>> {
+        self.kept().prefixes.clone()
+    }
+
+    /// Says that a wave takes keys of these.
+    pub(crate) fn look_at<'a>(&self, prefixes: impl Iterator<Item = &'a Arc<Prefix>>) {
+        let mut kept = self.kept();
+        kept.clock += 1;
+        prefixes.for_each(|prefix| prefix.used.store(kept.clock, Ordering::Relaxed));
+    }
+
+    fn add(&self, ids: Vec<u32>, layers: Vec<[Tensor; 2]>) {
+        let bytes = bytes(&layers);
+        let mut kept = self.kept();
+        kept.prefixes.retain(|known| known.layers.len() > layers.len() || !ids.starts_with(&known.ids));
+        kept.clock += 1;
+        let used = AtomicU64::new(kept.clock);
+        kept.prefixes.push(Arc::new(Prefix { ids, layers, bytes, used, _expected: patchbay_heap::expect(bytes) }));
+        kept.shrink(self.most);
+    }
+}
+
+impl Spare for Prefixes {
+    fn bytes(&self) -> u64 {
+        self.kept().bytes()
+    }
+
+    fn shrink(&self, bytes: u64) {
+        self.kept().shrink(bytes);
+    }
+}
+
+impl Kept {
+    fn bytes(&self) -> u64 {
+        self.prefixes.iter().map(|prefix| prefix.bytes).sum()
+    }
+
+    /// Lets go of those that were looked at least lately, until so many bytes are left.
+    fn shrink(&mut self, most: u64) {
+        self.prefixes.sort_by_key(|prefix| prefix.used.load(Ordering::Relaxed));
+        let mut bytes = self.bytes();
+        while bytes > most || self.prefixes.len() > MOST {
+            bytes -= self.prefixes.remove(0).bytes;
+        }
+    }
+}
+
+/// Keys of a row that are being recorded while its wave runs.
+pub(crate) type Recorder = Rc<RefCell<Recording>>;
+
+/// A sequence that is to be kept.
+pub(crate) struct Recording {
+    /// Number of the row in the wave.
+    pub(crate) row: usize,
+    /// How many tokens the row has.
+    pub(crate) row_len: usize,
+    ids: Vec<u32>,
+    /// A known sequence, and how many of its tokens this one begins with.
+    pub(crate) after: Option<(Arc<Prefix>, usize)>,
+    layers: Vec<[Tensor; 2]>,
+}
+
+impl Recording {
+    /// How many tokens it begins with that are known.
+    pub(crate) fn known(&self) -> usize {
+        self.after.as_ref().map_or(0, |(_, tokens)| *tokens)
+    }
+
+    /// How many tokens it has.
+    pub(crate) fn len(&self) -> usize {
+        self.ids.len()
+    }
+
+    /// Takes in keys and values at a layer, of the tokens that were not known. After a layer that was left out there is nothing to add.
+    pub(crate) fn add(&mut self, layer: usize, new: [Tensor; 2]) -> Result<()> {
+        let before = self.after.as_ref().map(|(prefix, tokens)| (prefix.layer(layer), *tokens));
+        let whole = |number: usize, new: &Tensor| match before {
+            Some((Some(known), tokens)) => Tensor::cat(&[&known[number].narrow(0, 0, tokens)?, new], 0).map(Some),
+            Some((None, _)) => Ok(None),
+            None => Ok(Some(new.clone())),
+        };
+        if let (true, Some(keys), Some(values)) = (self.layers.len() == layer, whole(0, &new[0])?, whole(1, &new[1])?) {
+            self.layers.push([keys, values]);
+        }
+        Ok(())
+    }
+}
+
+/// The rows of a wave that are worth to be kept, of which each has these ids and some tokens are `known`; and the bytes that they
+/// take, of `room`.
+fn worth(wave: &Wave, known: &[Arc<Prefix>], ids: &[&[u32]], tree: &Tree, room: u64) -> (Vec<Recording>, u64) {
+    let (mut found, mut bytes): (Vec<Recording>, u64) = (Vec::new(), 0);
+    for (row, (tokens, layers)) in wave.clean_keys().iter().copied().enumerate() {
+        let (row_len, ids) = (ids[row].len(), &ids[row][..tokens]);
+        let taken = bytes + tokens as u64 * bytes_a_token(tree, layers);
+        if tokens < FEWEST || layers == 0 || found.len() == MOST_OF_WAVE || taken > room {
+            continue;
+        }
+        let alike = |other: &[u32]| ids.iter().zip(other).take_while(|(one, other)| one == other).count();
+        let recorded = found.iter().map(|other| alike(&other.ids)).max().unwrap_or(0);
+        let deep = known.iter().filter(|prefix| prefix.layers.len() >= layers);
+        let after = deep.map(|prefix| (prefix, alike(&prefix.ids))).max_by_key(|(_, alike)| *alike);
+        let after = after.filter(|(_, alike)| *alike > 0).map(|(prefix, alike)| (Arc::clone(prefix), alike));
+        let there = after.as_ref().map_or(0, |(_, alike)| *alike);
+        if tokens - there.max(recorded) >= FEWEST {
+            found.push(Recording { row, row_len, ids: ids.to_vec(), after, layers: Vec::new() });
+            bytes = taken;
+        }
+    }
+    (found, bytes)
+}
+
+/// Bytes of a token's keys and values in the first layers.
+fn bytes_a_token(tree: &Tree, layers: usize) -> u64 {
+    let width = |layer: &LayerTree| layer.kv_heads * (layer.head_dim + layer.value_dim);
+    let widths = tree.layers.iter().take(layers).map(width).sum::<usize>();
+    (widths * size_of::<f32>()) as u64
+}
+
+impl Prefixes {
+    /// Records the rows of a wave that are worth to be kept, and makes room for them.
+    pub(crate) fn record(&self, wave: &Wave, known: &[Arc<Prefix>], ids: &[&[u32]], tree: &Tree) -> Vec<Recorder> {
+        let room = self.most.min(self.memory.free());
+        let (found, bytes) = worth(wave, known, ids, tree, room);
+        self.shrink(room - bytes);
+        found.into_iter().map(|recording| Rc::new(RefCell::new(recording))).collect()
+    }
+
+    /// Keeps what was recorded while a wave ran.
+    pub(crate) fn keep(&self, recorders: Vec<Recorder>) {
+        for recording in recorders.into_iter().filter_map(Rc::into_inner) {
+            let Recording { ids, layers, .. } = recording.into_inner();
+            if !layers.is_empty() {
+                self.add(ids, layers);
+            }
+        }
+    }
+
+    /// Bytes of keys that a wave of these rows leaves at most.
+    pub(crate) fn left(&self, wave: &Wave, ids: &[&[u32]], tree: &Tree) -> u64 {
+        worth(wave, &[], ids, tree, self.most).1
+    }
+}
