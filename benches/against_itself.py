@@ -70,6 +70,10 @@ def main():
         for line in [unused_taps(bay, given), every_layer(bay, given.runs), around(bay, given.runs), large(bay, given.runs)]:
             print(line, flush=True)
             lines.append(line)
+        with server(given.server, given.model, prefix_cache="256MiB") as keeping:
+            for line in prefixes(bay, Connection(keeping), given.runs // 2):
+                print(line, flush=True)
+                lines.append(line)
     if given.write:
         write("against_itself.py", "\n".join(lines))
 
@@ -136,6 +140,24 @@ def large(bay: Connection, runs: int) -> str:
         rates.append(answer["bytes"] / (took - usage["queue_ms"] - usage["compute_ms"]) / 1e6)
     size = answer["bytes"] / 1e6
     return f"| {size:.0f} MB of saved activations as safetensors over loopback | {statistics.median(rates):.2f} GB/s | 1 GB/s |"
+
+
+def prefixes(forgetting: Connection, keeping: Connection, runs: int) -> list[str]:
+    """Prompts of 512 tokens that nobody sent before, and such as differ from one that was sent in their last 12 tokens."""
+    new, again = [], []
+    for run in range(max(3, runs)):
+        prompt = [(token * 13 + run * 101) % 49_000 for token in range(500)]
+        times = []
+        for end in [1, 2]:
+            row = prompt + [(token * 29 + end * 7 + run) % 49_000 for token in range(12)]
+            body = {"input": [row], "graph": [{"op": "save", "value": "logits[:, -1, :5]", "as": "x"}]}
+            times.append((forgetting.trace(body)[1], keeping.trace(body)[1]))
+        new.append(times[0][1] / times[0][0])
+        again.append(times[1][1] / times[1][0])
+    return [
+        f"| keeping the keys of a new prompt of 512 tokens, beside `--prefix-cache 0` | × {statistics.median(new):.3f} | |",
+        f"| a prompt of 512 tokens of which 500 were sent before, beside the same | × {statistics.median(again):.3f} | |",
+    ]
 
 
 if __name__ == "__main__":

@@ -14,12 +14,16 @@ ROOT = Path(__file__).parent.parent
 
 
 @contextlib.contextmanager
-def server(binary: Path, model: Path, *flags: str):
-    """Starts the server with a model called `model` on a port of its own, and stops it."""
+def server(binary: Path, model: Path, *flags: str, prefix_cache: str = "0"):
+    """Starts the server with a model called `model` on a port of its own, and stops it.
+
+    Prompts come again and again here, and the peers compute them each time: unless it is said, nothing is kept of them.
+    """
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    command = [binary, "serve", "--model", f"model={model}", "--port", str(port), *flags]
+    command = [binary, "serve", "--model", f"model={model}", "--port", str(port)]
+    command += ["--prefix-cache", prefix_cache, *flags]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=os.environ)
     url = f"http://127.0.0.1:{port}"
     try:

@@ -130,7 +130,9 @@ impl Engine {
     /// Starts the worker of a model.
     pub fn start(decoder: Arc<Decoder>, settings: EngineSettings) -> Self {
         let state = State { schedule: Schedule::new(settings.queue), pace: Pace::default(), stopping: false };
-        let prefixes = Prefixes::new(settings.prefix_bytes, &settings.memory);
+        // where values depend on a sequence's length, no other one has the same
+        let prefix_bytes = if decoder.depends_on_length() { 0 } else { settings.prefix_bytes };
+        let prefixes = Prefixes::new(prefix_bytes, &settings.memory);
         let shared = Arc::new(Shared { settings, prefixes, state: Mutex::new(state), changed: Condvar::new() });
         let (model, with) = (Arc::clone(&decoder), Arc::clone(&shared));
         let worker = std::thread::spawn(move || work(&model, &with));
@@ -197,8 +199,7 @@ impl Engine {
             let rows: Vec<&[u32]> = wave.rows().map(|((_, input, row), _)| &ids[input][row][..]).collect();
             self.shared.prefixes.left(&wave, &rows, tree)
         };
-        let all = plan.passes.iter().map(left).fold(0, u64::saturating_add);
-        if by_length { 0 } else { all.min(self.shared.settings.prefix_bytes) }
+        plan.passes.iter().map(left).fold(0, u64::saturating_add).min(self.shared.settings.prefix_bytes)
     }
 
     /// Requests that wait.
@@ -254,9 +255,10 @@ fn run_wave(decoder: &Decoder, shared: &Shared, chosen: Chosen<Waiting>, held: H
         }
     };
     let waiting = jobs.into_iter().map(|item| item.job).collect();
-    run_together(decoder, shared, waiting, started, &mut between);
+    let recalled = run_together(decoder, shared, waiting, started, &mut between);
     drop(held);
-    if !alone {
+    // what was taken from earlier waves took no time
+    if !alone && !recalled {
         shared.state().pace.learn(work, started.elapsed().saturating_sub(lent), full, long);
     }
 }
@@ -328,21 +330,24 @@ fn clear(schedule: &mut Schedule<Waiting>, limit: u64) {
     }
 }
 
+/// Runs jobs, and answers them; whether some of it had not to be computed, as earlier waves had left it.
 fn run_together(
     decoder: &Decoder,
     shared: &Shared,
     together: Vec<Waiting>,
     started: Instant,
     between: &mut dyn FnMut(),
-) {
+) -> bool {
+    let mut recalled = false;
     let (jobs, mut tickets): (Vec<Job>, Vec<Option<Ticket>>) =
         together.into_iter().map(|waiting| (waiting.job, Some(waiting.ticket))).unzip();
     let ran = guarded(decoder, &shared.prefixes, &jobs, between, &mut |number, outcome| {
+        recalled |= outcome.as_ref().is_ok_and(|outcome| outcome.usage.cached_tokens.is_some());
         if let Some(ticket) = tickets[number].take() {
             answer(ticket, shared, started, outcome);
         }
     });
-    let Err(error) = ran else { return };
+    let Err(error) = ran else { return recalled };
     // one of them is to blame: each runs once more, alone
     let alone = jobs.len() > 1;
     for (job, ticket) in jobs.iter().zip(tickets).filter_map(|(job, ticket)| Some((job, ticket?))) {
@@ -353,6 +358,7 @@ fn run_together(
         }
         answer(ticket, shared, started, outcome);
     }
+    recalled
 }
 
 fn answer(ticket: Ticket, shared: &Shared, started: Instant, outcome: Result<Outcome, EngineError>) {

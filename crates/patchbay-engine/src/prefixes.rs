@@ -12,6 +12,7 @@ use candle_core::{Result, Tensor};
 use patchbay_graph::wave::Wave;
 use patchbay_graph::wave::recall::Known;
 use patchbay_graph::{LayerTree, Tree};
+use patchbay_heap::Expected;
 
 use crate::memory::{Memory, Spare};
 
@@ -30,7 +31,7 @@ pub(crate) struct Prefix {
     bytes: u64,
     /// When it was looked at.
     used: AtomicU64,
-    _expected: patchbay_heap::Expected,
+    _expected: Option<Expected>,
 }
 
 impl Prefix {
@@ -90,13 +91,14 @@ impl Prefixes {
         prefixes.for_each(|prefix| prefix.used.store(kept.clock, Ordering::Relaxed));
     }
 
-    fn add(&self, ids: Vec<u32>, layers: Vec<[Tensor; 2]>) {
+    fn add(&self, recording: Recording) {
+        let Recording { ids, layers, expected, .. } = recording;
         let bytes = bytes(&layers);
         let mut kept = self.kept();
         kept.prefixes.retain(|known| known.layers.len() > layers.len() || !ids.starts_with(&known.ids));
         kept.clock += 1;
         let used = AtomicU64::new(kept.clock);
-        kept.prefixes.push(Arc::new(Prefix { ids, layers, bytes, used, _expected: patchbay_heap::expect(bytes) }));
+        kept.prefixes.push(Arc::new(Prefix { ids, layers, bytes, used, _expected: expected }));
         kept.shrink(self.most);
     }
 }
@@ -139,6 +141,10 @@ pub(crate) struct Recording {
     /// A known sequence, and how many of its tokens this one begins with.
     pub(crate) after: Option<(Arc<Prefix>, usize)>,
     layers: Vec<[Tensor; 2]>,
+    /// How many bytes it takes.
+    bytes: u64,
+    /// What the heap is told of them, from when they are recorded until they are let go.
+    expected: Option<Expected>,
 }
 
 impl Recording {
@@ -158,7 +164,8 @@ impl Recording {
         let whole = |number: usize, new: &Tensor| match before {
             Some((Some(known), tokens)) => Tensor::cat(&[&known[number].narrow(0, 0, tokens)?, new], 0).map(Some),
             Some((None, _)) => Ok(None),
-            None => Ok(Some(new.clone())),
+            // what the pass made may lie in the memory of more than these keys
+            None => new.force_contiguous().map(Some),
         };
         if let (true, Some(keys), Some(values)) = (self.layers.len() == layer, whole(0, &new[0])?, whole(1, &new[1])?) {
             self.layers.push([keys, values]);
@@ -184,7 +191,8 @@ fn worth(wave: &Wave, known: &[Arc<Prefix>], ids: &[&[u32]], tree: &Tree, room: 
         let after = after.filter(|(_, alike)| *alike > 0).map(|(prefix, alike)| (Arc::clone(prefix), alike));
         let there = after.as_ref().map_or(0, |(_, alike)| *alike);
         if tokens - there.max(recorded) >= FEWEST {
-            found.push(Recording { row, row_len, ids: ids.to_vec(), after, layers: Vec::new() });
+            let (ids, layers, own) = (ids.to_vec(), Vec::new(), taken - bytes);
+            found.push(Recording { row, row_len, ids, after, layers, bytes: own, expected: None });
             bytes = taken;
         }
     }
@@ -202,17 +210,18 @@ impl Prefixes {
     /// Records the rows of a wave that are worth to be kept, and makes room for them.
     pub(crate) fn record(&self, wave: &Wave, known: &[Arc<Prefix>], ids: &[&[u32]], tree: &Tree) -> Vec<Recorder> {
         let room = self.most.min(self.memory.free());
-        let (found, bytes) = worth(wave, known, ids, tree, room);
+        let (mut found, bytes) = worth(wave, known, ids, tree, room);
         self.shrink(room - bytes);
+        found.iter_mut().for_each(|recording| recording.expected = Some(patchbay_heap::expect(recording.bytes)));
         found.into_iter().map(|recording| Rc::new(RefCell::new(recording))).collect()
     }
 
     /// Keeps what was recorded while a wave ran.
     pub(crate) fn keep(&self, recorders: Vec<Recorder>) {
         for recording in recorders.into_iter().filter_map(Rc::into_inner) {
-            let Recording { ids, layers, .. } = recording.into_inner();
-            if !layers.is_empty() {
-                self.add(ids, layers);
+            let recording = recording.into_inner();
+            if !recording.layers.is_empty() {
+                self.add(recording);
             }
         }
     }

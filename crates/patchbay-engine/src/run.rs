@@ -86,10 +86,9 @@ fn wave<'a>(
         passes[*task].map(|pass| job.asked(pass, &past[*task]))
     };
     let description: Vec<_> = with_pass.iter().filter_map(own).collect();
-    let by_length = decoder.depends_on_length();
-    let known = if by_length { Vec::new() } else { prefixes.all() };
+    let known = prefixes.all();
     let all: Vec<Known<'_>> = known.iter().map(|prefix| prefix.known()).collect();
-    let wave = Wave::recalling(&description, decoder.tree(), by_length, &all);
+    let wave = Wave::recalling(&description, decoder.tree(), decoder.depends_on_length(), &all);
     let records = description.iter().any(|asked| !asked.plan.gradients.is_empty());
     drop(description);
 
@@ -104,7 +103,7 @@ fn wave<'a>(
     let histories: Vec<Option<History>> =
         wave.rows().map(|((track, input, row), _)| jobs[track].histories.get(input)?.get(row).cloned()).collect();
     let ids: Vec<&[u32]> = wave.rows().map(|((track, input, row), _)| &jobs[track].ids[input][row][..]).collect();
-    let recorders = if by_length { Vec::new() } else { prefixes.record(&wave, &known, &ids, decoder.tree()) };
+    let recorders = prefixes.record(&wave, &known, &ids, decoder.tree());
     let (taken, recalled) = wave.recalled(jobs.len(), known.len());
     prefixes.look_at(known.iter().zip(taken).filter(|(_, taken)| *taken).map(|(prefix, _)| prefix));
     let mut visit = Visit::new(wave, tracks, histories);
