@@ -53,8 +53,10 @@ async fn what_comes_of_a_job_is_what_the_request_gives() {
     let server = Server::with(MODEL).await;
     let input = json!([[1, 2, 3], [4, 5]]);
     let save = json!([{"op": "save", "value": "layers.*.output", "as": "h"}]);
+    // so much that it still runs when its beginning is told of
+    let many: Vec<Vec<u32>> = (0..120).map(|row| (0..30).map(|token| (row * 7 + token * 11) % 90).collect()).collect();
     for (path, body, kind) in [
-        ("/v1/trace", json!({"input": input, "graph": save}), "trace"),
+        ("/v1/trace", json!({"input": many, "graph": save}), "trace"),
         ("/v1/trace", sweep(7), "trace"),
         ("/v1/generate", json!({"input": input, "graph": save, "max_new_tokens": 5, "ignore_eos": true}), "generate"),
         ("/v1/recipes/logit-lens", json!({"input": input}), "logit-lens"),
