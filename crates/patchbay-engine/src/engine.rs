@@ -196,8 +196,7 @@ impl Engine {
         let (tree, by_length) = (self.decoder.tree(), self.decoder.depends_on_length());
         let left = |pass: &Pass| {
             let wave = Wave::new(&[Asked { plan, pass, ids, past: &[], keeps: 0 }], tree, by_length);
-            let rows: Vec<&[u32]> = wave.rows().map(|((_, input, row), _)| &ids[input][row][..]).collect();
-            self.shared.prefixes.left(&wave, &rows, tree)
+            self.shared.prefixes.left(&wave, &|(_, input, row)| &ids[input][row], tree)
         };
         plan.passes.iter().map(left).fold(0, u64::saturating_add).min(self.shared.settings.prefix_bytes)
     }

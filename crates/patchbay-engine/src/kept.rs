@@ -4,7 +4,6 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use candle_core::{Result, Tensor, bail};
-use patchbay_graph::wave::lanes::View;
 use patchbay_graph::wave::matrix::Matrix;
 use patchbay_model::{KeyMemory, Sources};
 
@@ -43,24 +42,23 @@ impl Kept {
     pub(crate) fn of(visit: &Visit<'_, '_>, running: &Matrix, sources: &[Source]) -> Self {
         let growing = visit.wave.rows().zip(&visit.histories).filter_map(|((place, view), history)| {
             let history = history.as_ref().filter(|_| visit.failures[place.0].is_none())?;
-            let len = view.own.iter().chain(&view.clean).map(|piece| piece.position + piece.len).max()?;
             // a row whose blocks do not run has no keys there
-            let rows: Option<Vec<u32>> = running.tokens_of(view, len).into_iter().collect();
+            let rows: Option<Vec<u32>> = running.tokens_of(view, view.end()?).into_iter().collect();
             Some((history.clone(), rows?))
         });
-        let growing = growing.collect();
-        let views: Vec<&View> = visit.wave.rows().map(|(_, view)| view).collect();
         let recorded = visit.recorders.iter().filter_map(|recorder| {
             let recording = recorder.borrow();
-            let tokens = running.tokens_of(views[recording.row], recording.row_len);
-            let rows: Option<Vec<u32>> = tokens[recording.known()..recording.len()].iter().copied().collect();
+            let view = visit.wave.view(recording.row);
+            let tokens = running.tokens_of(view, view.end()?);
+            let rows: Option<Vec<u32>> = tokens.get(recording.new_tokens())?.iter().copied().collect();
             Some((Rc::clone(recorder), rows?))
         });
         let looked = |source: &Source| match source {
             Source::Past(row) => visit.histories.get(*row).cloned().flatten().map(Looked::History),
             Source::Known(number) => visit.known.get(*number).cloned().map(Looked::Prefix),
         };
-        Self { growing, recorded: recorded.collect(), sources: sources.iter().filter_map(looked).collect() }
+        let (growing, recorded) = (growing.collect(), recorded.collect());
+        Self { growing, recorded, sources: sources.iter().filter_map(looked).collect() }
     }
 }
 

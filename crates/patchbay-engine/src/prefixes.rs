@@ -4,6 +4,7 @@
 //! What is looked at least lately goes first, and all of it goes where waves need the room.
 
 use std::cell::RefCell;
+use std::ops::Range;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -22,6 +23,9 @@ const FEWEST: usize = 8;
 const MOST: usize = 256;
 /// How many rows of one wave are kept.
 const MOST_OF_WAVE: usize = 16;
+
+/// The token ids of a row, by its request, input and number.
+type Ids<'f, 'a> = &'f dyn Fn((usize, usize, usize)) -> &'a [u32];
 
 /// A sequence, with its keys `[tokens, K, d]` and values `[tokens, K, value dim]` at each layer from the first one on.
 #[derive(Debug)]
@@ -91,6 +95,36 @@ impl Prefixes {
         prefixes.for_each(|prefix| prefix.used.store(kept.clock, Ordering::Relaxed));
     }
 
+    /// Records the rows of a wave that are worth to be kept, and makes room for them.
+    pub(crate) fn record<'a>(
+        &self,
+        wave: &Wave,
+        known: &[Arc<Prefix>],
+        ids: Ids<'_, 'a>,
+        tree: &Tree,
+    ) -> Vec<Recorder> {
+        let room = self.most.min(self.memory.free());
+        let (mut found, bytes) = worth(wave, known, ids, tree, room);
+        self.shrink(room - bytes);
+        found.iter_mut().for_each(|recording| recording.expected = Some(patchbay_heap::expect(recording.bytes)));
+        found.into_iter().map(|recording| Rc::new(RefCell::new(recording))).collect()
+    }
+
+    /// Keeps what was recorded while a wave ran.
+    pub(crate) fn keep(&self, recorders: Vec<Recorder>) {
+        for recording in recorders.into_iter().filter_map(Rc::into_inner) {
+            let recording = recording.into_inner();
+            if !recording.layers.is_empty() {
+                self.add(recording);
+            }
+        }
+    }
+
+    /// Bytes of keys that a wave leaves at most.
+    pub(crate) fn left<'a>(&self, wave: &Wave, ids: Ids<'_, 'a>, tree: &Tree) -> u64 {
+        worth(wave, &[], ids, tree, self.most).1
+    }
+
     fn add(&self, recording: Recording) {
         let Recording { ids, layers, expected, .. } = recording;
         let bytes = bytes(&layers);
@@ -135,11 +169,9 @@ pub(crate) type Recorder = Rc<RefCell<Recording>>;
 pub(crate) struct Recording {
     /// Number of the row in the wave.
     pub(crate) row: usize,
-    /// How many tokens the row has.
-    pub(crate) row_len: usize,
     ids: Vec<u32>,
     /// A known sequence, and how many of its tokens this one begins with.
-    pub(crate) after: Option<(Arc<Prefix>, usize)>,
+    after: Option<(Arc<Prefix>, usize)>,
     layers: Vec<[Tensor; 2]>,
     /// How many bytes it takes.
     bytes: u64,
@@ -148,42 +180,40 @@ pub(crate) struct Recording {
 }
 
 impl Recording {
-    /// How many tokens it begins with that are known.
-    pub(crate) fn known(&self) -> usize {
-        self.after.as_ref().map_or(0, |(_, tokens)| *tokens)
-    }
-
-    /// How many tokens it has.
-    pub(crate) fn len(&self) -> usize {
-        self.ids.len()
+    /// The tokens that are not known.
+    pub(crate) fn new_tokens(&self) -> Range<usize> {
+        self.after.as_ref().map_or(0, |(_, tokens)| *tokens)..self.ids.len()
     }
 
     /// Takes in keys and values at a layer, of the tokens that were not known. After a layer that was left out there is nothing to add.
     pub(crate) fn add(&mut self, layer: usize, new: [Tensor; 2]) -> Result<()> {
-        let before = self.after.as_ref().map(|(prefix, tokens)| (prefix.layer(layer), *tokens));
-        let whole = |number: usize, new: &Tensor| match before {
-            Some((Some(known), tokens)) => Tensor::cat(&[&known[number].narrow(0, 0, tokens)?, new], 0).map(Some),
-            Some((None, _)) => Ok(None),
-            // what the pass made may lie in the memory of more than these keys
-            None => new.force_contiguous().map(Some),
-        };
-        if let (true, Some(keys), Some(values)) = (self.layers.len() == layer, whole(0, &new[0])?, whole(1, &new[1])?) {
-            self.layers.push([keys, values]);
+        if self.layers.len() != layer {
+            return Ok(());
         }
+        let [keys, values] = new;
+        let whole = match &self.after {
+            // what the pass made may lie in the memory of more than these keys
+            None => [keys.force_contiguous()?, values.force_contiguous()?],
+            Some((prefix, tokens)) => {
+                let Some([before, values_before]) = prefix.layer(layer) else { return Ok(()) };
+                let joined = |before: &Tensor, new| Tensor::cat(&[&before.narrow(0, 0, *tokens)?, new], 0);
+                [joined(before, &keys)?, joined(values_before, &values)?]
+            }
+        };
+        self.layers.push(whole);
         Ok(())
     }
 }
 
-/// The rows of a wave that are worth to be kept, of which each has these ids and some tokens are `known`; and the bytes that they
-/// take, of `room`.
-fn worth(wave: &Wave, known: &[Arc<Prefix>], ids: &[&[u32]], tree: &Tree, room: u64) -> (Vec<Recording>, u64) {
+/// The rows of a wave that are worth to be kept, of which some tokens are `known`; and the bytes that they take, of `room`.
+fn worth<'a>(wave: &Wave, known: &[Arc<Prefix>], ids: Ids<'_, 'a>, tree: &Tree, room: u64) -> (Vec<Recording>, u64) {
     let (mut found, mut bytes): (Vec<Recording>, u64) = (Vec::new(), 0);
-    for (row, (tokens, layers)) in wave.clean_keys().iter().copied().enumerate() {
-        let (row_len, ids) = (ids[row].len(), &ids[row][..tokens]);
+    for (row, ((place, _), (tokens, layers))) in wave.rows().zip(wave.clean_keys().iter().copied()).enumerate() {
         let taken = bytes + tokens as u64 * bytes_a_token(tree, layers);
         if tokens < FEWEST || layers == 0 || found.len() == MOST_OF_WAVE || taken > room {
             continue;
         }
+        let ids = &ids(place)[..tokens];
         let alike = |other: &[u32]| ids.iter().zip(other).take_while(|(one, other)| one == other).count();
         let recorded = found.iter().map(|other| alike(&other.ids)).max().unwrap_or(0);
         let deep = known.iter().filter(|prefix| prefix.layers.len() >= layers);
@@ -192,7 +222,7 @@ fn worth(wave: &Wave, known: &[Arc<Prefix>], ids: &[&[u32]], tree: &Tree, room: 
         let there = after.as_ref().map_or(0, |(_, alike)| *alike);
         if tokens - there.max(recorded) >= FEWEST {
             let (ids, layers, own) = (ids.to_vec(), Vec::new(), taken - bytes);
-            found.push(Recording { row, row_len, ids, after, layers, bytes: own, expected: None });
+            found.push(Recording { row, ids, after, layers, bytes: own, expected: None });
             bytes = taken;
         }
     }
@@ -204,30 +234,4 @@ fn bytes_a_token(tree: &Tree, layers: usize) -> u64 {
     let width = |layer: &LayerTree| layer.kv_heads * (layer.head_dim + layer.value_dim);
     let widths = tree.layers.iter().take(layers).map(width).sum::<usize>();
     (widths * size_of::<f32>()) as u64
-}
-
-impl Prefixes {
-    /// Records the rows of a wave that are worth to be kept, and makes room for them.
-    pub(crate) fn record(&self, wave: &Wave, known: &[Arc<Prefix>], ids: &[&[u32]], tree: &Tree) -> Vec<Recorder> {
-        let room = self.most.min(self.memory.free());
-        let (mut found, bytes) = worth(wave, known, ids, tree, room);
-        self.shrink(room - bytes);
-        found.iter_mut().for_each(|recording| recording.expected = Some(patchbay_heap::expect(recording.bytes)));
-        found.into_iter().map(|recording| Rc::new(RefCell::new(recording))).collect()
-    }
-
-    /// Keeps what was recorded while a wave ran.
-    pub(crate) fn keep(&self, recorders: Vec<Recorder>) {
-        for recording in recorders.into_iter().filter_map(Rc::into_inner) {
-            let recording = recording.into_inner();
-            if !recording.layers.is_empty() {
-                self.add(recording);
-            }
-        }
-    }
-
-    /// Bytes of keys that a wave of these rows leaves at most.
-    pub(crate) fn left(&self, wave: &Wave, ids: &[&[u32]], tree: &Tree) -> u64 {
-        worth(wave, &[], ids, tree, self.most).1
-    }
 }

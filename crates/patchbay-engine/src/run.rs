@@ -1,5 +1,7 @@
 //! Requests that run together, from their first token to their last result.
 
+use std::sync::Arc;
+
 use candle_core::{Device, Tensor};
 use patchbay_graph::plan::{Pass, Returned};
 use patchbay_graph::wave::recall::Known;
@@ -9,7 +11,7 @@ use patchbay_model::Decoder;
 use crate::backward::Tape;
 use crate::engine::EngineError;
 use crate::job::{Answer, History, Job, Outcome, Receipt, Usage};
-use crate::prefixes::Prefixes;
+use crate::prefixes::{Prefix, Prefixes};
 use crate::tokens::top_tokens;
 use crate::track::Track;
 use crate::values::Values;
@@ -80,20 +82,12 @@ fn wave<'a>(
 ) -> candle_core::Result<Vec<Result<(), EngineError>>> {
     let passes: Vec<Option<&Pass>> = tasks.iter().map(|task| task.job.plan.passes.get(task.next)).collect();
     let with_pass: Vec<usize> = (0..tasks.len()).filter(|task| passes[*task].is_some()).collect();
-    let past: Vec<Vec<Vec<usize>>> = tasks.iter().map(|task| task.job.past()).collect();
-    let own = |task: &usize| -> Option<Asked<'_>> {
-        let job = tasks[*task].job;
-        passes[*task].map(|pass| job.asked(pass, &past[*task]))
-    };
-    let description: Vec<_> = with_pass.iter().filter_map(own).collect();
+    let jobs: Vec<&Job> = with_pass.iter().map(|task| tasks[*task].job).collect();
     let known = prefixes.all();
-    let all: Vec<Known<'_>> = known.iter().map(|prefix| prefix.known()).collect();
-    let wave = Wave::recalling(&description, decoder.tree(), decoder.depends_on_length(), &all);
-    let records = description.iter().any(|asked| !asked.plan.gradients.is_empty());
-    drop(description);
+    let wave = laid_out(decoder, jobs.iter().copied().zip(passes.iter().copied().flatten()), &known);
+    let records = jobs.iter().any(|job| !job.plan.gradients.is_empty());
 
     let parts = wave.token_layers_of(with_pass.len());
-    let jobs: Vec<&Job> = with_pass.iter().map(|task| tasks[*task].job).collect();
     let mut tracks = Vec::with_capacity(with_pass.len());
     for (task, pass) in tasks.iter_mut().zip(&passes) {
         if let Some(pass) = pass {
@@ -102,7 +96,7 @@ fn wave<'a>(
     }
     let histories: Vec<Option<History>> =
         wave.rows().map(|((track, input, row), _)| jobs[track].histories.get(input)?.get(row).cloned()).collect();
-    let ids: Vec<&[u32]> = wave.rows().map(|((track, input, row), _)| &jobs[track].ids[input][row][..]).collect();
+    let ids = |(track, input, row): (usize, usize, usize)| -> &[u32] { &jobs[track].ids[input][row] };
     let recorders = prefixes.record(&wave, &known, &ids, decoder.tree());
     let (taken, recalled) = wave.recalled(jobs.len(), known.len());
     prefixes.look_at(known.iter().zip(taken).filter(|(_, taken)| *taken).map(|(prefix, _)| prefix));
@@ -151,6 +145,14 @@ fn wave<'a>(
         };
     }
     Ok(results)
+}
+
+/// The wave of passes of jobs, with the keys that are known.
+fn laid_out<'a>(decoder: &Decoder, passes: impl Iterator<Item = (&'a Job, &'a Pass)>, known: &[Arc<Prefix>]) -> Wave {
+    let passes: Vec<(&Job, &Pass, Vec<Vec<usize>>)> = passes.map(|(job, pass)| (job, pass, job.past())).collect();
+    let asked: Vec<Asked<'_>> = passes.iter().map(|(job, pass, past)| job.asked(pass, past)).collect();
+    let known: Vec<Known<'_>> = known.iter().map(|prefix| prefix.known()).collect();
+    Wave::recalling(&asked, decoder.tree(), decoder.depends_on_length(), &known)
 }
 
 impl<'a> Task<'a> {

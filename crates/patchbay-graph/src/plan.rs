@@ -302,6 +302,17 @@ pub struct Cost {
     pub token_layers: usize,
 }
 
+impl Cost {
+    /// Adds what another job of the same request costs, which runs after it: operations of both, bytes of the one that holds more. What
+    /// they return is not the jobs' to say.
+    pub(crate) fn and(&mut self, job: &Self) {
+        self.flops += job.flops;
+        self.peak_bytes = self.peak_bytes.max(job.peak_bytes);
+        self.layers_run += job.layers_run;
+        self.token_layers += job.token_layers;
+    }
+}
+
 impl Pass {
     /// Whether the unembedding runs.
     pub fn unembeds(&self) -> bool {

@@ -9,9 +9,8 @@ use std::sync::Arc;
 use super::made::arguments;
 use crate::module::Module;
 use crate::ops::{Attrs, Given, along};
-use crate::plan::{Plan, Read, Source, Value, ValueId};
+use crate::plan::{Plan, Read, Source, Value, ValueId, Write};
 use crate::problem::{Code, Problem, Result};
-use crate::selection::Selection;
 use crate::shape::{Ragged, Shape};
 
 /// A graph whose rows have nothing to do with each other.
@@ -44,7 +43,7 @@ impl Apart {
             apart.axes.push(axis);
         }
         for write in &plan.writes {
-            apart.taken(plan, &write.at, write.input, &write.selection, write.value)?;
+            apart.written(plan, write)?;
         }
         for result in plan.results.iter().filter(|result| result.top_tokens.is_some()) {
             let value = &plan.values[result.value];
@@ -54,7 +53,7 @@ impl Apart {
         }
         for skip in &plan.skips {
             if let Some(with) = skip.with {
-                apart.fills(plan, &skip.at, skip.input, Some((0, 3)), with)?;
+                apart.put(plan, &skip.at, skip.input, (0, 3), with)?;
             }
         }
         Ok(apart)
@@ -87,15 +86,17 @@ impl Apart {
     fn axis_in(&self, plan: &Plan, value: &Value) -> Result<Option<usize>> {
         let lost = |why: &str| together(why, &value.at);
         let of = |id: &ValueId| self.axes[*id];
-        if let Source::Read(read) = &value.source {
-            return self.axis_read(read).map_err(|why| lost(&why));
+        if let Source::Read(Read { input, selection, .. }) = &value.source {
+            return match self.inputs[*input] {
+                true if !selection.has_all(0) => Err(lost(BY_NUMBER)),
+                true => Ok(selection.row_out()),
+                false => Ok(None),
+            };
         }
         let Some(axis) = value.args().iter().find_map(of) else { return Ok(None) };
         let rank = value.shape.rank();
         let found = match &value.source {
-            Source::Index { selection, .. } if !selection.has_all(axis) => {
-                return Err(lost("it takes some of the rows by their numbers"));
-            }
+            Source::Index { selection, .. } if !selection.has_all(axis) => return Err(lost(BY_NUMBER)),
             Source::Index { selection, .. } => selection.place_of(axis).ok(),
             Source::Stack(parts) => parts.iter().all(|part| of(part) == Some(axis)).then_some(axis + 1),
             Source::Call { module: Module::Layer(_) | Module::SelfAttn(_), .. } => (axis + 2 < rank).then_some(axis),
@@ -110,33 +111,23 @@ impl Apart {
         found.map(Some).ok_or_else(|| lost("it takes the rows together"))
     }
 
-    fn axis_read(&self, read: &Read) -> std::result::Result<Option<usize>, String> {
-        match self.inputs[read.input] {
-            false => Ok(None),
-            true if read.selection.has_all(0) => Ok(read.selection.row_out()),
-            true => Err("it takes some of the rows by their numbers".into()),
-        }
-    }
-
     /// Each row of what is written goes to its own row.
-    fn taken(&self, plan: &Plan, at: &str, input: usize, to: &Selection, value: ValueId) -> Result<()> {
-        if self.inputs[input] && !to.has_all(0) {
+    fn written(&self, plan: &Plan, write: &Write) -> Result<()> {
+        let Write { at, input, selection, value, .. } = write;
+        if self.inputs[*input] && !selection.has_all(0) {
             return Err(together("it writes some of the rows by their numbers", at));
         }
-        let rows = to.row_out().filter(|_| self.inputs[input]);
-        self.fills(plan, at, input, rows.map(|rows| (rows, to.shape().rank())), value)
+        let place = (selection.row_out().unwrap_or(0), selection.shape().rank());
+        self.put(plan, at, *input, place, *value)
     }
 
-    /// A value that is put where rows are on this axis of so many.
-    fn fills(&self, plan: &Plan, at: &str, input: usize, place: Option<(usize, usize)>, value: ValueId) -> Result<()> {
-        let (shape, axis) = (&plan.values[value].shape, self.axes[value]);
-        let fits = match (self.inputs[input], place, axis) {
-            (false, _, axis) => axis.is_none(),
-            (true, Some((rows, rank)), Some(axis)) => axis + rank == rows + shape.rank(),
-            (true, Some((rows, rank)), None) => {
-                (rows + shape.rank()).checked_sub(rank).is_none_or(|axis| shape.dims[axis] == 1)
-            }
-            (true, None, _) => false,
+    /// A value that is put where, of so many axes, this one is that of the input's rows.
+    fn put(&self, plan: &Plan, at: &str, input: usize, (rows, rank): (usize, usize), value: ValueId) -> Result<()> {
+        let shape = &plan.values[value].shape;
+        let fits = match (self.inputs[input], self.axes[value]) {
+            (false, axis) => axis.is_none(),
+            (true, Some(axis)) => axis + rank == rows + shape.rank(),
+            (true, None) => (rows + shape.rank()).checked_sub(rank).is_none_or(|axis| shape.dims[axis] == 1),
         };
         match fits {
             true => Ok(()),
@@ -144,6 +135,9 @@ impl Apart {
         }
     }
 }
+
+/// Why rows that are named are taken together: parts have other numbers.
+const BY_NUMBER: &str = "it takes some of the rows by their numbers";
 
 /// The shape of some rows of a value.
 fn part_of(shape: &Shape, axis: Option<usize>, rows: &Range<usize>) -> Shape {

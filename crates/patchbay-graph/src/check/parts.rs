@@ -73,19 +73,12 @@ pub fn check_parts(wanted: &dyn Fn() -> bool, request: &Request, context: &Conte
             let detail = format!("row {} alone would hold {peak} bytes, beside {waiting} of results", range.start);
             return Err(Problem::new(Code::TooLarge, detail).at("/graph"));
         }
-        add(&mut cost, &part);
+        cost.and(&part.cost);
         passes += part.passes.len();
         rows.push(range);
     }
     cost.peak_bytes = cost.peak_bytes.saturating_add(waiting);
     Ok(Parts { rows, inputs: apart.inputs, results, kept, passes, idle: whole.idle, cost })
-}
-
-fn add(cost: &mut Cost, part: &Plan) {
-    cost.flops += part.cost.flops;
-    cost.layers_run += part.cost.layers_run;
-    cost.token_layers += part.cost.token_layers;
-    cost.peak_bytes = cost.peak_bytes.max(part.cost.peak_bytes);
 }
 
 /// Rows in about so many parts.
@@ -94,11 +87,16 @@ fn evenly(rows: usize, parts: u64) -> VecDeque<Range<usize>> {
     (0..rows).step_by(size).map(|start| start..rows.min(start + size)).collect()
 }
 
+/// Some of the rows of an input, or all of them where they are not those that come in parts.
+fn some<T: Clone>(all: &[T], apart: bool, rows: &Range<usize>) -> Vec<T> {
+    if apart { &all[rows.clone()] } else { all }.to_vec()
+}
+
 /// The inputs of some of the rows.
 fn inputs_of(inputs: &[TokenRows], apart: &[bool], rows: &Range<usize>) -> Vec<TokenRows> {
-    let of = |(input, apart): (&TokenRows, &bool)| {
-        let name = input.name.clone();
-        TokenRows { name, rows: if *apart { input.rows[rows.clone()].to_vec() } else { input.rows.clone() } }
+    let of = |(input, apart): (&TokenRows, &bool)| TokenRows {
+        name: input.name.clone(),
+        rows: some(&input.rows, *apart, rows),
     };
     inputs.iter().zip(apart).map(of).collect()
 }
@@ -115,10 +113,6 @@ impl Parts {
 
     /// The token ids of a part, of those of all rows.
     pub fn ids(&self, part: usize, ids: &[Vec<Vec<u32>>]) -> Vec<Vec<Vec<u32>>> {
-        let of = |(rows, apart): (&Vec<Vec<u32>>, &bool)| match apart {
-            true => rows[self.rows[part].clone()].to_vec(),
-            false => rows.clone(),
-        };
-        ids.iter().zip(&self.inputs).map(of).collect()
+        ids.iter().zip(&self.inputs).map(|(ids, apart)| some(ids, *apart, &self.rows[part])).collect()
     }
 }

@@ -181,10 +181,7 @@ impl Found {
         self.first.idle.retain(|node| plan.idle.contains(node));
         self.passes += plan.passes.len();
         self.receipts += writes(plan);
-        self.cost.flops += plan.cost.flops;
-        self.cost.layers_run += plan.cost.layers_run;
-        self.cost.token_layers += plan.cost.token_layers;
-        self.cost.peak_bytes = self.cost.peak_bytes.max(plan.cost.peak_bytes);
+        self.cost.and(&plan.cost);
         Ok(())
     }
 

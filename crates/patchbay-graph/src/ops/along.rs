@@ -17,44 +17,36 @@ pub fn along(given: &Given<'_>, axes: &[Option<usize>], out: &Shape) -> Option<u
     let Pieces { first, axis, alone } = Pieces::new(given, axes)?;
     let (shape, rank, attrs) = (first.shape, first.shape.rank(), given.attrs);
     let named = |default: i64| shape.axis(attrs.int("dim").unwrap_or(default)).ok();
+    let listed =
+        |name: &str| -> Option<Vec<usize>> { attrs.ints(name)?.iter().map(|dim| shape.axis(*dim).ok()).collect() };
     let beside = |other: usize| (other != axis).then_some(axis);
+    let alike = axes.iter().all(|other| *other == Some(axis));
     match given.spec.op {
         Op::Max | Op::Min if given.find("other").is_some() => broadcast(given, axes, out.rank()),
         Op::Sum | Op::Mean | Op::Var | Op::Std | Op::Norm | Op::Prod | Op::Logsumexp if alone => folded(given, axis),
         Op::Max | Op::Min | Op::Argmax | Op::Argmin if alone => folded(given, axis),
         Op::Cumsum | Op::Softmax | Op::LogSoftmax | Op::Topk | Op::Sort if alone => beside(named(-1)?),
         Op::Split | Op::IndexSelect if alone => beside(named(0)?),
-        Op::Flip if alone => {
-            let dims = attrs.ints("dims")?.iter().map(|dim| shape.axis(*dim).ok());
-            (!dims.collect::<Option<Vec<_>>>()?.contains(&axis)).then_some(axis)
-        }
+        Op::Flip if alone => (!listed("dims")?.contains(&axis)).then_some(axis),
         Op::Tril | Op::Triu if alone => (axis + 2 < rank).then_some(axis),
         Op::OneHot if alone => Some(axis),
-        Op::Gather | Op::ScatterAdd => beside(named(0)?).filter(|_| axes.iter().all(|other| *other == Some(axis))),
-        Op::Cat => beside(named(0)?).filter(|_| axes.iter().all(|other| *other == Some(axis))),
-        Op::Stack => {
-            let at = new_axis(given, shape, 0).ok()?;
-            axes.iter().all(|other| *other == Some(axis)).then_some(axis + usize::from(at <= axis))
-        }
+        Op::Gather | Op::ScatterAdd | Op::Cat if alike => beside(named(0)?),
+        Op::Stack if alike => Some(axis + usize::from(new_axis(given, shape, 0).ok()? <= axis)),
         Op::Unsqueeze if alone => Some(axis + usize::from(new_axis(given, shape, 0).ok()? <= axis)),
         Op::Squeeze if alone => {
-            let dims = attrs.ints("dim")?.iter().map(|dim| shape.axis(*dim).ok());
-            let gone = dims.collect::<Option<Vec<_>>>()?.into_iter().filter(|dim| shape.dims[*dim] == 1);
-            let gone: BTreeSet<usize> = gone.collect();
+            let gone: BTreeSet<usize> = listed("dim")?.into_iter().filter(|dim| shape.dims[*dim] == 1).collect();
             (!gone.contains(&axis)).then(|| axis - gone.range(..axis).count())
         }
         Op::Transpose if alone => {
             let dim = |name: &str| shape.axis(attrs.int(name)?).ok();
             let (one, other) = (dim("dim0")?, dim("dim1")?);
-            Some(if axis == one {
-                other
-            } else if axis == other {
-                one
-            } else {
-                axis
+            Some(match axis {
+                axis if axis == one => other,
+                axis if axis == other => one,
+                axis => axis,
             })
         }
-        Op::Permute if alone => attrs.ints("dims")?.iter().position(|dim| shape.axis(*dim).ok() == Some(axis)),
+        Op::Permute if alone => listed("dims")?.into_iter().position(|dim| dim == axis),
         Op::Expand if alone => {
             let at = axis + out.rank() - rank;
             (attrs.ints("size")?.get(at) == Some(&-1)).then_some(at)

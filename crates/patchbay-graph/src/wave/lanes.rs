@@ -60,6 +60,13 @@ pub struct View {
     pub recalled: Vec<Recalled>,
 }
 
+impl View {
+    /// How many tokens there are up to the last one that is computed, if any is.
+    pub fn end(&self) -> Option<usize> {
+        self.own.iter().chain(&self.clean).map(|piece| piece.position + piece.len).max()
+    }
+}
+
 impl Lane {
     /// How far it has to come for those requests that are `live`.
     pub fn need(&self, live: impl Fn(usize) -> bool) -> Option<Mark> {

@@ -108,6 +108,11 @@ impl Wave {
         self.rows.iter().copied().zip(&self.lanes.views)
     }
 
+    /// Where the tokens of a row are.
+    pub fn view(&self, row: usize) -> &View {
+        &self.lanes.views[row]
+    }
+
     /// How many tokens each row begins with that are as the model makes them, and in how many layers all of them have keys.
     pub fn clean_keys(&self) -> &[(usize, usize)] {
         &self.clean_keys

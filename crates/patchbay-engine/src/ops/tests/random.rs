@@ -15,7 +15,7 @@ use super::{Shelf, plan, run};
 use crate::values::candle_dtype;
 
 /// How often each operation is called.
-pub(super) const CALLS: usize = 500;
+const CALLS: usize = 500;
 /// How many of the calls must be right, so that the test means something.
 const TAKEN: usize = 5;
 
@@ -123,7 +123,7 @@ fn argument(param: &'static Param, rank: usize, base: Vec<usize>) -> BoxedStrate
     }
 }
 
-pub(super) fn call(spec: &'static OpSpec) -> impl Strategy<Value = RandomCall> {
+fn call(spec: &'static OpSpec) -> impl Strategy<Value = RandomCall> {
     let given = |param: &'static Param, base: &Vec<usize>| {
         let argument = argument(param, base.len(), base.clone());
         match param.default {
@@ -169,11 +169,6 @@ pub(super) fn shelf(call: &RandomCall) -> Shelf {
     shelf
 }
 
-/// Draws the same calls every time.
-pub(super) fn runner() -> TestRunner {
-    TestRunner::new_with_rng(Config::default(), TestRng::from_seed(RngAlgorithm::ChaCha, &[7; 32]))
-}
-
 /// Runs every output of a call; whether it was planned.
 fn try_call(spec: &OpSpec, call: &RandomCall) -> Result<bool, String> {
     let shelf = shelf(call);
@@ -203,16 +198,19 @@ fn try_call(spec: &OpSpec, call: &RandomCall) -> Result<bool, String> {
     Ok(true)
 }
 
-#[test]
-fn what_is_planned_can_run() {
-    let mut runner = runner();
-    let (mut taken, mut wrong) = (BTreeMap::new(), Vec::new());
+/// Random calls of every operation, the same ones every time: what `check` counts of each.
+pub(super) fn counted(
+    check: impl Fn(&'static OpSpec, &RandomCall) -> Result<usize, String>,
+) -> BTreeMap<&'static str, usize> {
+    let rng = TestRng::from_seed(RngAlgorithm::ChaCha, &[7; 32]);
+    let mut runner = TestRunner::new_with_rng(Config::default(), rng);
+    let (mut counts, mut wrong) = (BTreeMap::new(), Vec::new());
     for spec in ops::all() {
         let strategy = call(spec);
         for _ in 0..CALLS {
             let call = strategy.new_tree(&mut runner).unwrap().current();
-            match try_call(spec, &call) {
-                Ok(planned) => *taken.entry(spec.name).or_insert(0) += usize::from(planned),
+            match check(spec, &call) {
+                Ok(count) => *counts.entry(spec.name).or_insert(0) += count,
                 Err(problem) => {
                     wrong.push(problem);
                     break;
@@ -221,6 +219,12 @@ fn what_is_planned_can_run() {
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    counts
+}
+
+#[test]
+fn what_is_planned_can_run() {
+    let taken = counted(|spec, call| try_call(spec, call).map(usize::from));
     let rare: Vec<_> = taken.iter().filter(|(_, count)| **count < TAKEN).collect();
     assert!(rare.is_empty(), "hardly ever taken: {rare:?}");
 }
