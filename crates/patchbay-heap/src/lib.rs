@@ -5,7 +5,7 @@
 //! process takes a third more than is in use. But here it is known beforehand what is going to be in use: whoever runs something
 //! says so ([`expect`]), and freed buffers are kept for the next that asks for their size as long as all of them stay within that.
 //!
-//! Small allocations are the system allocator's. Elsewhere all are: there is no `Heap`, and what is expected changes nothing.
+//! Small allocations are the system allocator's, which a program tells once to keep some memory for them ([`settle`]). Elsewhere all are: there is no `Heap`, and what is expected changes nothing.
 
 mod expected;
 #[cfg(target_os = "linux")]
@@ -18,7 +18,16 @@ mod mapping;
 mod pool;
 #[cfg(target_os = "linux")]
 mod size;
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
+mod small;
 
 pub use expected::{Expected, expect, give_back};
 #[cfg(target_os = "linux")]
 pub use heap::Heap;
+
+/// Prepares the system's allocator for being asked for small memory alone. For a program to call before it does anything else; without
+/// it everything works, and small buffers that are freed go back to the system and are cleared anew.
+pub fn settle() {
+    #[cfg(all(target_os = "linux", target_env = "gnu"))]
+    small::keep();
+}

@@ -26,6 +26,7 @@ use crate::cli::{Cli, Command};
 static HEAP: patchbay_heap::Heap = patchbay_heap::Heap;
 
 fn main() -> ExitCode {
+    patchbay_heap::settle();
     match run(Cli::parse()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
