@@ -1,8 +1,8 @@
 //! What the server does, whatever carries the requests: HTTP and the command line both stand on this.
 //!
 //! The way of a trace: the body is parsed, its model found, its inputs tokenized, its graph checked against all of these,
-//! and only then queued; the outcome is what the answer is written from, in the form that was asked for. What may take long runs on
-//! blocking threads, so that a large body holds up nobody else. Dropping the future of a trace stops its job.
+//! and only then queued; the outcome is what the answer is written from, in the form that was asked for. What may take long runs
+//! where it holds up nobody else (see `blocking`). Dropping the future of a trace stops its job.
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 use crate::Failure;
-use crate::blocking::blocking;
+use crate::blocking::{blocking, understand};
 use crate::caller::Caller;
 use crate::deadline::{Deadline, Timeouts};
 use crate::edits::EditStore;
@@ -161,8 +161,8 @@ impl Service {
         let (service, owner) = (Arc::clone(self), caller.clone());
         let order = Order { deadline: deadline.at, ..Order::new(caller.turns()) };
         let (_stop, gone) = StopOnDrop::new();
-        let (frame, work) = blocking(move || {
-            let checked = service.check(&body, &owner, &|| !gone.is_cancelled())?;
+        let (frame, work) = understand(body, move |body| {
+            let checked = service.check(body, &owner, &|| !gone.is_cancelled())?;
             Ok((checked.frame(accept)?, Work::new(checked, order)?))
         })
         .await?;
@@ -186,8 +186,8 @@ impl Service {
         let (service, owner) = (Arc::clone(self), caller.clone());
         self.deadline(&body, &Progress::default())?;
         let (_stop, gone) = StopOnDrop::new();
-        blocking(move || {
-            let checked = service.check(&body, &owner, &|| !gone.is_cancelled())?;
+        understand(body, move |body| {
+            let checked = service.check(body, &owner, &|| !gone.is_cancelled())?;
             let warnings = checked.warnings();
             let Checked { model, name, tokenized, planned, .. } = checked;
             let response = match &planned {
