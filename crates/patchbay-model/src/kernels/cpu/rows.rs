@@ -2,7 +2,7 @@
 
 use pulp::Simd;
 
-use super::tile::{Widest, hand_out};
+use super::tile::{Widest, hand_out, of_rows};
 use crate::panels::{Lanes, PANEL};
 
 /// `store(r, first, sums)` of every row r: `sums` are `Σ_k row[k] · panel[k]` in the panel's lanes from `first` on, and come in
@@ -22,37 +22,8 @@ pub(super) fn multiply<S: Simd>(
     let mut done = 0;
     for rows in rows.chunks(Widest.with_simd(simd)) {
         let store = &mut |row, first, sums: &[f32]| store(done + row, first, sums);
-        match S::F32_LANES {
-            8.. => some_rows::<S, 2>(simd, panel, rows, store),
-            _ => some_rows::<S, 4>(simd, panel, rows, store),
-        }
+        of_rows!(rows.len(), S, tile(simd, panel, rows, store));
         done += rows.len();
-    }
-}
-
-#[inline(always)]
-fn some_rows<S: Simd, const V: usize>(
-    simd: S,
-    panel: &[Lanes],
-    rows: &[&[f32]],
-    store: &mut impl FnMut(usize, usize, &[f32]),
-) {
-    match *rows {
-        [a] => tile::<S, V, 1>(simd, panel, [a], store),
-        [a, b] => tile::<S, V, 2>(simd, panel, [a, b], store),
-        [a, b, c] => tile::<S, V, 3>(simd, panel, [a, b, c], store),
-        [a, b, c, d] => tile::<S, V, 4>(simd, panel, [a, b, c, d], store),
-        [a, b, c, d, e] => tile::<S, V, 5>(simd, panel, [a, b, c, d, e], store),
-        [a, b, c, d, e, f] => tile::<S, V, 6>(simd, panel, [a, b, c, d, e, f], store),
-        [a, b, c, d, e, f, g] => tile::<S, V, 7>(simd, panel, [a, b, c, d, e, f, g], store),
-        [a, b, c, d, e, f, g, h] => tile::<S, V, 8>(simd, panel, [a, b, c, d, e, f, g, h], store),
-        [a, b, c, d, e, f, g, h, i] => tile::<S, V, 9>(simd, panel, [a, b, c, d, e, f, g, h, i], store),
-        [a, b, c, d, e, f, g, h, i, j] => tile::<S, V, 10>(simd, panel, [a, b, c, d, e, f, g, h, i, j], store),
-        [a, b, c, d, e, f, g, h, i, j, k] => tile::<S, V, 11>(simd, panel, [a, b, c, d, e, f, g, h, i, j, k], store),
-        [a, b, c, d, e, f, g, h, i, j, k, l] => {
-            tile::<S, V, 12>(simd, panel, [a, b, c, d, e, f, g, h, i, j, k, l], store);
-        }
-        _ => (),
     }
 }
 
@@ -61,10 +32,10 @@ fn some_rows<S: Simd, const V: usize>(
 fn tile<S: Simd, const V: usize, const R: usize>(
     simd: S,
     panel: &[Lanes],
-    rows: [&[f32]; R],
+    rows: &[&[f32]],
     store: &mut impl FnMut(usize, usize, &[f32]),
 ) {
-    let rows = rows.map(|row| &row[..panel.len()]);
+    let rows: [&[f32]; R] = std::array::from_fn(|r| &rows[r][..panel.len()]);
     let width = V * S::F32_LANES;
     for first in (0..PANEL).step_by(width) {
         let vector = first / S::F32_LANES;

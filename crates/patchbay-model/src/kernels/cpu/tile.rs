@@ -27,6 +27,36 @@ impl WithSimd for Widest {
     }
 }
 
+/// Calls a kernel that is compiled for so many rows, 12 at most, and for as many vectors as make half a panel of the narrow ones.
+macro_rules! of_rows {
+    ($rows:expr, $S:ident, $kernel:ident($($argument:expr),*)) => {
+        match $S::F32_LANES {
+            8.. => of_rows!($rows, $S, 2, $kernel($($argument),*)),
+            _ => of_rows!($rows, $S, 4, $kernel($($argument),*)),
+        }
+    };
+    ($rows:expr, $S:ident, $V:literal, $kernel:ident($($argument:expr),*)) => {
+        match $rows {
+            0 => (),
+            1 => $kernel::<$S, $V, 1>($($argument),*),
+            2 => $kernel::<$S, $V, 2>($($argument),*),
+            3 => $kernel::<$S, $V, 3>($($argument),*),
+            4 => $kernel::<$S, $V, 4>($($argument),*),
+            5 => $kernel::<$S, $V, 5>($($argument),*),
+            6 => $kernel::<$S, $V, 6>($($argument),*),
+            7 => $kernel::<$S, $V, 7>($($argument),*),
+            8 => $kernel::<$S, $V, 8>($($argument),*),
+            9 => $kernel::<$S, $V, 9>($($argument),*),
+            10 => $kernel::<$S, $V, 10>($($argument),*),
+            11 => $kernel::<$S, $V, 11>($($argument),*),
+            12 => $kernel::<$S, $V, 12>($($argument),*),
+            more => unreachable!("a group of {more} rows"),
+        }
+    };
+}
+
+pub(super) use of_rows;
+
 /// `store(r, first, outputs)` of every row r of `x`, where rows lie side by side: `outputs` are those of the panel's rows from
 /// `first` on, and come in whole vectors.
 #[inline(always)]
@@ -37,35 +67,7 @@ pub(super) fn multiply<S: Simd>(
     rows: usize,
     mut store: impl FnMut(usize, usize, &[f32]),
 ) {
-    match S::F32_LANES {
-        8.. => any_rows::<S, 2>(simd, panel, x, rows, &mut store),
-        _ => any_rows::<S, 4>(simd, panel, x, rows, &mut store),
-    }
-}
-
-#[inline(always)]
-fn any_rows<S: Simd, const V: usize>(
-    simd: S,
-    panel: &[Lanes],
-    x: &[f32],
-    rows: usize,
-    store: &mut impl FnMut(usize, usize, &[f32]),
-) {
-    match rows {
-        0 => (),
-        1 => tile::<S, V, 1>(simd, panel, x, store),
-        2 => tile::<S, V, 2>(simd, panel, x, store),
-        3 => tile::<S, V, 3>(simd, panel, x, store),
-        4 => tile::<S, V, 4>(simd, panel, x, store),
-        5 => tile::<S, V, 5>(simd, panel, x, store),
-        6 => tile::<S, V, 6>(simd, panel, x, store),
-        7 => tile::<S, V, 7>(simd, panel, x, store),
-        8 => tile::<S, V, 8>(simd, panel, x, store),
-        9 => tile::<S, V, 9>(simd, panel, x, store),
-        10 => tile::<S, V, 10>(simd, panel, x, store),
-        11 => tile::<S, V, 11>(simd, panel, x, store),
-        _ => tile::<S, V, MOST>(simd, panel, x, store),
-    }
+    of_rows!(rows, S, tile(simd, panel, x, &mut store));
 }
 
 /// The same of a panel of these whose columns have to be widened first: some at a time, which stay where they are until they are used. What
@@ -78,24 +80,7 @@ pub(super) fn multiply_widening<S: Simd>(
     rows: usize,
     mut store: impl FnMut(usize, usize, &[f32]),
 ) {
-    let store = &mut store;
-    match (S::F32_LANES, rows) {
-        (_, 0) => (),
-        (8.., 1) => widening::<S, 2, 1>(simd, panel, x, store),
-        (8.., 2) => widening::<S, 2, 2>(simd, panel, x, store),
-        (8.., 3) => widening::<S, 2, 3>(simd, panel, x, store),
-        (8.., 4) => widening::<S, 2, 4>(simd, panel, x, store),
-        (8.., 5) => widening::<S, 2, 5>(simd, panel, x, store),
-        (8.., 6) => widening::<S, 2, 6>(simd, panel, x, store),
-        (8.., 7) => widening::<S, 2, 7>(simd, panel, x, store),
-        (8.., 8) => widening::<S, 2, 8>(simd, panel, x, store),
-        (8.., 9) => widening::<S, 2, 9>(simd, panel, x, store),
-        (8.., 10) => widening::<S, 2, 10>(simd, panel, x, store),
-        (8.., 11) => widening::<S, 2, 11>(simd, panel, x, store),
-        (8.., _) => widening::<S, 2, MOST>(simd, panel, x, store),
-        (_, 1) => widening::<S, 4, 1>(simd, panel, x, store),
-        (_, _) => widening::<S, 4, 2>(simd, panel, x, store),
-    }
+    of_rows!(rows, S, widening(simd, panel, x, &mut store));
 }
 
 /// Columns that are widened at a time: 8 kB of them.
