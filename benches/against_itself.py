@@ -9,6 +9,7 @@ timed in turn.
 
 import argparse
 import json
+import multiprocessing
 import re
 import socket
 import statistics
@@ -67,7 +68,7 @@ def main():
     lines = ["| what | found | goal |", "|---|---|---|"]
     with server(given.server, given.model) as url:
         bay = Connection(url)
-        for line in [unused_taps(bay, given), every_layer(bay, given.runs), around(bay, given.runs), large(bay, given.runs)]:
+        for line in [unused_taps(bay, given), every_layer(bay, given.runs), around(bay, given.runs), echo(given.runs), large(bay, given.runs)]:
             print(line, flush=True)
             lines.append(line)
         with server(given.server, given.model, prefix_cache="256MiB") as keeping:
@@ -127,6 +128,32 @@ def around(bay: Connection, runs: int) -> str:
         answer, took = bay.trace(body)
         left.append(took - compute(answer))
     return f"| HTTP, JSON, checking and the queue around a trace of 5 tokens | {statistics.median(left):.2f} ms | 1 ms |"
+
+
+def echo(runs: int) -> str:
+    """What is around an answer of a program that only reads as much memory as the model's weights take, and answers."""
+    listening = socket.create_server(("127.0.0.1", 0))
+    multiprocessing.get_context("fork").Process(target=read_and_answer, args=(listening,), daemon=True).start()
+    left = []
+    with socket.create_connection(listening.getsockname()) as connection:
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        for _ in range(4 * runs):
+            start = time.perf_counter()
+            connection.sendall(b"?" * 300)
+            read = float(connection.recv(4096))
+            left.append((time.perf_counter() - start) * 1e3 - read)
+    return f"| the same around a program that does nothing but read as much memory | {statistics.median(left):.2f} ms | |"
+
+
+def read_and_answer(listening: socket.socket):
+    """Answers with the milliseconds that it read for, as long as it is asked."""
+    connection, _ = listening.accept()
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    weights = bytearray(540_000_000)
+    while connection.recv(4096):
+        start = time.perf_counter()
+        assert weights.find(1) < 0
+        connection.sendall(f"{(time.perf_counter() - start) * 1e3:<900.6f}".encode())
 
 
 def large(bay: Connection, runs: int) -> str:
