@@ -4,6 +4,7 @@ mod again;
 mod company;
 mod greedy;
 mod inputs;
+mod prefixes;
 mod problems;
 mod saves;
 mod sessions;

@@ -191,6 +191,11 @@ impl Engine {
         &self.shared.settings.memory
     }
 
+    /// What it keeps for prompts that begin alike.
+    pub fn prefixes(&self) -> &Arc<Prefixes> {
+        &self.shared.prefixes
+    }
+
     /// Bytes of prompts' keys that a request leaves at most for those that begin alike, beside what it holds.
     pub fn prefix_bytes(&self, plan: &Plan, ids: &[Vec<Vec<u32>>]) -> u64 {
         let (tree, by_length) = (self.decoder.tree(), self.decoder.depends_on_length());

@@ -29,6 +29,7 @@ mod walk;
 pub use engine::{Engine, EngineError, EngineSettings};
 pub use job::{Answer, Cancel, History, Job, Order, Outcome, Receipt, Times, TokenScore, Usage};
 pub use memory::{Held, Memory};
+pub use prefixes::Prefixes;
 pub use schedule::{Claim, Price};
 pub use steps::Steps;
 pub use tokens::likeliest;

@@ -14,14 +14,16 @@ use patchbay_graph::wave::Wave;
 use patchbay_graph::wave::recall::Known;
 use patchbay_graph::{LayerTree, Tree};
 use patchbay_heap::Expected;
+use patchbay_model::KeyCache;
 
+use crate::job::History;
 use crate::memory::{Memory, Spare};
 
 /// How many tokens a row must have that are not known yet, so that it is kept.
 const FEWEST: usize = 8;
 /// How many sequences are kept.
 const MOST: usize = 256;
-/// How many rows of one wave are kept.
+/// How many rows of one wave, or of one generation, are kept.
 const MOST_OF_WAVE: usize = 16;
 
 /// The token ids of a row, by its request, input and number.
@@ -56,7 +58,7 @@ fn bytes(layers: &[[Tensor; 2]]) -> u64 {
 
 /// What is kept of a model's prompts.
 #[derive(Debug)]
-pub(crate) struct Prefixes {
+pub struct Prefixes {
     most: u64,
     memory: Memory,
     kept: Mutex<Kept>,
@@ -123,6 +125,35 @@ impl Prefixes {
     /// Bytes of keys that a wave leaves at most.
     pub(crate) fn left<'a>(&self, wave: &Wave, ids: Ids<'_, 'a>, tree: &Tree) -> u64 {
         worth(wave, &[], ids, tree, self.most).1
+    }
+
+    /// Keeps sequences that were computed in several passes, those that are worth it: ids, as far as their keys are there, which have to
+    /// be as the model makes them.
+    pub fn leave<'a>(&self, sequences: impl Iterator<Item = (&'a [u32], &'a History)>) {
+        for (ids, history) in sequences.take(MOST_OF_WAVE) {
+            match self.recorded(ids, &history.cache()) {
+                Ok(recording) => recording.into_iter().for_each(|recording| self.add(recording)),
+                Err(error) => tracing::warn!(%error, "the keys of a sequence were not kept"),
+            }
+        }
+    }
+
+    fn recorded(&self, ids: &[u32], cache: &KeyCache) -> Result<Option<Recording>> {
+        let ids = &ids[..ids.len().min(cache.tokens())];
+        let there = (0..).map_while(|layer| cache.layer(layer));
+        let there: Vec<[Tensor; 2]> = there
+            .map(|[keys, values]| Ok([keys.narrow(0, 0, ids.len())?, values.narrow(0, 0, ids.len())?]))
+            .collect::<Result<_>>()?;
+        let (bytes, room) = (bytes(&there), self.most.min(self.memory.free()));
+        let known = longest(&self.all(), ids, there.len()).map_or(0, |(_, alike)| alike);
+        if there.is_empty() || ids.len() - known < FEWEST || bytes > room {
+            return Ok(None);
+        }
+        self.shrink(room - bytes);
+        let expected = Some(patchbay_heap::expect(bytes));
+        let mut recording = Recording { row: 0, ids: ids.to_vec(), after: None, layers: Vec::new(), bytes, expected };
+        there.into_iter().enumerate().try_for_each(|(layer, keys)| recording.add(layer, keys))?;
+        Ok(Some(recording))
     }
 
     fn add(&self, recording: Recording) {
@@ -214,11 +245,9 @@ fn worth<'a>(wave: &Wave, known: &[Arc<Prefix>], ids: Ids<'_, 'a>, tree: &Tree, 
             continue;
         }
         let ids = &ids(place)[..tokens];
-        let alike = |other: &[u32]| ids.iter().zip(other).take_while(|(one, other)| one == other).count();
-        let recorded = found.iter().map(|other| alike(&other.ids)).max().unwrap_or(0);
-        let deep = known.iter().filter(|prefix| prefix.layers.len() >= layers);
-        let after = deep.map(|prefix| (prefix, alike(&prefix.ids))).max_by_key(|(_, alike)| *alike);
-        let after = after.filter(|(_, alike)| *alike > 0).map(|(prefix, alike)| (Arc::clone(prefix), alike));
+        let recorded = found.iter().map(|other| alike(ids, &other.ids)).max().unwrap_or(0);
+        let after = longest(known, ids, layers).filter(|(_, alike)| *alike > 0);
+        let after = after.map(|(prefix, alike)| (Arc::clone(prefix), alike));
         let there = after.as_ref().map_or(0, |(_, alike)| *alike);
         if tokens - there.max(recorded) >= FEWEST {
             let (ids, layers, own) = (ids.to_vec(), Vec::new(), taken - bytes);
@@ -227,6 +256,18 @@ fn worth<'a>(wave: &Wave, known: &[Arc<Prefix>], ids: Ids<'_, 'a>, tree: &Tree, 
         }
     }
     (found, bytes)
+}
+
+/// How many tokens two sequences begin with that are the same.
+fn alike(one: &[u32], other: &[u32]) -> usize {
+    one.iter().zip(other).take_while(|(one, other)| one == other).count()
+}
+
+/// The sequence that has most in common with the beginning of these ids, of those whose keys are there in so many layers, and how many
+/// tokens that is.
+fn longest<'k>(known: &'k [Arc<Prefix>], ids: &[u32], layers: usize) -> Option<(&'k Arc<Prefix>, usize)> {
+    let deep = known.iter().filter(|prefix| prefix.layers.len() >= layers);
+    deep.map(|prefix| (prefix, alike(ids, &prefix.ids))).max_by_key(|(_, alike)| *alike)
 }
 
 /// Bytes of a token's keys and values in the first layers.

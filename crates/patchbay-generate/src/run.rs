@@ -5,7 +5,9 @@ use std::sync::Arc;
 
 use candle_core::{Storage, Tensor};
 use patchbay_checkpoint::Tokenizer;
-use patchbay_engine::{Answer, Cancel, Engine, EngineError, Held, History, Job, Order, Outcome, Steps, Usage};
+use patchbay_engine::{
+    Answer, Cancel, Engine, EngineError, Held, History, Job, Order, Outcome, Prefixes, Steps, Usage,
+};
 use patchbay_graph::{Code, NEXT_LOGITS, Plan, Problem};
 use patchbay_model::Decoder;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
@@ -83,6 +85,8 @@ pub struct Run {
     collector: Collector,
     receipts: Receipts,
     usage: Usage,
+    /// Where its sequences are left.
+    prefixes: Arc<Prefixes>,
     /// Whether keys stayed that transformers computes again.
     stays: bool,
 }
@@ -121,7 +125,8 @@ impl Run {
         let stays = begin.rows.iter().any(|row| {
             !row.past.is_empty() && begin.decoder.begins_again(row.past.len(), row.past.len() + row.prompt.len())
         });
-        let run = Self { begin, events, rows, step: 0, plan, collector, receipts, usage, stays };
+        let prefixes = Arc::clone(engine.prefixes());
+        let run = Self { begin, events, rows, step: 0, plan, collector, receipts, usage, prefixes, stays };
         engine.submit_steps(job, Box::new(run))?;
         Ok(receiver)
     }
@@ -242,10 +247,11 @@ impl Run {
         let saved = std::mem::take(&mut self.collector);
         let outputs: Vec<Output> = self.rows.iter_mut().map(Row::output).collect();
         let begun = || self.begin.rows.iter().step_by(self.begin.settings.samples.max(1));
-        let cached = begun().map(|row| row.past.len()).sum();
+        let past: usize = begun().map(|row| row.past.len()).sum();
+        let cached = past + self.usage.cached_tokens.unwrap_or(0);
         let others = self.begin.others.iter().flatten().map(Vec::len).sum::<usize>();
         let usage = Usage {
-            prompt_tokens: cached + begun().map(|row| row.prompt.len()).sum::<usize>() + others,
+            prompt_tokens: past + begun().map(|row| row.prompt.len()).sum::<usize>() + others,
             cached_tokens: Some(cached).filter(|cached| *cached > 0),
             new_tokens: outputs.iter().map(|output| output.ids.len()).sum(),
             ..self.usage
@@ -256,7 +262,9 @@ impl Run {
             written: row.written || written,
             history: row.history,
         };
-        let sequences = std::mem::take(&mut self.begin.rows).into_iter().zip(&outputs).map(sequence).collect();
+        let sequences: Vec<_> = std::mem::take(&mut self.begin.rows).into_iter().zip(&outputs).map(sequence).collect();
+        let clean = sequences.iter().filter(|sequence| !sequence.written);
+        self.prefixes.leave(clean.map(|sequence| (&*sequence.ids, &sequence.history)));
         let keys_held = self.begin.keys_held.take();
         let receipts = std::mem::take(&mut self.receipts).finish();
         let held = Arc::clone(&self.begin.results_held);

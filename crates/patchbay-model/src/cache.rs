@@ -59,24 +59,30 @@ impl KeyCache {
         self.tokens += tokens;
     }
 
-    /// Writes keys and values of new tokens, `[tokens, K, d]` and `[tokens, K, value dim]`, behind those that it holds. They count
-    /// once they are [counted](Self::advance): before that they are overwritten.
+    /// Writes keys and values of new tokens, runs of `[tokens, K, d]` and `[tokens, K, value dim]`, behind those that it holds. They
+    /// count once they are [counted](Self::advance): before that they are overwritten.
     ///
     /// # Errors
-    /// The layer was left out before; memory runs out.
-    pub fn append(&mut self, layer: usize, rows: [Tensor; 2]) -> Result<[Tensor; 2]> {
+    /// There is no run; the layer was left out before; memory runs out.
+    pub fn append(&mut self, layer: usize, runs: &[[Tensor; 2]]) -> Result<[Tensor; 2]> {
         if self.layers.len() <= layer {
             self.layers.resize(layer + 1, None);
         }
-        let (before, after) = (self.tokens, self.tokens + rows[0].dim(0)?);
+        let Some(like) = runs.first() else { bail!("there are no keys to append") };
+        let before = self.tokens;
+        let after = runs.iter().try_fold(before, |sum, [keys, _]| Ok::<_, candle_core::Error>(sum + keys.dim(0)?))?;
         let stored = match self.layers[layer].take() {
             Some(Stored { rows, shared: false }) if rows[0].dim(0)? >= after => rows,
             Some(Stored { rows: [keys, values], .. }) => [grown(&keys, before, after)?, grown(&values, before, after)?],
-            None if before == 0 => [grown(&rows[0], 0, after)?, grown(&rows[1], 0, after)?],
+            None if before == 0 => [grown(&like[0], 0, after)?, grown(&like[1], 0, after)?],
             None => bail!("the keys of layer {layer} were not kept from the start"),
         };
-        for (stored, rows) in stored.iter().zip(rows) {
-            stored.slice_set(&rows.contiguous()?, 0, before)?;
+        let mut end = before;
+        for run in runs {
+            for (stored, rows) in stored.iter().zip(run) {
+                stored.slice_set(&rows.contiguous()?, 0, end)?;
+            }
+            end += run[0].dim(0)?;
         }
         self.layers[layer] = Some(Stored { rows: stored.clone(), shared: false });
         Ok(stored)
@@ -133,7 +139,7 @@ impl KeyMemory for Caches<'_> {
         let mut sources = Sources::of_pass(keys.clone(), values.clone());
         for (cache, segment) in self.caches.iter_mut().zip(&self.segments) {
             let rows = |tensor: &Tensor| tensor.narrow(0, segment.start, segment.len);
-            let [keys, values] = cache.append(layer, [rows(&keys)?, rows(&values)?])?;
+            let [keys, values] = cache.append(layer, &[[rows(&keys)?, rows(&values)?]])?;
             sources.keys.push(keys);
             sources.values.push(values);
         }

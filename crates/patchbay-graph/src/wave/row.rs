@@ -255,7 +255,6 @@ impl Row<'_> {
     fn keep_keys(&mut self, layers: usize) {
         let keys = layers.checked_sub(1).map_or(Mark::EMBEDDED, Mark::keys);
         self.need.iter_mut().for_each(|need| *need = (*need).max(Some(keys)));
-        self.looked_at.fill(true);
     }
 
     /// Has the tokens before each one come as far as it needs their keys.

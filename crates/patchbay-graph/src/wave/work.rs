@@ -42,16 +42,17 @@ impl Wave {
         parts
     }
 
-    /// Which of the `known` sequences are taken from, and how many tokens of all rows of each of `tracks` requests are.
+    /// Which of the `known` sequences are taken from, and how many tokens of each of `tracks` requests are: one that several of its rows
+    /// have in common counts once.
     pub fn recalled(&self, tracks: usize, known: usize) -> (Vec<bool>, Vec<usize>) {
-        let (mut taken, mut tokens) = (vec![false; known], vec![0; tracks]);
+        let (mut taken, mut tokens) = (vec![false; known], vec![BTreeSet::new(); tracks]);
         for ((track, ..), view) in self.rows() {
             for run in &view.recalled {
                 taken[run.known] = true;
-                tokens[track] += run.len;
+                tokens[track].extend((run.position..run.position + run.len).map(|position| (run.known, position)));
             }
         }
-        (taken, tokens)
+        (taken, tokens.iter().map(BTreeSet::len).collect())
     }
 
     /// Tokens times blocks of what follows from a change, which no other request can have in common.
