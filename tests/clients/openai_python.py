@@ -37,7 +37,10 @@ def chat(client: openai.OpenAI):
     assert told == text, (told, text)
     assert chunks[0].choices[0].delta.role == "assistant"
     assert [c.choices[0].finish_reason for c in chunks if c.choices][-1] == whole.choices[0].finish_reason
-    assert chunks[-1].usage == whole.usage, chunks[-1]
+    usage = chunks[-1].usage
+    # the prompt was read before, up to the token whose logits are wanted
+    assert usage.prompt_tokens_details.cached_tokens == usage.prompt_tokens - 1, usage
+    assert (usage.prompt_tokens, usage.completion_tokens) == (whole.usage.prompt_tokens, whole.usage.completion_tokens)
 
     scored = client.chat.completions.create(**asked, logprobs=True, top_logprobs=3)
     content = scored.choices[0].logprobs.content

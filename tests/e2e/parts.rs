@@ -13,7 +13,11 @@ const SMALL: u64 = 150_000;
 
 /// One server with room for everything, and one with hardly any.
 async fn servers() -> [Server; 2] {
-    let small = ["--memory", &SMALL.to_string()];
+    servers_of(SMALL).await
+}
+
+async fn servers_of(bytes: u64) -> [Server; 2] {
+    let small = ["--memory", &bytes.to_string()];
     [Server::with(MODEL).await, Server::with_flags(MODEL, &small).await]
 }
 
@@ -106,6 +110,44 @@ async fn the_answer_is_that_of_all_rows_together() {
     assert_eq!((&job["done"], &job["of"]), (&json!(count), &json!(count)), "{job}");
 }
 
+/// Attribution over many prompts: gradients of what is summed over them, and what all of them come to.
+#[tokio::test]
+async fn gradients_and_sums_are_those_of_all_rows() {
+    let servers = servers_of(4 * SMALL).await;
+    let metric = json!({"op": "sum", "args": [{"op": "sub", "args": ["a/logits[:, -1, 3]", "a/logits[:, -1, 5]"]}]});
+    let attributed = json!({"op": "mul", "args": ["$g", {"op": "sub", "args": ["b/layers.*.output[:, -1]", "a/layers.*.output[:, -1]"]}]});
+    let save = |value: Value, name: &str| json!({"op": "save", "value": value, "as": name});
+    let body = json!({
+        "inputs": {"a": rows(40), "b": rows(40), "one": [[7, 8, 9]]},
+        "graph": [
+            {"op": "set", "target": "a/layers.0.mlp.output[:, -1]", "value": "one/layers.0.mlp.output[:, -1]"},
+            {"op": "grad", "of": metric, "wrt": "a/layers.*.output[:, -1]", "id": "g"},
+            {"op": "grad", "of": metric, "wrt": ["a/layers.1.self_attn.probs", "a/layers.2.mlp.output", "one/layers.0.mlp.output"], "id": "more"},
+            save(metric, "metric"),
+            save(json!("$g"), "stream"),
+            save(json!("$more.0"), "probs"),
+            save(json!("$more.1"), "mlp"),
+            save(json!("$more.2"), "one"),
+            save(json!({"op": "sum", "args": [attributed], "dim": [1, 2]}), "attributed"),
+            save(json!({"op": "mean", "args": ["b/layers.2.output[:, -1]"], "dim": 0}), "direction"),
+            save(json!({"op": "einsum", "args": ["rh,rk->hk", "b/layers.2.output[:, -1, :4]", "b/layers.2.output[:, -1, :4]"]}), "covariance"),
+            {"op": "save", "value": {"op": "mean", "args": ["b/layers.1.output[:, -1]"], "dim": 0}, "to": "@direction"},
+        ]
+    });
+    let ([whole, parts], count) = both(&servers, &body).await;
+    assert!(count > 2, "{count} parts");
+    for (name, result) in whole["results"].as_object().unwrap() {
+        let found = &parts["results"][name];
+        // one number of many rows is added up in another order
+        let added = ["metric", "one", "attributed", "direction", "covariance"].contains(&name.as_str());
+        let same = if added { near(found, result) } else { found == result };
+        assert!(same, "{name} is not the same: {found} for {result}");
+    }
+    let steer = json!({"input": [[1, 2]], "graph": [save(json!("@direction"), "x")]});
+    let [whole, parts] = [servers[0].trace(&steer).await, servers[1].trace(&steer).await];
+    assert!(near(&parts["results"]["x"], &whole["results"]["x"]), "{parts} for {whole}");
+}
+
 #[tokio::test]
 async fn what_is_kept_is_put_together() {
     let servers = servers().await;
@@ -131,7 +173,7 @@ async fn random_graphs() {
     put_joy(&roomy, &tree).await;
     put_joy(&small, &tree).await;
     let (mut split, mut refused, mut random) = (0, 0, Random(5));
-    for seed in 0..120 {
+    for seed in 0..240 {
         let mut body = Generator::graph(&tree, 4000 + seed, seed % 3 > 0).body;
         if let Some(rows) = body.get_mut("input").and_then(Value::as_array_mut) {
             // more rows of the same lengths
@@ -173,7 +215,7 @@ async fn what_takes_rows_together_is_refused_with_its_place() {
     let many = json!({"a": rows(200)});
     for (nodes, why) in [
         (
-            json!([big, save(json!({"op": "mean", "args": ["a/logits[:, -1]"], "dim": 0}))]),
+            json!([big, save(json!({"op": "softmax", "args": ["a/logits[:, -1]"], "dim": 0}))]),
             "together at /graph/1/value",
         ),
         (json!([big, save(json!("a/logits[3, -1]"))]), "by their numbers at /graph/1/value"),
@@ -185,9 +227,11 @@ async fn what_takes_rows_together_is_refused_with_its_place() {
         (
             json!([
                 big,
-                save(json!({"op": "grad", "of": {"op": "sum", "args": ["a/logits"]}, "wrt": "a/layers.0.output"}))
+                save(
+                    json!({"op": "grad", "of": {"op": "mean", "args": ["a/logits[:, -1]"]}, "wrt": "a/layers.0.output"})
+                )
             ]),
-            "a gradient",
+            "that of a `sum` does not at /graph/1/value/wrt",
         ),
     ] {
         let found = refused(many.clone(), nodes).await;

@@ -3,6 +3,7 @@
 mod common;
 
 use common::{Shelf, tree, words};
+use patchbay_graph::ops::Join;
 use patchbay_graph::{Context, Limits, Parts, Problem, Request, TokenRows, check, check_parts};
 use serde_json::{Value, json};
 
@@ -34,10 +35,10 @@ fn save(value: impl Into<Value>) -> Value {
     json!({"op": "save", "value": value.into(), "as": "x"})
 }
 
-/// The axis of rows of the only result.
-fn axis(value: Value) -> Result<Option<usize>, Problem> {
+/// How a result is put together.
+fn join(value: Value) -> Result<Join, Problem> {
     parts_of(json!([save("a/layers.0.output"), {"op": "save", "value": value, "as": "y"}]), |peak| peak)
-        .map(|parts| parts.results[1].axis)
+        .map(|parts| parts.results[1].join)
 }
 
 #[test]
@@ -60,7 +61,36 @@ fn rows_are_followed() {
         (json!({"op": "call", "module": "layers.3", "args": ["a/layers.1.output"]}), Some(0)),
         (json!({"op": "project_on_vocab", "args": [last]}), Some(0)),
     ] {
-        assert_eq!(axis(value.clone()).as_ref(), Ok(&expected), "{value}");
+        let expected = expected.map_or(Join::Same, Join::Along);
+        assert_eq!(join(value.clone()).as_ref(), Ok(&expected), "{value}");
+    }
+}
+
+#[test]
+fn what_is_linear_in_a_sum_over_rows_is_summed_up() {
+    let last = "a/layers.1.output[:, -1]";
+    let sum = json!({"op": "sum", "args": [last], "dim": 0});
+    let mean = json!({"op": "mean", "args": [last], "dim": 0});
+    let metric = json!({"op": "sum", "args": ["a/logits[:, -1, 3]"]});
+    let grad = |of: &Value, wrt: &str| json!({"op": "grad", "of": of, "wrt": wrt});
+    let patched = json!({"op": "sum", "args": [{"op": "mul", "args": [grad(&metric, "a/layers.*.output"), "a/layers.*.output"]}]});
+    for (value, expected) in [
+        (sum.clone(), Join::Sum),
+        (mean.clone(), Join::Mean),
+        (json!({"op": "sum", "args": ["a/layers.1.output"]}), Join::Sum),
+        (json!({"op": "neg", "args": [{"op": "mul", "args": [sum, "b/layers.1.output[0, -1]"]}]}), Join::Sum),
+        (json!({"op": "sub", "args": [mean, "b/layers.1.output[0, -1]"]}), Join::Mean),
+        (json!({"op": "einsum", "args": ["rh,rk->hk", last, last]}), Join::Sum),
+        (
+            json!({"op": "einsum", "args": ["hk,h->k", {"op": "einsum", "args": ["rh,rk->hk", last, last]}, "b/layers.1.output[0, -1]"]}),
+            Join::Sum,
+        ),
+        (grad(&metric, "a/layers.*.output[:, -1]"), Join::Along(1)),
+        (grad(&metric, "a/layers.0.self_attn.probs"), Join::Along(0)),
+        (patched, Join::Sum),
+        (grad(&json!({"op": "sum", "args": ["b/logits[:, -1, 3]"]}), "b/layers.0.output"), Join::Same),
+    ] {
+        assert_eq!(join(value.clone()).as_ref(), Ok(&expected), "{value}");
     }
 }
 
@@ -68,8 +98,16 @@ fn rows_are_followed() {
 fn rows_that_are_taken_together_are_found() {
     let last = "a/layers.1.output[:, -1]";
     for value in [
-        json!({"op": "mean", "args": [last], "dim": 0}),
-        json!({"op": "sum", "args": [last]}),
+        json!({"op": "sub", "args": [last, {"op": "mean", "args": [last], "dim": 0}]}),
+        json!({"op": "exp", "args": [{"op": "sum", "args": [last]}]}),
+        json!({"op": "add", "args": [{"op": "sum", "args": [last]}, 1]}),
+        json!({"op": "add", "args": [{"op": "sum", "args": [last]}, {"op": "mean", "args": [last]}]}),
+        // of tokens, of which rows have different numbers
+        json!({"op": "mean", "args": ["a/layers.1.output"]}),
+        json!({"op": "var", "args": [last]}),
+        json!({"op": "grad", "of": {"op": "mean", "args": [last]}, "wrt": "a/layers.0.output"}),
+        json!({"op": "grad", "of": {"op": "exp", "args": [{"op": "sum", "args": [last]}]}, "wrt": "a/layers.0.output"}),
+        json!({"op": "grad", "of": {"op": "sum", "args": [last]}, "wrt": "a/layers.0.output[1]"}),
         json!({"op": "softmax", "args": [last], "dim": 0}),
         json!({"op": "add", "args": [last, {"op": "ones", "size": [4, 8]}]}),
         json!({"op": "matmul", "args": [last, {"op": "transpose", "args": [last, 0, 1]}]}),
@@ -83,7 +121,7 @@ fn rows_that_are_taken_together_are_found() {
         // a row is no sequence
         json!({"op": "call", "module": "layers.3", "args": [last]}),
     ] {
-        let problem = axis(value.clone()).unwrap_err();
+        let problem = join(value.clone()).unwrap_err();
         assert!(problem.pointer.starts_with("/graph/1") || problem.pointer == "/graph", "{value}: {problem}");
         assert_eq!(problem.code, patchbay_graph::Code::TooLarge, "{value}: {problem}");
     }

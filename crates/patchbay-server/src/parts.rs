@@ -4,6 +4,7 @@ use std::iter::zip;
 
 use candle_core::Tensor;
 use patchbay_engine::{Answer, Outcome, Receipt, TokenScore, Usage};
+use patchbay_graph::ops::Join;
 use patchbay_graph::{Joined, Parts, Saved};
 
 use crate::Failure;
@@ -33,6 +34,8 @@ pub(crate) struct Joining {
 /// A result, as far as it is there.
 enum Half {
     Tensor(Spool),
+    /// What is summed up over the parts.
+    Folded(Option<Tensor>),
     /// At each place; padding has none.
     Tokens(Vec<Vec<TokenScore>>),
 }
@@ -41,6 +44,7 @@ impl Joining {
     /// Of a request that runs in these parts.
     pub(crate) fn new(parts: Parts, tokenized: &Tokenized, style: Style) -> Self {
         let half = |joined: &Joined| match joined.saved.top_tokens {
+            None if joined.join.is_folded() => Half::Folded(None),
             None => Half::Tensor(Spool::new()),
             Some(_) => Half::Tokens(vec![Vec::new(); places(&joined.saved).iter().product()]),
         };
@@ -71,15 +75,17 @@ impl Gather for Joining {
     fn add(&mut self, number: usize, outcome: Outcome) -> Result<(), Failure> {
         let Outcome { results, kept, receipts, usage, times, .. } = outcome;
         self.receive(receipts);
-        let first = self.parts.rows[number].start;
-        let wanted = |joined: &Joined| number == 0 || joined.axis.is_some();
+        let rows = self.parts.rows[number].clone();
+        let share = rows.len() as f64 / self.parts.rows.last().map_or(rows.end, |last| last.end) as f64;
+        let wanted = |joined: &Joined| number == 0 || joined.join != Join::Same;
         let halves = zip(&mut self.results, &self.parts.results);
         for ((half, joined), (_, answer)) in zip(halves, results).filter(|((_, joined), _)| wanted(joined)) {
-            half.add(joined, first, answer, &self.style)?;
+            half.add(joined, (rows.start, share), answer, &self.style)?;
         }
         for ((kept, joined), (_, tensor)) in zip(zip(&mut self.kept, &self.parts.kept), kept) {
             if wanted(joined) {
-                kept.push(tensor);
+                let before = if joined.join.is_folded() { kept.pop() } else { None };
+                kept.push(folded(joined.join, before, tensor, share)?);
             }
         }
         let (prompt_tokens, parts) = (self.prompt_tokens, Some(self.parts.rows.len()));
@@ -113,7 +119,7 @@ fn places(saved: &Saved) -> &[usize] {
 /// Where a part of these sizes begins that has the rows from `first` on: rows that are shorter than the longest of all are padded on
 /// the left.
 fn begin(joined: &Joined, part: &[usize], first: usize) -> Vec<usize> {
-    let at = |(axis, (whole, part)): (usize, (&usize, &usize))| match joined.axis == Some(axis) {
+    let at = |(axis, (whole, part)): (usize, (&usize, &usize))| match joined.join.axis() == Some(axis) {
         true => first,
         false => whole - part,
     };
@@ -127,13 +133,29 @@ fn whole(joined: &Joined, parts: &[Tensor]) -> candle_core::Result<Tensor> {
         at.into_iter().enumerate().try_fold(part.clone(), |part, (axis, padding)| part.pad_with_zeros(axis, padding, 0))
     };
     let parts: Vec<Tensor> = parts.iter().map(padded).collect::<candle_core::Result<_>>()?;
-    Tensor::cat(&parts, joined.axis.unwrap_or(0))
+    Tensor::cat(&parts, joined.join.axis().unwrap_or(0))
+}
+
+/// What parts come to so far: `before`, and one that has such a share of all rows.
+fn folded(join: Join, before: Option<Tensor>, part: Tensor, share: f64) -> candle_core::Result<Tensor> {
+    let part = if join == Join::Mean { (part * share)? } else { part };
+    before.map_or(Ok(part.clone()), |before| before + part)
 }
 
 impl Half {
-    fn add(&mut self, joined: &Joined, first: usize, answer: Answer, style: &Style) -> Result<(), Failure> {
+    /// Adds what came of a part: the number of its first row, and its share of all rows.
+    fn add(
+        &mut self,
+        joined: &Joined,
+        (first, share): (usize, f64),
+        answer: Answer,
+        style: &Style,
+    ) -> Result<(), Failure> {
         let all = places(&joined.saved);
         match (self, answer) {
+            (Self::Folded(sum), Answer::Tensor { tensor, .. }) => {
+                *sum = Some(folded(joined.join, sum.take(), tensor, share)?);
+            }
             (Self::Tensor(spool), Answer::Tensor { tensor, dtype, .. }) => {
                 let at = begin(joined, tensor.dims(), first);
                 WireTensor::new(&tensor, dtype, None, style.convert)?.gather_into(spool, all, &at)?;
@@ -153,6 +175,11 @@ impl Half {
         match self {
             Self::Tokens(tokens) => Ok(style.tokens(places(&joined.saved).to_vec(), tokens)),
             Self::Tensor(spool) => style.gathered(&joined.saved, spool),
+            Self::Folded(tensor) => {
+                let Saved { name, shape, dtype, .. } = joined.saved.clone();
+                let tensor = tensor.ok_or_else(|| Failure::internal(format!("there is no `{name}`")))?;
+                style.result(Answer::Tensor { tensor, shape, dtype })
+            }
         }
     }
 }

@@ -1,16 +1,17 @@
 //! Whether the rows of a graph's inputs have nothing to do with each other, and where they are in what is made of them.
 //!
 //! A forward pass takes no two rows together; a graph may. Here the axis of rows is followed from the sites through everything that
-//! is made of them. Where it is lost, the rows are taken together.
+//! is made of them: to where it is summed over, and through what is linear in that. Where it is lost, the rows are taken together.
 
 use std::ops::Range;
 use std::sync::Arc;
 
 use super::made::arguments;
 use crate::module::Module;
-use crate::ops::{Attrs, Given, along};
+use crate::ops::{Attrs, Given, Join, join};
 use crate::plan::{Plan, Read, Source, Value, ValueId, Write};
 use crate::problem::{Code, Problem, Result};
+use crate::selection::Selection;
 use crate::shape::{Ragged, Shape};
 
 /// A graph whose rows have nothing to do with each other.
@@ -19,8 +20,8 @@ pub(super) struct Apart {
     pub(super) rows: usize,
     /// The inputs that have so many; the others are the same for each of them.
     pub(super) inputs: Vec<bool>,
-    /// The axis of rows of each value; none where it is the same for each of them.
-    axes: Vec<Option<usize>>,
+    /// How each value is put together of those that some of the rows give.
+    joins: Vec<Join>,
 }
 
 impl Apart {
@@ -33,21 +34,19 @@ impl Apart {
         if rows < 2 {
             return Err(together("there is one row", ""));
         }
-        if let Some(gradient) = plan.gradients.first() {
-            return Err(together("a gradient is that of one number, which all rows have a part in", &gradient.at));
-        }
         let inputs = plan.inputs.iter().map(|input| input.lengths.len() == rows).collect();
-        let mut apart = Self { rows, inputs, axes: Vec::with_capacity(plan.values.len()) };
+        let mut apart = Self { rows, inputs, joins: Vec::with_capacity(plan.values.len()) };
         for value in &plan.values {
-            let axis = apart.axis_in(plan, value)?;
-            apart.axes.push(axis);
+            let join = apart.join_in(plan, value)?;
+            apart.joins.push(join);
         }
         for write in &plan.writes {
             apart.written(plan, write)?;
         }
         for result in plan.results.iter().filter(|result| result.top_tokens.is_some()) {
             let value = &plan.values[result.value];
-            if apart.axes[result.value].is_some_and(|axis| axis + 1 == value.shape.rank()) {
+            let join = apart.joins[result.value];
+            if join.is_folded() || join.axis().is_some_and(|axis| axis + 1 == value.shape.rank()) {
                 return Err(together("its likeliest are those of all rows", &value.at));
             }
         }
@@ -59,9 +58,9 @@ impl Apart {
         Ok(apart)
     }
 
-    /// The axis of rows of a value.
-    pub(super) fn axis(&self, id: ValueId) -> Option<usize> {
-        self.axes[id]
+    /// How a value is put together of those that some of the rows give.
+    pub(super) fn join(&self, id: ValueId) -> Join {
+        self.joins[id]
     }
 
     /// Holds the plan of some of the rows against the plan of all.
@@ -73,9 +72,9 @@ impl Apart {
         if !same {
             return Err(together("fewer rows give another plan", "/graph"));
         }
-        let mut pairs = whole.values.iter().zip(&part.values).zip(&self.axes);
-        let fits = |((whole, part), axis): &((&Value, &Value), &Option<usize>)| {
-            whole.dtype == part.dtype && part.shape == part_of(&whole.shape, **axis, rows)
+        let mut pairs = whole.values.iter().zip(&part.values).zip(&self.joins);
+        let fits = |((whole, part), join): &((&Value, &Value), &Join)| {
+            whole.dtype == part.dtype && part.shape == part_of(&whole.shape, join.axis(), rows)
         };
         match pairs.find(|pair| !fits(pair)) {
             Some(((whole, _), _)) => Err(together("its shape is not that of the rows put together", &whole.at)),
@@ -83,32 +82,54 @@ impl Apart {
         }
     }
 
-    fn axis_in(&self, plan: &Plan, value: &Value) -> Result<Option<usize>> {
-        let lost = |why: &str| together(why, &value.at);
-        let of = |id: &ValueId| self.axes[*id];
-        if let Source::Read(Read { input, selection, .. }) = &value.source {
-            return match self.inputs[*input] {
-                true if !selection.has_all(0) => Err(lost(BY_NUMBER)),
-                true => Ok(selection.row_out()),
-                false => Ok(None),
-            };
-        }
-        let Some(axis) = value.args().iter().find_map(of) else { return Ok(None) };
+    fn join_in(&self, plan: &Plan, value: &Value) -> Result<Join> {
+        let of = |id: &ValueId| self.joins[*id];
+        let args: Vec<Join> = value.args().iter().map(of).collect();
+        let folded = args.iter().any(|join| join.is_folded());
         let rank = value.shape.rank();
         let found = match &value.source {
-            Source::Index { selection, .. } if !selection.has_all(axis) => return Err(lost(BY_NUMBER)),
-            Source::Index { selection, .. } => selection.place_of(axis).ok(),
-            Source::Stack(parts) => parts.iter().all(|part| of(part) == Some(axis)).then_some(axis + 1),
-            Source::Call { module: Module::Layer(_) | Module::SelfAttn(_), .. } => (axis + 2 < rank).then_some(axis),
-            Source::Call { .. } | Source::Project { .. } => (axis + 1 < rank).then_some(axis),
-            Source::Op { spec, args, params, attrs, .. } => {
-                let axes: Vec<Option<usize>> = args.iter().map(of).collect();
-                let args = arguments(&plan.values, args, params);
-                along(&Given { spec, args: &args, attrs: Attrs(attrs) }, &axes, &value.shape)
+            Source::Read(Read { input, selection, .. }) => self.of_site(value, *input, selection)?,
+            Source::Grad { gradient, wrt, .. } => {
+                let wrt = &plan.gradients[*gradient].wrt[*wrt];
+                match (args[0], self.of_site(value, wrt.input, &wrt.selection)?) {
+                    (Join::Sum, along @ Some(Join::Along(_))) => along,
+                    (of, Some(Join::Same)) => Some(of),
+                    (Join::Mean, _) => return Err(together(OF_MEAN, &value.at)),
+                    _ => None,
+                }
+            }
+            _ if args.iter().all(|join| *join == Join::Same) => Some(Join::Same),
+            Source::Op { spec, args: ids, params, attrs, .. } => {
+                let ids = arguments(&plan.values, ids, params);
+                join(&Given { spec, args: &ids, attrs: Attrs(attrs) }, &args, &value.shape)
+            }
+            Source::Index { .. } | Source::Stack(_) if folded => Join::of_all(&args),
+            Source::Index { selection, .. } => match args[0].axis() {
+                Some(axis) if !selection.has_all(axis) => return Err(together(BY_NUMBER, &value.at)),
+                axis => axis.and_then(|axis| selection.place_of(axis).ok()).map(Join::Along),
+            },
+            Source::Stack(_) => {
+                args[0].axis().filter(|_| args.iter().all(|join| *join == args[0])).map(|axis| Join::Along(axis + 1))
+            }
+            // a row is no sequence of tokens, and no vector
+            Source::Call { module: Module::Layer(_) | Module::SelfAttn(_), .. } => {
+                args[0].axis().filter(|axis| axis + 2 < rank).map(Join::Along)
+            }
+            Source::Call { .. } | Source::Project { .. } => {
+                args[0].axis().filter(|axis| axis + 1 < rank).map(Join::Along)
             }
             _ => None,
         };
-        found.map(Some).ok_or_else(|| lost("it takes the rows together"))
+        found.ok_or_else(|| together("it takes the rows together", &value.at))
+    }
+
+    /// What is read at a site of an input.
+    fn of_site(&self, value: &Value, input: usize, selection: &Selection) -> Result<Option<Join>> {
+        match self.inputs[input] {
+            true if !selection.has_all(0) => Err(together(BY_NUMBER, &value.at)),
+            true => Ok(selection.row_out().map(Join::Along)),
+            false => Ok(Some(Join::Same)),
+        }
     }
 
     /// Each row of what is written goes to its own row.
@@ -124,10 +145,11 @@ impl Apart {
     /// A value that is put where, of so many axes, this one is that of the input's rows.
     fn put(&self, plan: &Plan, at: &str, input: usize, (rows, rank): (usize, usize), value: ValueId) -> Result<()> {
         let shape = &plan.values[value].shape;
-        let fits = match (self.inputs[input], self.axes[value]) {
-            (false, axis) => axis.is_none(),
-            (true, Some(axis)) => axis + rank == rows + shape.rank(),
-            (true, None) => (rows + shape.rank()).checked_sub(rank).is_none_or(|axis| shape.dims[axis] == 1),
+        let fits = match (self.inputs[input], self.joins[value]) {
+            (_, Join::Sum | Join::Mean) => return Err(together("what is written is made of all rows", at)),
+            (false, join) => join == Join::Same,
+            (true, Join::Along(axis)) => axis + rank == rows + shape.rank(),
+            (true, Join::Same) => (rows + shape.rank()).checked_sub(rank).is_none_or(|axis| shape.dims[axis] == 1),
         };
         match fits {
             true => Ok(()),
@@ -135,6 +157,10 @@ impl Apart {
         }
     }
 }
+
+/// Why the gradient of a mean over the rows is that of all of them.
+const OF_MEAN: &str =
+    "each row's gradient of a mean depends on how many rows there are, which that of a `sum` does not";
 
 /// Why rows that are named are taken together: parts have other numbers.
 const BY_NUMBER: &str = "it takes some of the rows by their numbers";

@@ -6,6 +6,7 @@ use std::ops::Range;
 use super::apart::Apart;
 use super::saved::{Saved, held};
 use crate::context::{Context, Limits, TokenRows};
+use crate::ops::Join;
 use crate::plan::{Cost, Plan};
 use crate::problem::{Code, Problem, Result};
 use crate::request::Request;
@@ -34,8 +35,8 @@ pub struct Parts {
 pub struct Joined {
     /// What it is for all rows.
     pub saved: Saved,
-    /// The axis along which the parts are joined; none where it is the same in each.
-    pub axis: Option<usize>,
+    /// How those of the parts are joined.
+    pub join: Join,
 }
 
 /// Finds parts of a request none of which holds more than `most` bytes with what waits for the others, as long as somebody waits for
@@ -48,10 +49,13 @@ pub fn check_parts(wanted: &dyn Fn() -> bool, request: &Request, context: &Conte
     let check = |inputs: &[TokenRows]| super::check(request, &Context { inputs, limits: &limits, ..*context });
     let whole = check(context.inputs)?;
     let apart = Apart::new(&whole).map_err(|problem| request.placed(problem))?;
-    let joined = |(id, saved)| Joined { axis: apart.axis(id), saved };
+    let joined = |(id, saved)| Joined { join: apart.join(id), saved };
     let results: Vec<Joined> = whole.returned().map(joined).collect();
     let kept: Vec<Joined> = whole.stored().map(joined).collect();
-    let waiting = held(results.iter().map(|result| &result.saved), kept.iter().map(|kept| &kept.saved));
+    // what is summed up stays, too
+    let (folded, gone): (Vec<&Joined>, Vec<&Joined>) = results.iter().partition(|result| result.join.is_folded());
+    let stay = folded.into_iter().chain(&kept).map(|joined| &joined.saved);
+    let waiting = held(gone.into_iter().map(|result| &result.saved), stay);
     let room = most.saturating_sub(waiting);
     let mut cost = Cost { result_bytes: whole.cost.result_bytes, ..Cost::default() };
     let (mut rows, mut passes) = (Vec::new(), 0);

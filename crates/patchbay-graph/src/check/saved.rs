@@ -48,7 +48,7 @@ impl Plan {
     }
 }
 
-/// Bytes that stay in memory until a request that runs in several jobs has ended: of results, which leave memory as they come, the
+/// Bytes that stay in memory until a request that runs in several jobs has ended: of results that leave memory as they come, the
 /// likeliest tokens alone; of what is kept, what came and what was put together.
 pub(super) fn held<'a>(results: impl Iterator<Item = &'a Saved>, kept: impl Iterator<Item = &'a Saved>) -> u64 {
     let tokens = results.filter(|result| result.top_tokens.is_some()).map(Saved::bytes).fold(0, u64::saturating_add);

@@ -13,7 +13,7 @@ use crate::shape::Shape;
 
 /// The axis of the result along which its pieces lie, for arguments whose pieces lie along these axes of theirs (nothing stands for
 /// one that is the same for every piece); nothing where pieces are taken together.
-pub fn along(given: &Given<'_>, axes: &[Option<usize>], out: &Shape) -> Option<usize> {
+pub(super) fn along(given: &Given<'_>, axes: &[Option<usize>], out: &Shape) -> Option<usize> {
     let Pieces { first, axis, alone } = Pieces::new(given, axes)?;
     let (shape, rank, attrs) = (first.shape, first.shape.rank(), given.attrs);
     let named = |default: i64| shape.axis(attrs.int("dim").unwrap_or(default)).ok();
@@ -62,7 +62,7 @@ pub fn along(given: &Given<'_>, axes: &[Option<usize>], out: &Shape) -> Option<u
             let dim = Shape::dense(vec![1; rank]).axis(attrs.int("dim").unwrap_or(1)).ok()?;
             (dim != at).then(|| at - usize::from(dim < at))
         }
-        Op::Matmul | Op::Einsum | Op::Dot | Op::Outer => contracted(given, axes),
+        Op::Matmul | Op::Einsum | Op::Dot | Op::Outer => contracted(given, axes)?,
         op if op.is_place_by_place() => broadcast(given, axes, out.rank()),
         _ => None,
     }
@@ -119,8 +119,8 @@ fn folded(given: &Given<'_>, axis: usize) -> Option<usize> {
     (!folded.contains(&axis)).then(|| axis - gone)
 }
 
-/// A product whose pieces have one label, which the output has too.
-fn contracted(given: &Given<'_>, axes: &[Option<usize>]) -> Option<usize> {
+/// A product whose pieces have one label: where the output has it, if it is not summed over; nothing where they have others.
+pub(super) fn contracted(given: &Given<'_>, axes: &[Option<usize>]) -> Option<Option<usize>> {
     let (operands, output) = labels(given).ok()?;
     let label = operands.iter().zip(axes).find_map(|(labels, axis)| labels.get((*axis)?).copied())?;
     let fits = |((labels, axis), arg): ((&Vec<usize>, &Option<usize>), &Arg<'_>)| {
@@ -131,5 +131,5 @@ fn contracted(given: &Given<'_>, axes: &[Option<usize>]) -> Option<usize> {
         }
     };
     let all = operands.iter().zip(axes).zip(given.args).all(fits);
-    output.iter().position(|found| *found == label).filter(|_| all)
+    all.then(|| output.iter().position(|found| *found == label))
 }

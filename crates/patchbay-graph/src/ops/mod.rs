@@ -11,6 +11,7 @@ mod create;
 pub mod einsum;
 mod elementwise;
 mod index;
+mod join;
 mod joining;
 mod linear;
 mod loss;
@@ -22,8 +23,8 @@ mod scratch;
 mod shaping;
 mod work;
 
-pub use along::along;
 pub use args::{Arg, Attr, Attrs, Given, axes};
+pub use join::{Join, join};
 pub use linear::product;
 pub use loss::ClassAxis;
 pub use reference::reference;
