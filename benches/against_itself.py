@@ -33,10 +33,10 @@ class Connection:
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.room = memoryview(bytearray(256 << 20))
 
-    def trace(self, body: dict) -> tuple[dict, float]:
-        """The answer, and milliseconds from the first byte sent to the last one read."""
+    def trace(self, body: dict, what: str = "trace") -> tuple[dict, float]:
+        """The answer of a trace, or of something else, and milliseconds from the first byte sent to the last one read."""
         sent = json.dumps({"model": "model"} | body).encode()
-        head = f"POST /v1/trace HTTP/1.1\r\nhost: {self.host}\r\ncontent-type: application/json\r\ncontent-length: {len(sent)}\r\n\r\n"
+        head = f"POST /v1/{what} HTTP/1.1\r\nhost: {self.host}\r\ncontent-type: application/json\r\ncontent-length: {len(sent)}\r\n\r\n"
         sent = head.encode() + sent
         start = time.perf_counter()
         self.socket.sendall(sent)
@@ -72,7 +72,8 @@ def main():
             print(line, flush=True)
             lines.append(line)
         with server(given.server, given.model, prefix_cache="256MiB") as keeping:
-            for line in prefixes(bay, Connection(keeping), given.runs // 2):
+            kept = Connection(keeping)
+            for line in [*prefixes(bay, kept, given.runs // 2), conversation(bay, kept, given.runs // 2)]:
                 print(line, flush=True)
                 lines.append(line)
     if given.write:
@@ -185,6 +186,21 @@ def prefixes(forgetting: Connection, keeping: Connection, runs: int) -> list[str
         f"| keeping the keys of a new prompt of 512 tokens, beside `--prefix-cache 0` | × {statistics.median(new):.3f} | |",
         f"| a prompt of 512 tokens of which 500 were sent before, beside the same | × {statistics.median(again):.3f} | |",
     ]
+
+
+def conversation(forgetting: Connection, keeping: Connection, runs: int) -> str:
+    """The second turn of a conversation: what was read and written before, and 12 tokens more."""
+    ratios = []
+    for run in range(max(3, runs)):
+        first = [(token * 17 + run * 103) % 49_000 for token in range(400)]
+        times = []
+        for bay in [forgetting, keeping]:
+            body = {"max_new_tokens": 16, "ignore_eos": True}
+            written = bay.trace(body | {"input": [first]}, "generate")[0]["outputs"][0]["ids"]
+            times.append(bay.trace(body | {"input": [first + written + list(range(500, 512))]}, "generate")[1])
+        ratios.append(times[1] / times[0])
+    ratio = statistics.median(ratios)
+    return f"| the second turn of a conversation, 16 tokens after 428 of which 416 were there before, beside the same | × {ratio:.3f} | |"
 
 
 if __name__ == "__main__":

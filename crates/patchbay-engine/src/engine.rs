@@ -44,8 +44,9 @@ const MOST_TOGETHER: usize = 512;
 /// How often it is looked whether memory was let go, where a wave waits for it.
 const LOOK: Duration = Duration::from_millis(20);
 
-/// How long nobody waits before freed memory is given back.
-const REST: Duration = Duration::from_millis(250);
+/// How long nobody waits before freed memory is given back: who asks again within that time finds it there. To have a large answer
+/// cleared anew by the system takes as long as to compute it in a virtual machine.
+const REST: Duration = Duration::from_secs(3);
 
 impl Default for EngineSettings {
     fn default() -> Self {

@@ -62,8 +62,10 @@ impl Budget {
 
     /// Looks at what the machine has available, unless the setting says what to take.
     pub(crate) fn look(&self) {
-        if let (None, Some(available)) = (self.setting, available()) {
-            self.memory.set_free(available - available / SLACK);
+        if self.setting.is_none() {
+            // what is kept for the next is available, too
+            patchbay_heap::give_back();
+            available().into_iter().for_each(|available| self.memory.set_free(available - available / SLACK));
         }
     }
 
