@@ -10,7 +10,7 @@ use patchbay_model::Decoder;
 
 use crate::backward::Tape;
 use crate::engine::EngineError;
-use crate::job::{Answer, History, Job, Outcome, Receipt, Usage};
+use crate::job::{Answer, Job, Outcome, Receipt, Usage};
 use crate::prefixes::{Prefix, Prefixes};
 use crate::tokens::top_tokens;
 use crate::track::Track;
@@ -80,28 +80,89 @@ fn wave<'a>(
     mut tasks: Vec<&mut Task<'a>>,
     between: &mut dyn FnMut(),
 ) -> candle_core::Result<Vec<Result<(), EngineError>>> {
-    let passes: Vec<Option<&Pass>> = tasks.iter().map(|task| task.job.plan.passes.get(task.next)).collect();
-    let with_pass: Vec<usize> = (0..tasks.len()).filter(|task| passes[*task].is_some()).collect();
+    let with_pass: Vec<usize> = (0..tasks.len()).filter(|task| tasks[*task].pass().is_some()).collect();
     let jobs: Vec<&Job> = with_pass.iter().map(|task| tasks[*task].job).collect();
-    let known = prefixes.all();
-    let wave = laid_out(decoder, jobs.iter().copied().zip(passes.iter().copied().flatten()), &known);
     let records = jobs.iter().any(|job| !job.plan.gradients.is_empty());
-
-    let parts = wave.token_layers_of(with_pass.len());
-    let mut tracks = Vec::with_capacity(with_pass.len());
-    for (task, pass) in tasks.iter_mut().zip(&passes) {
-        if let Some(pass) = pass {
-            tracks.push(Track::new(tracks.len(), task.job, decoder.tree(), pass, &mut task.values));
+    let known = prefixes.all();
+    let wave = laid_out(decoder, tasks.iter().filter_map(|task| Some((task.job, task.pass()?))), &known);
+    let shares = shares(prefixes, &wave, &jobs, &known);
+    let mut visit = visit(decoder, prefixes, wave, known, &mut tasks);
+    let stages = walked(decoder, &mut visit, &jobs, records, between)?;
+    let Visit { wave, tracks, failures, histories, recorders, .. } = visit;
+    prefixes.keep(recorders);
+    for (((track, input, row), _), history) in wave.rows().zip(&histories) {
+        if let (Some(history), None) = (history, &failures[track]) {
+            history.cache().advance(jobs[track].ids[input][row].len());
         }
     }
-    let histories: Vec<Option<History>> =
+    // a job that takes gradients is alone in its wave
+    let mut recorded = records.then_some((wave, stages));
+    let receipts: Vec<Vec<Receipt>> = tracks.into_iter().map(Track::into_receipts).collect();
+    let mut results: Vec<Result<(), EngineError>> = tasks.iter().map(|_| Ok(())).collect();
+    for (((task, receipts), failure), share) in with_pass.into_iter().zip(receipts).zip(failures).zip(shares) {
+        results[task] = match failure {
+            Some(failure) => Err(failure),
+            None => {
+                let task = &mut *tasks[task];
+                task.receipts.extend(receipts);
+                task.count(share);
+                task.end_pass(recorded.take())
+            }
+        };
+    }
+    Ok(results)
+}
+
+/// What a job has of a wave.
+struct Share {
+    /// Jobs that shared it.
+    company: usize,
+    /// Tokens times blocks that ran for it.
+    token_layers: f64,
+    /// Tokens that were not computed, as their keys were known.
+    recalled: usize,
+}
+
+/// What each job has of a wave; what is taken of known sequences counts as looked at.
+fn shares(prefixes: &Prefixes, wave: &Wave, jobs: &[&Job], known: &[Arc<Prefix>]) -> Vec<Share> {
+    let (taken, recalled) = wave.recalled(jobs.len(), known.len());
+    prefixes.look_at(known.iter().zip(taken).filter(|(_, taken)| *taken).map(|(prefix, _)| prefix));
+    let each = wave.token_layers_of(jobs.len()).into_iter().zip(recalled);
+    each.map(|(token_layers, recalled)| Share { company: jobs.len(), token_layers, recalled }).collect()
+}
+
+/// The tasks that have a pass, on their way through a wave.
+fn visit<'a, 'v>(
+    decoder: &'a Decoder,
+    prefixes: &Prefixes,
+    wave: Wave,
+    known: Vec<Arc<Prefix>>,
+    tasks: &'v mut [&mut Task<'a>],
+) -> Visit<'a, 'v> {
+    let (mut tracks, mut jobs): (Vec<Track<'a, 'v>>, Vec<&Job>) = (Vec::new(), Vec::new());
+    for task in tasks {
+        if let Some(pass) = task.pass() {
+            tracks.push(Track::new(tracks.len(), task.job, decoder.tree(), pass, &mut task.values));
+            jobs.push(task.job);
+        }
+    }
+    let histories =
         wave.rows().map(|((track, input, row), _)| jobs[track].histories.get(input)?.get(row).cloned()).collect();
     let ids = |(track, input, row): (usize, usize, usize)| -> &[u32] { &jobs[track].ids[input][row] };
     let recorders = prefixes.record(&wave, &known, &ids, decoder.tree());
-    let (taken, recalled) = wave.recalled(jobs.len(), known.len());
-    prefixes.look_at(known.iter().zip(taken).filter(|(_, taken)| *taken).map(|(prefix, _)| prefix));
     let mut visit = Visit::new(wave, tracks, histories);
     (visit.known, visit.recorders) = (known, recorders);
+    visit
+}
+
+/// Walks through the layers, and stops those jobs for which nobody waits any more; what came of each part, if it is recorded.
+fn walked(
+    decoder: &Decoder,
+    visit: &mut Visit<'_, '_>,
+    jobs: &[&Job],
+    records: bool,
+    between: &mut dyn FnMut(),
+) -> candle_core::Result<Vec<Stage>> {
     let mut stages = Vec::new();
     let look = |visit: &mut Visit<'_, '_>| {
         between();
@@ -113,38 +174,12 @@ fn wave<'a>(
             }
         }
     };
-    walk(decoder, &mut visit, look, |stage| {
+    walk(decoder, visit, look, |stage| {
         if records {
             stages.push(stage);
         }
     })?;
-    let Visit { wave, tracks, failures, histories, recorders, .. } = visit;
-    prefixes.keep(recorders);
-    for (((track, input, row), _), history) in wave.rows().zip(&histories) {
-        if let (Some(history), None) = (history, &failures[track]) {
-            history.cache().advance(jobs[track].ids[input][row].len());
-        }
-    }
-    // a job that takes gradients is alone in its wave
-    let mut recorded = records.then_some((wave, stages));
-    let receipts: Vec<Vec<Receipt>> = tracks.into_iter().map(Track::into_receipts).collect();
-    let company = receipts.len();
-    let mut results: Vec<Result<(), EngineError>> = tasks.iter().map(|_| Ok(())).collect();
-    let each = with_pass.into_iter().zip(receipts).zip(failures).zip(parts).zip(recalled);
-    for ((((task, receipts), failure), part), recalled) in each {
-        results[task] = match failure {
-            Some(failure) => Err(failure),
-            None => {
-                let task = &mut *tasks[task];
-                task.receipts.extend(receipts);
-                task.company = task.company.max(company);
-                task.token_layers += part;
-                task.recalled += recalled;
-                task.end_pass(recorded.take())
-            }
-        };
-    }
-    Ok(results)
+    Ok(stages)
 }
 
 /// The wave of passes of jobs, with the keys that are known.
@@ -169,6 +204,17 @@ impl<'a> Task<'a> {
             token_layers: 0.0,
             recalled: 0,
         })
+    }
+
+    /// The pass that comes next, if one does.
+    fn pass(&self) -> Option<&'a Pass> {
+        self.job.plan.passes.get(self.next)
+    }
+
+    fn count(&mut self, share: Share) {
+        self.company = self.company.max(share.company);
+        self.token_layers += share.token_layers;
+        self.recalled += share.recalled;
     }
 
     /// Takes the gradients of a pass that has ended, through what was recorded of it, and makes what can be made now.
