@@ -117,7 +117,7 @@ impl Prefixes {
         for recording in recorders.into_iter().filter_map(Rc::into_inner) {
             let recording = recording.into_inner();
             if !recording.layers.is_empty() {
-                self.add(recording);
+                self.add(recording.ids, recording.layers, recording.expected);
             }
         }
     }
@@ -131,14 +131,14 @@ impl Prefixes {
     /// be as the model makes them.
     pub fn leave<'a>(&self, sequences: impl Iterator<Item = (&'a [u32], &'a History)>) {
         for (ids, history) in sequences.take(MOST_OF_WAVE) {
-            match self.recorded(ids, &history.cache()) {
-                Ok(recording) => recording.into_iter().for_each(|recording| self.add(recording)),
-                Err(error) => tracing::warn!(%error, "the keys of a sequence were not kept"),
+            if let Err(error) = self.copy(ids, &history.cache()) {
+                tracing::warn!(%error, "the keys of a sequence were not kept");
             }
         }
     }
 
-    fn recorded(&self, ids: &[u32], cache: &KeyCache) -> Result<Option<Recording>> {
+    /// Keeps a copy, for what is copied may grow.
+    fn copy(&self, ids: &[u32], cache: &KeyCache) -> Result<()> {
         let ids = &ids[..ids.len().min(cache.tokens())];
         let there = (0..).map_while(|layer| cache.layer(layer));
         let there: Vec<[Tensor; 2]> = there
@@ -147,17 +147,16 @@ impl Prefixes {
         let (bytes, room) = (bytes(&there), self.most.min(self.memory.free()));
         let known = longest(&self.all(), ids, there.len()).map_or(0, |(_, alike)| alike);
         if there.is_empty() || ids.len() - known < FEWEST || bytes > room {
-            return Ok(None);
+            return Ok(());
         }
         self.shrink(room - bytes);
-        let expected = Some(patchbay_heap::expect(bytes));
-        let mut recording = Recording { row: 0, ids: ids.to_vec(), after: None, layers: Vec::new(), bytes, expected };
-        there.into_iter().enumerate().try_for_each(|(layer, keys)| recording.add(layer, keys))?;
-        Ok(Some(recording))
+        let expected = patchbay_heap::expect(bytes);
+        let copied = there.iter().map(|[keys, values]| Ok([keys.force_contiguous()?, values.force_contiguous()?]));
+        self.add(ids.to_vec(), copied.collect::<Result<_>>()?, Some(expected));
+        Ok(())
     }
 
-    fn add(&self, recording: Recording) {
-        let Recording { ids, layers, expected, .. } = recording;
+    fn add(&self, ids: Vec<u32>, layers: Vec<[Tensor; 2]>, expected: Option<Expected>) {
         let bytes = bytes(&layers);
         let mut kept = self.kept();
         kept.prefixes.retain(|known| known.layers.len() > layers.len() || !ids.starts_with(&known.ids));

@@ -86,7 +86,7 @@ fn wave<'a>(
     let known = prefixes.all();
     let wave = laid_out(decoder, tasks.iter().filter_map(|task| Some((task.job, task.pass()?))), &known);
     let shares = shares(prefixes, &wave, &jobs, &known);
-    let mut visit = visit(decoder, prefixes, wave, known, &mut tasks);
+    let mut visit = visit(decoder, prefixes, wave, known, &jobs, &mut tasks);
     let stages = walked(decoder, &mut visit, &jobs, records, between)?;
     let Visit { wave, tracks, failures, histories, recorders, .. } = visit;
     prefixes.keep(recorders);
@@ -131,19 +131,19 @@ fn shares(prefixes: &Prefixes, wave: &Wave, jobs: &[&Job], known: &[Arc<Prefix>]
     each.map(|(token_layers, recalled)| Share { company: jobs.len(), token_layers, recalled }).collect()
 }
 
-/// The tasks that have a pass, on their way through a wave.
+/// The tasks that have a pass, whose jobs these are, on their way through a wave.
 fn visit<'a, 'v>(
     decoder: &'a Decoder,
     prefixes: &Prefixes,
     wave: Wave,
     known: Vec<Arc<Prefix>>,
+    jobs: &[&Job],
     tasks: &'v mut [&mut Task<'a>],
 ) -> Visit<'a, 'v> {
-    let (mut tracks, mut jobs): (Vec<Track<'a, 'v>>, Vec<&Job>) = (Vec::new(), Vec::new());
+    let mut tracks = Vec::with_capacity(jobs.len());
     for task in tasks {
         if let Some(pass) = task.pass() {
             tracks.push(Track::new(tracks.len(), task.job, decoder.tree(), pass, &mut task.values));
-            jobs.push(task.job);
         }
     }
     let histories =

@@ -5,7 +5,8 @@
 //! process takes a third more than is in use. But here it is known beforehand what is going to be in use: whoever runs something
 //! says so ([`expect`]), and freed buffers are kept for the next that asks for their size as long as all of them stay within that.
 //!
-//! Small allocations are the system allocator's, which a program tells once to keep some memory for them ([`settle`]). Elsewhere all are: there is no `Heap`, and what is expected changes nothing.
+//! Small allocations are the system allocator's, which a program tells once to keep some memory for them ([`settle`]). Elsewhere all
+//! are: there is no `Heap`, and what is expected changes nothing.
 
 mod expected;
 #[cfg(target_os = "linux")]

@@ -65,7 +65,9 @@ impl Budget {
         if self.setting.is_none() {
             // what is kept for the next is available, too
             patchbay_heap::give_back();
-            available().into_iter().for_each(|available| self.memory.set_free(available - available / SLACK));
+            if let Some(available) = available() {
+                self.memory.set_free(available - available / SLACK);
+            }
         }
     }
 

@@ -4,12 +4,9 @@ use futures_util::future::join_all;
 use serde_json::{Value, json};
 
 use super::again::{MODELS, saves};
+use super::sessions::ids;
 use crate::common::Random;
 use crate::server::Server;
-
-fn ids(value: &Value) -> Vec<u32> {
-    serde_json::from_value(value.clone()).unwrap()
-}
 
 /// One that goes on with a part of an earlier text, or begins a new one, with a few edits and reads.
 fn random_body(random: &mut Random, texts: &[Vec<u32>], facts: &Value) -> Value {

@@ -21,7 +21,7 @@ async fn kept(server: &Server, mut body: Value) -> (Value, Vec<Vec<u32>>) {
     (answer, serde_json::from_value(session["ids"].clone()).unwrap())
 }
 
-fn ids(value: &Value) -> Vec<u32> {
+pub(super) fn ids(value: &Value) -> Vec<u32> {
     serde_json::from_value(value.clone()).unwrap()
 }
 
