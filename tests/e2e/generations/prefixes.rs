@@ -28,10 +28,10 @@ fn random_body(random: &mut Random, texts: &[Vec<u32>], facts: &Value) -> Value 
     if random.once_in(3) {
         let shortest = rows.iter().map(Vec::len).min().unwrap();
         let tokens = if random.once_in(2) { "-1".to_owned() } else { format!("{}:", random.below(shortest)) };
-        let site = format!("layers.1.output[{}, {tokens}]", random.of(&[":", "0"]));
+        let site = format!("layers.0.output[{}, {tokens}]", random.of(&[":", "0"]));
         let steps = random.of(&["prompt", "all", "new"]);
         let tokens_of_new = *steps == "new" && tokens != "-1";
-        let site = if tokens_of_new { "layers.1.output".to_owned() } else { site };
+        let site = if tokens_of_new { "layers.0.output".to_owned() } else { site };
         graph.push(json!({"op": "set", "target": site, "value": {"op": "mul", "args": [site, 1.7]}, "steps": steps}));
     }
     match random.below(4) {
